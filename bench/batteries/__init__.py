@@ -1,0 +1,1 @@
+"""The shipped batteries: YAML definitions and the panel evidence that belongs to them."""

@@ -1,0 +1,71 @@
+"""The errors that foolbench raises on purpose, and the exit code of each.
+
+    FoolbenchError
+    ├── InvalidInput      2    a submission, battery or command line that cannot be run: all its Problems at once
+    ├── ModelFailure      3    the model or a defense failed while it was being run
+    ├── EnvironmentFault  4    data, disk, memory, device, a folder in use
+    └── OverBudget        5    an attack asked for more than its battery entry grants (its entry is left unmeasured)
+
+A message says what was expected, what came, and what to do. Only `bench/cli.py` turns these into exit codes and prints
+them; anything else that escapes is a bug of foolbench (exit code 70).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and where."""
+
+    code: str
+    """`FB` and three digits; `foolbench explain CODE` has a paragraph on each (bench/explain.py)."""
+    message: str
+    """What was expected and what came, one sentence."""
+    fix: str
+    """What to do, one line; ready to paste where possible."""
+    file: Path | None = None
+    line: int | None = None
+    """1-based."""
+    column: int | None = None
+    """1-based."""
+    key: str | None = None
+    """Dotted path in the file, such as `model.input.mean`."""
+    source: str | None = None
+    """The text of that line of the file."""
+
+
+class FoolbenchError(Exception):
+    """Anything that foolbench refuses or cannot do, with its Problems (at least one)."""
+
+    exit_code = 70
+
+    def __init__(self, *problems: Problem):
+        self.problems = problems
+        super().__init__("\n".join(f"[{p.code}] {p.message} To fix: {p.fix}" for p in problems))
+
+
+class InvalidInput(FoolbenchError):
+    """A submission, a battery or a command line that cannot be run as it is."""
+
+    exit_code = 2
+
+
+class ModelFailure(FoolbenchError):
+    """The model or a defense failed while it was being run."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(FoolbenchError):
+    """Something around foolbench is missing, full, altered or in use."""
+
+    exit_code = 4
+
+
+class OverBudget(FoolbenchError):
+    """An attack asked for more queries or gradients than its battery entry grants."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""Defenses: functions from Classifier to Classifier, one idea a file."""

@@ -1,0 +1,1 @@
+"""Records, their ranking and the static site. Imports no torch."""

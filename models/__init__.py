@@ -1,0 +1,1 @@
+"""Networks behind one interface: ONNX and timm files to Classifier, with certified gradients."""

@@ -45,6 +45,8 @@ class Perturb:
     """`(m, c, h, w)` float32 in [0, 1]: training images of other content, at least one per class where possible."""
     mean: Tensor
     """`(c, h, w)` float32 in [0, 1]: mean of the training images."""
+    targets: Tensor | None = None
+    """`(t,)` int64: the class to aim each image at, or None where any other label will do."""
 
 
 class Query(NamedTuple):

@@ -1,0 +1,76 @@
+"""Fooling images from evolved networks: the indirect encoding of Nguyen, Yosinski & Clune, CVPR 2015."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .base import Fool, Query, Search
+from .color import check_channels, paint
+from .genome import Genomes, first_genomes
+from .map_elites import contest, draw_parents, empty_cells, install
+from .ranges import check_sizes
+from .render import coordinates, render
+from .variation import Variation
+
+
+@dataclass(frozen=True, kw_only=True)
+class CppnImages(Variation):
+    """Images painted by CPPNs (Stanley 2007): a network is asked for the colour of each pixel, given its place."""
+
+    weight_limit: float = 10.0
+    """Weights lie in [-weight_limit, weight_limit]."""
+
+    def paint(self, genomes: Genomes, pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
+        """`(g, c, h, w)` in [0, 1]."""
+        return paint(render(genomes, pixels, self.weight_limit).view(-1, *shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cppn(CppnImages):
+    """MAP-Elites on CPPN genomes, one cell per target class; `children * generations` queries a run, exactly.
+
+    Nguyen 2015, section 2 (indirect encoding), with the rates of the released code. Genomes start without hidden nodes.
+    One output gives gray, three give hue, lightness and saturation. Departures:
+
+    - hue runs through one turn (see color.py), and pixels are not truncated to 8 bits before the victim rounds them;
+    - the numbers of hidden nodes and of connections are limited, to bound the memory.
+    """
+
+    children: int = 200
+    """Images a generation, the first one included."""
+    generations: int
+    """Generations, the random first one included."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(children=self.children, generations=self.generations)
+
+    def search(self, task: Fool, rng: torch.Generator) -> Search:
+        """Evolve all runs of the block side by side; see BlackBox. Raises ValueError unless c is 1 or 3."""
+        check_channels(task.shape[0])
+        device = task.mean.device
+        targets = task.targets.to(device)
+        runs, cells = task.runs, len(targets)
+        owners = torch.arange(runs, device=device).repeat_interleave(self.children)
+        first_cell = torch.arange(runs, device=device)[:, None] * cells
+        pixels = coordinates(*task.shape[1:], device)
+
+        confidence = empty_cells(runs, cells, device)
+        images = torch.zeros(runs, cells, *task.shape, device=device)
+        elites = first_genomes(runs * cells, task.shape[0], rng)
+        genomes = first_genomes(runs * self.children, task.shape[0], rng)
+        for generation in range(self.generations):
+            if generation:
+                parents = first_cell + draw_parents(runs, cells, self.children, rng)
+                genomes = self.mutate(elites.take(parents.view(-1)), rng)
+            offered = self.paint(genomes, pixels, task.shape)
+            answers = yield Query(offered, owners)
+            result = contest(confidence, answers[:, targets].view(runs, self.children, cells))
+            confidence = result.confidence
+            images = install(images, offered.view(runs, self.children, *task.shape), result)
+            winners = genomes.take(result.run * self.children + result.child)
+            elites = elites.put(result.run * cells + result.cell, winners)
+        return images

@@ -1,0 +1,141 @@
+"""Deepception-style (reconstructed): copies of one visible patch that a network takes for something else.
+
+After Ouarti and Carmona 2018 (arXiv 1808.04433). What is known of that work here is its abstract: patches respond with
+different probabilities, position changes a response by orders of magnitude, repeating a patch can raise or lower it,
+and patches fool networks from black-box answers alone. Patch size, construction, stopping rule and the definition of
+its fooling ratio are not known, so this is a reconstruction throughout and its numbers are not comparable with theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .base import Perturb, Query, Search
+from .patch_bank import PATCH_KINDS, PatchKind, build_bank, of_class, rejected
+from .patches import grid_corners, overlaps, paste, paste_at_each
+
+
+@dataclass(frozen=True)
+class Deepception:
+    """Paste up to `copies` opaque copies of one small patch onto each image.
+
+    Set-up, once for a block (owners -1): a bank of patches, see `patch_bank.build_bank`. Then for each image
+
+    1. probe each patch of another class alone at each of `grid` x `grid` positions, and keep the one patch with the
+       least margin anywhere; all are probed even when one fools early, so that every kind of patch asks equally much;
+    2. add a copy of that patch at a time, where it overlaps no other: re-probe the `keep` free positions that were
+       best for a single copy, and accept the best of them if the margin falls;
+    3. stop when the image is fooled (margin below 0), at `copies`, or when no copy lowers the margin.
+
+    The margin is `margins`, or `targeted_margins` where the task names targets.
+
+    All images advance together. Copies are added greedily, so running with `copies` = 1, 2, ... K gives the
+    success-by-copies curve. Finals are the images of least margin, fooled or not; an image for which the bank holds no
+    patch of another class stays as it is. At most `copies` x `side`² pixels change.
+    """
+
+    side: int
+    """Patch side, pixels."""
+    stride: int
+    """Step between the donor windows that are compared, pixels."""
+    copies: int
+    """K, the most copies pasted."""
+    grid: int = 5
+    """Positions tried along each side of the image (evenly spaced; fewer where the image has fewer)."""
+    keep: int = 8
+    """Positions re-probed for each further copy."""
+    bank: int = 9
+    """Patches tried on each image, each of another class (fewer where donors of fewer classes are given)."""
+    patch: PatchKind = "donor"
+    """Which patches. All but `donor` are controls of the same area, found by the same procedure."""
+    spare_centre: bool = False
+    """Forbid the central square of half the image's side."""
+
+    def __post_init__(self):
+        for name in ("side", "stride", "copies", "grid", "keep", "bank"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}: raise it")
+        if self.patch not in PATCH_KINDS:
+            raise ValueError(f"expected patch to be one of {', '.join(PATCH_KINDS)}, got {self.patch!r}: choose one")
+
+    @property
+    def most_queries(self) -> int:
+        """What one image can cost at most, set-up not counted."""
+        return self.bank * self.grid**2 + self.keep * (self.copies - 1)
+
+    def search(self, task: Perturb, rng: torch.Generator) -> Search:
+        """Attack all images of the block; `rng` serves the controls alone, `donor` leaves nothing to chance.
+
+        Raises:
+            ValueError: no donors (`noise` needs none), or a side that does not fit into the images.
+        """
+        corners = grid_corners(task.mean, self.side, self.grid, self.spare_centre)
+        at = torch.tensor(corners, device=task.images.device)
+        bank = yield from build_bank(task, self.side, self.stride, self.bank, self.patch, rng)
+
+        # One copy: each patch of another class, at each position.
+        best = torch.full((len(task.images),), torch.inf, device=task.images.device)
+        single = best[:, None].repeat(1, len(corners))
+        patches = bank.patches[:1].repeat(len(task.images), 1, 1, 1)
+        for choice in bank.others(task.labels, self.bank).unbind(1):
+            rows = (choice >= 0).nonzero()[:, 0]
+            if not len(rows):
+                break
+            tried = bank.patches[choice[rows]]
+            probes = paste_at_each(task.images[rows], tried, corners).flatten(0, 1)
+            owners = rows.repeat_interleave(len(corners))
+            found = _margins((yield Query(probes, owners)), task, owners).view(len(rows), -1)
+            better = found.amin(1) < best[rows]
+            won = rows[better]
+            best[won], single[won], patches[won] = found.amin(1)[better], found[better], tried[better]
+
+        # More copies of the patch that did best.
+        images = task.images.clone()
+        live = best.isfinite()
+        first = single.argmin(1)
+        images[live] = paste(images[live], patches[live], at[first[live]])
+        touching = overlaps(corners, self.side, at.device)
+        blocked = touching[first]
+        for _ in range(self.copies - 1):
+            nearest = single.masked_fill(blocked, torch.inf).argsort(dim=1, stable=True)[:, : self.keep]
+            free = ~blocked.gather(1, nearest)
+            live &= (best >= 0) & free.any(1)
+            rows, column = (free & live[:, None]).nonzero().unbind(1)
+            if not len(rows):
+                break
+            probes = paste(images[rows], patches[rows], at[nearest[rows, column]])
+            found = torch.full(nearest.shape, torch.inf, device=at.device)
+            found[rows, column] = _margins((yield Query(probes, rows)), task, rows)
+            least, which = found.min(1)
+            live &= least < best
+            spot = nearest.gather(1, which[:, None])[:, 0]
+            images[live] = paste(images[live], patches[live], at[spot[live]])
+            best = torch.where(live, least, best)
+            blocked |= touching[spot] & live[:, None]
+        return images
+
+
+def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """`(n, K)`, `(n,)` -> `(n,)`: how far each image is from being accepted as another class; below 0 it is.
+
+    max(p_y, rejected mass) - max over j != y of p_j. The rejected mass stands in the first term because an image must
+    be accepted to count: a victim that merely turns the image away has not been fooled. For a victim that never
+    rejects this is the plain margin p_y - max p_j.
+    """
+    others = probabilities.scatter(1, labels[:, None], -torch.inf)
+    return torch.maximum(of_class(probabilities, labels), rejected(probabilities)) - others.amax(1)
+
+
+def targeted_margins(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """`(n, K)`, `(n,)` -> `(n,)`: max(max over j != t of p_j, rejected mass) - p_t; below 0 it is accepted as t."""
+    others = probabilities.scatter(1, targets[:, None], -torch.inf)
+    return torch.maximum(others.amax(1), rejected(probabilities)) - of_class(probabilities, targets)
+
+
+def _margins(probabilities: Tensor, task: Perturb, owners: Tensor) -> Tensor:
+    if task.targets is None:
+        return margins(probabilities, task.labels[owners])
+    return targeted_margins(probabilities, task.targets[owners])

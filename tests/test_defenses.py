@@ -1,0 +1,144 @@
+"""One contract for all defenses."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from defense_victims import Defense, ask_logits, camera, gradient, pixels, small_net, through
+from foolbench.defenses import bit_depth, jpeg, median, onnx_preprocess
+from foolbench.models.base import Classifier
+from torch import Tensor
+
+
+def graph_like(images: Tensor) -> Tensor:
+    """What a preprocessor graph might do: leave [0, 1] here and there."""
+    return images * 1.5 - 0.2
+
+
+DEFENSES: dict[str, Defense] = {
+    "bit_depth": lambda inner: bit_depth(inner, bits=3),
+    "jpeg": lambda inner: jpeg(inner, quality=60),
+    "median_odd": lambda inner: median(inner, size=3),
+    "median_even": lambda inner: median(inner, size=2),
+    "onnx_exact": lambda inner: onnx_preprocess(inner, graph_like, graph_like),
+    "onnx_surrogate": lambda inner: onnx_preprocess(inner, graph_like),
+}
+SURROGATES = {"bit_depth": ("bit_depth",), "jpeg": ("jpeg",), "onnx_surrogate": ("onnx",)}
+SHAPES = [(1, 8, 8), (3, 12, 9)]
+
+
+@pytest.fixture(params=DEFENSES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+# the contract
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_inner_classifier_sees_images_of_the_same_kind_in_range(name: str, shape: tuple[int, int, int]):
+    images = pixels(shape)
+    before = images.clone()
+    seen = through(DEFENSES[name], images)
+    assert torch.equal(images, before), "the defense wrote to the images it was given"
+    assert seen.shape == images.shape
+    assert seen.dtype == torch.float32
+    assert seen.device == images.device
+    assert seen.min() >= 0
+    assert seen.max() <= 1
+    assert not torch.equal(seen, images), "a defense that does nothing"
+    assert torch.equal(seen, through(DEFENSES[name], images))
+
+
+def test_each_image_is_changed_alone(name: str):
+    images = pixels((1, 12, 12), n=100)
+    alone = torch.cat([through(DEFENSES[name], image[None]) for image in images])
+    assert torch.equal(through(DEFENSES[name], images), alone)
+
+
+@pytest.mark.parametrize("rejects", [False, True])
+def test_logits_and_probabilities_agree_and_the_rejected_mass_stays(name: str, rejects: bool):
+    inner = small_net(rejects=rejects)
+    victim = DEFENSES[name](inner)
+    images = pixels(inner.shape).requires_grad_()
+    rng = torch.Generator()
+    probabilities = victim.probabilities(images, rng)
+    assert not probabilities.requires_grad
+    logits = ask_logits(victim, images)
+    assert logits.shape == (len(images), 4 + rejects)
+    assert torch.equal(logits.detach().softmax(1)[:, :4], probabilities)
+    assert torch.equal(probabilities, inner.probabilities(through(DEFENSES[name], images.detach()), rng))
+    with torch.no_grad():
+        assert torch.equal(ask_logits(victim, images), logits)
+    assert bool((probabilities.sum(1) <= 1 + 1e-6).all())
+    assert bool((probabilities.sum(1) < 0.999).any()) == rejects
+    assert (victim.shape, victim.classes, victim.device, victim.rejects, victim.randomised) == (
+        (inner.shape, inner.classes, inner.device, inner.rejects, inner.randomised)
+    )
+
+
+def test_the_gradient_is_true_or_declared(name: str):
+    inner = small_net()
+    victim = DEFENSES[name](replace(inner, surrogates=("earlier",)))
+    assert victim.surrogates == ("earlier", *SURROGATES.get(name, ()))
+    images = torch.rand((3, 1, 8, 8), generator=torch.Generator().manual_seed(2)) * 0.4 + 0.2
+    got = gradient(victim, images)
+    if name in SURROGATES:
+        assert torch.equal(got, gradient(inner, through(DEFENSES[name], images)))
+        return
+    direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    double = replace(inner, logits=lambda x, rng: double_logits(inner, x))
+    exact = DEFENSES[name](double)
+    step = 1e-6 * direction
+    up, down = ask_logits(exact, images.double() + step)[:, 0], ask_logits(exact, images.double() - step)[:, 0]
+    slope = (got.double() * direction).sum((1, 2, 3))
+    torch.testing.assert_close((up - down) / 2e-6, slope, rtol=1e-4, atol=1e-6)
+
+
+def double_logits(inner: Classifier, images: Tensor) -> Tensor:
+    """`small_net` again, in float64, so that finite differences can be small."""
+    weights = torch.Generator().manual_seed(1)
+    n = images[0].numel()
+    first = torch.randn(n, 16, generator=weights) / n**0.5
+    second = torch.randn(16, inner.classes, generator=weights)
+    return torch.tanh(images.flatten(1) @ first.double()) @ second.double()
+
+
+def test_a_model_without_gradient_stays_one(name: str):
+    inner = replace(small_net(), logits=None, no_gradient="a forest has none")
+    victim = DEFENSES[name](inner)
+    assert victim.logits is None
+    assert victim.no_gradient == "a forest has none"
+    assert victim.surrogates == ()
+
+
+def test_the_generator_is_handed_on(name: str):
+    def noisy(images: Tensor, rng: torch.Generator) -> Tensor:
+        return torch.rand((len(images), 4), generator=rng)
+
+    victim = DEFENSES[name](replace(small_net(), probabilities=noisy, logits=noisy, randomised=True))
+    images = pixels((1, 8, 8))
+    expected = noisy(images, torch.Generator().manual_seed(7))
+    assert victim.randomised
+    assert torch.equal(victim.probabilities(images, torch.Generator().manual_seed(7)), expected)
+    assert torch.equal(ask_logits(victim, images, seed=7), expected)
+
+
+@pytest.mark.parametrize("other", DEFENSES)
+def test_defenses_compose_in_any_order(name: str, other: str):
+    images = pixels((1, 8, 8))
+    both = through(lambda inner: DEFENSES[name](DEFENSES[other](inner)), images)
+    assert torch.equal(both, through(DEFENSES[other], through(DEFENSES[name], images)))
+    victim = DEFENSES[name](DEFENSES[other](small_net()))
+    assert victim.surrogates == (*SURROGATES.get(other, ()), *SURROGATES.get(name, ()))
+    assert gradient(victim, images).abs().max() > 0
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_same_images_come_out(name: str):
+    images = pixels((3, 12, 9))
+    inner, seen = camera((3, 12, 9))
+    device = torch.device("cuda")
+    DEFENSES[name](replace(inner, device=device)).probabilities(images.to(device), torch.Generator(device))
+    assert seen[-1].device.type == "cuda"
+    assert torch.equal(seen[-1].cpu(), through(DEFENSES[name], images))

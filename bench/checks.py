@@ -1,0 +1,122 @@
+"""The kinds of value that a foolbench YAML is made of, with their checks; Pydantic types to build models from.
+
+A file that a YAML names lies in the YAML's own folder, so that the folder can be sent to someone else, and one from
+someone else cannot reach out of it. Where the validation context holds `folder`, the files themselves are looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from .wording import nearest, refuse
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def _text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise refuse(
+            "FB104", f"Expected printable text, got {text[:60]!r}.", "use letters, digits, punctuation, spaces"
+        )
+    return text.strip()
+
+
+def _web(address: str) -> str:
+    message, fix = f"Expected a web address, got {address[:60]!r}.", "begin with https://"
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise refuse("FB104", message, fix) from None
+    legal = parts.scheme in ("http", "https") and parts.hostname and address.isprintable() and " " not in address
+    if not legal:
+        raise refuse("FB104", message, fix)
+    return address
+
+
+def _sha256(digest: str) -> str:
+    if len(digest) != 64 or not _HEX.issuperset(digest.lower()):
+        message = f"Expected the 64 hexadecimal digits of a sha256, got {len(digest)} characters."
+        raise refuse("FB104", message, "paste what `sha256sum FILE` prints")
+    return digest.lower()
+
+
+def _inside(name: str, info: ValidationInfo) -> str:
+    """A relative path that stays in the folder; that it leads to a file is checked where the folder is known."""
+    path = PurePosixPath(name)
+    fix = "put the file beside the YAML and write its name alone"
+    if not path.parts or path.is_absolute() or ":" in path.parts[0]:
+        raise refuse("FB109", f"Expected a path relative to the YAML's folder, got {name[:60]!r}.", fix)
+    if ".." in path.parts or "\\" in name or not name.isprintable():
+        raise refuse("FB109", f"Expected a path inside the YAML's folder, without `..`, got {name[:60]!r}.", fix)
+    folder = yaml_folder(info)
+    if folder is not None:
+        try:
+            target = (folder / path).resolve()
+            there, is_folder = target.is_file(), target.is_dir()
+        except (OSError, RuntimeError) as error:  # a loop of links, a name too long
+            raise refuse("FB108", f"The path {name[:60]!r} cannot be followed: {error}.", "correct the path") from None
+        if not target.is_relative_to(folder.resolve()):
+            raise refuse(
+                "FB109", f"Expected a file inside the YAML's folder, and {name[:60]!r} is a link out of it.", fix
+            )
+        if not there:
+            got = "is a folder" if is_folder else "is not there"
+            near = nearest(path.name, sorted(p.name for p in (folder / path.parent).glob("*") if p.is_file()))
+            fix = f"did you mean {(path.parent / near).as_posix()}?" if near else "put it beside the YAML"
+            raise refuse("FB108", f"Expected a file, and {path.as_posix()} {got}.", fix)
+    return path.as_posix()
+
+
+def yaml_folder(info: ValidationInfo) -> Path | None:
+    """The folder of the YAML that is being read, where it is known."""
+    return info.context.get("folder") if isinstance(info.context, dict) else None
+
+
+Text = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_text)]
+Web = Annotated[str, Field(max_length=2000), AfterValidator(_web)]
+Sha256 = Annotated[str, AfterValidator(_sha256), Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{64}$"})]
+File = Annotated[str, AfterValidator(_inside)]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+Positive = Annotated[float, Field(gt=0, examples=[1.0])]
+
+
+class Spec(BaseModel):
+    """Frozen; unknown keys are refused; numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class NamesFile(Spec):
+    """Holds, where the folder is known, a file to its sha256."""
+
+    sha256: Sha256 | None = None
+    """Of the file; checked when given."""
+
+    def named(self) -> str | None:
+        """The file, relative to the YAML's folder."""
+        return getattr(self, "path", None)
+
+    @model_validator(mode="after")
+    def _unaltered(self, info: ValidationInfo) -> NamesFile:
+        folder, name = yaml_folder(info), self.named()
+        if self.sha256 is not None and name is not None and folder is not None:
+            try:
+                got = file_sha256(folder / name)
+            except OSError as error:
+                raise refuse("FB108", f"{name} cannot be read: {error.strerror}.", "check its permissions") from None
+            if got != self.sha256:
+                message = f"Expected {name} to have the sha256 {self.sha256[:12]}…, got {got[:12]}…."
+                fix = f"fetch the file again, or, if it is the right one, sha256: {got}"
+                raise refuse("FB201", message, fix, at=("sha256",))
+        return self
+
+
+def file_sha256(path: Path) -> str:
+    """Lower-case hexadecimal sha256 of a file's content, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,278 @@
+"""What each error code means: `foolbench explain FB104`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One error code, at length."""
+
+    title: str
+    exit_code: int
+    """What the command exits with (after several problems: that of their kind)."""
+    text: str
+
+
+EXPLANATIONS: dict[str, Explanation] = {
+    # Submissions, batteries, the command line
+    "FB100": Explanation(
+        "a YAML file cannot be read",
+        2,
+        "The path leads to nothing, to a folder, to a device, to a file that may not be read, or to one far "
+        "larger than a submission (256 KiB) or a battery (1 MiB) ever is. Name the YAML file itself; models and "
+        "data stand in files of their own, which the YAML names.",
+    ),
+    "FB101": Explanation(
+        "not YAML",
+        2,
+        "The file is not text, not UTF-8, or breaks YAML's grammar at the line shown, or a little above it: an "
+        "open bracket or quote, a tab as indentation, a colon inside unquoted text. One file holds one document. "
+        "Tags such as !!python/object are never acted on: a YAML file cannot run code.",
+    ),
+    "FB102": Explanation(
+        "no `key: value` lines",
+        2,
+        "The file is empty, or it is a list or one single value. A submission and a battery are mappings that "
+        "begin with `schema: 1`. `foolbench schema` prints what a submission may hold, for an editor to complete.",
+    ),
+    "FB103": Explanation(
+        "an unknown key",
+        2,
+        "Keys that mean nothing are refused, since a misspelt one would silently leave its default in force. The "
+        "message names the nearest key that is known at that place, or lists them all.",
+    ),
+    "FB104": Explanation(
+        "a wrong value",
+        2,
+        'The value at that place is of another type or outside its range. Types are strict: 3 is a number, "3" is '
+        "text, and a list is written in brackets even if it holds one value.",
+    ),
+    "FB105": Explanation(
+        "a key is missing",
+        2,
+        "There is no default for what only you can know, such as whether the model returns logits or "
+        "probabilities. The line shown is that of the mapping which lacks the key.",
+    ),
+    "FB106": Explanation(
+        "a key is given twice",
+        2,
+        "Most YAML readers silently keep the last one; here both lines are shown, so that you can keep the one "
+        "you mean.",
+    ),
+    "FB107": Explanation(
+        "aliases or nesting out of hand",
+        2,
+        "Anchors (&) and aliases (*) are read, but not where they contain themselves or expand to more than "
+        "10,000 values, and neither are hundreds of levels of nesting: a small file could fill the memory that "
+        "way.",
+    ),
+    "FB108": Explanation(
+        "a file that the YAML names is not there",
+        2,
+        "Paths start at the folder of the YAML file, not at the folder you work in. Upper and lower case count.",
+    ),
+    "FB109": Explanation(
+        "a path that leaves the folder",
+        2,
+        "A submission is a folder that can be sent to someone else, so the files it names lie inside it: no "
+        "absolute paths, no `..`, no links that lead out. Copy the file beside the YAML.",
+    ),
+    "FB110": Explanation(
+        "an unknown battery",
+        2,
+        "`battery` is one of those that `foolbench list batteries` shows, or the path of a YAML file of your own, "
+        "such as ./my-battery.yaml (with a slash or the ending .yaml).",
+    ),
+    "FB111": Explanation(
+        "another version of the format",
+        2,
+        "`schema` is the version of the YAML's format. This foolbench reads version 1; a higher one was written "
+        "for a newer foolbench.",
+    ),
+    "FB112": Explanation(
+        "no leaderboard can be made of that",
+        2,
+        "One of the runs named cannot be put on a leaderboard: it is no run folder, or its record does not validate.",
+    ),
+    "FB113": Explanation(
+        "an unknown option value",
+        2,
+        "An option of the command line takes one of the words that the message lists.",
+    ),
+    # Model files
+    "FB200": Explanation(
+        "the model file is missing",
+        2,
+        "The file was not there when the model was loaded. Paths start at the folder of the YAML file.",
+    ),
+    "FB201": Explanation(
+        "another sha256",
+        2,
+        "The file differs from the one whose sha256 the YAML states: it was altered, cut short, or replaced. If "
+        "the new file is the right one, write its sha256, which the message gives, into the YAML.",
+    ),
+    "FB202": Explanation(
+        "an HTML page instead of a model",
+        2,
+        "The file begins like a web page (or like a Git LFS pointer): a download saved the page around the file, "
+        "or an error. Fetch the raw file; from a Git LFS repository, `git lfs pull`.",
+    ),
+    "FB203": Explanation(
+        "a pickle",
+        2,
+        "Loading a pickle (.pt, .pth, .bin, .pkl) can run any code, so foolbench never does. Export the model to "
+        "ONNX with torch.onnx.export, or save a timm model's weights with safetensors.torch.save_file.",
+    ),
+    "FB204": Explanation(
+        "a file that is damaged or cut short",
+        2,
+        "The file begins like a model and cannot be parsed to its end. Fetch or export it again and compare its size.",
+    ),
+    "FB205": Explanation(
+        "custom operators",
+        2,
+        "The graph uses operators outside ONNX's own sets, which would need code of their own to run. Export it "
+        "with standard operators only.",
+    ),
+    "FB206": Explanation(
+        "tensors outside the folder",
+        2,
+        "The graph keeps tensors in other files (ONNX external data), and one of these is missing or lies outside "
+        "the submission's folder. Put it beside the graph, or save the model as one file.",
+    ),
+    "FB207": Explanation(
+        "another number of classes",
+        2,
+        "The model's output is not as long as the battery has classes (one more where `reject_index` names a "
+        '"none of these"). Choose the battery that the model was trained for, or state `output_name` or '
+        "`num_classes`.",
+    ),
+    "FB208": Explanation(
+        "which output?",
+        2,
+        "The graph has several outputs, or none of the name given. State `output_name`: the one of shape (n, classes).",
+    ),
+    "FB209": Explanation(
+        "an input that does not fit",
+        2,
+        "The graph's input has another name, type or shape than the submission's `input` leads to. Check `size`, "
+        "`layout` (nchw, nhwc or flat) and the channels.",
+    ),
+    "FB210": Explanation(
+        "not supported",
+        2,
+        "The file is a model, of a kind that cannot be run here: the message says which part of it and why.",
+    ),
+    # The model while it runs
+    "FB300": Explanation(
+        "answers that are no probabilities",
+        3,
+        "The model answered NaN, negative numbers, or rows that sum to more than 1. The usual causes: `output: "
+        "probabilities` for a graph that returns logits, a wrong `scale` that makes the network overflow, or "
+        "damaged weights.",
+    ),
+    "FB301": Explanation(
+        "the model or a defense failed",
+        3,
+        "It raised an error while it answered. What was finished is kept; run the model by itself on images of "
+        "the battery's shape to find the cause.",
+    ),
+    # The surroundings
+    "FB400": Explanation(
+        "data is missing",
+        4,
+        "The battery's data is not where it should be. A shipped battery's data starts at the folder in the "
+        "environment variable FOOLBENCH_DATA; the paths in a battery of your own start at its YAML. digits-v1 "
+        "needs no download.",
+    ),
+    "FB401": Explanation(
+        "data was altered",
+        4,
+        "The evaluation images differ from those that the battery was made with, so results could not be "
+        "compared. Fetch the original data. In a battery of your own, state the new digest after changing data, "
+        "shape or number of images.",
+    ),
+    "FB402": Explanation(
+        "the disk is full",
+        4,
+        "There was no room to write a result. What was finished is kept: free some space and run the same command "
+        "again.",
+    ),
+    "FB403": Explanation(
+        "out of memory",
+        4,
+        "The battery fixes the batch size, since it moves the last bits of the results, so a smaller one is no "
+        "way out. Close other programs, use fewer workers (--workers 1) or another device; finished shards are "
+        "kept.",
+    ),
+    "FB404": Explanation(
+        "no such device",
+        4,
+        "The device that --device asks for cannot be used here. --device auto takes a GPU where there is one and the "
+        "CPU otherwise; `nvidia-smi` shows whether the driver works.",
+    ),
+    "FB405": Explanation(
+        "the folder is in use",
+        4,
+        "Another foolbench is at work in that folder. Wait for it, or choose another folder with --out.",
+    ),
+    "FB406": Explanation(
+        "the folder belongs to another run",
+        2,
+        "A run is only ever resumed with the same submission, battery and foolbench; the message lists what "
+        "differs. Choose another folder with --out, or remove the old run.",
+    ),
+    "FB407": Explanation(
+        "the network failed",
+        4,
+        "Something had to be fetched (such as timm's weights for `pretrained: true`) and could not be. Try again, "
+        "or put the file beside the submission and name it with `weights`.",
+    ),
+    "FB408": Explanation(
+        "data does not fit",
+        4,
+        "A data file cannot be read, or its images, labels or shape are not what the battery states. An .npz "
+        "holds `x` uint8 and `y` whole numbers; a folder's CSV has the columns file and class_index; images have "
+        "8 bits a channel.",
+    ),
+    "FB409": Explanation(
+        "interrupted",
+        130,
+        "The run was stopped (143 after SIGTERM). Finished shards are kept: the same command goes on, and its "
+        "record is the one that an uninterrupted run gives.",
+    ),
+    "FB410": Explanation(
+        "a folder cannot be written to",
+        4,
+        "Results could not be written for another reason than lack of room. Choose another folder with --out, or "
+        "mend its permissions.",
+    ),
+    # Single attacks and foolbench itself
+    "FB500": Explanation(
+        "an attack spent more than its budget",
+        5,
+        "Queries and gradients are counted outside the attack. One that asks for more than its battery entry "
+        "grants is stopped, its entry is left unmeasured, and the run is not rankable.",
+    ),
+    "FB501": Explanation(
+        "an attack failed",
+        5,
+        "The attack raised an error, or returned images of another shape than it was asked for. Its entry is left "
+        "unmeasured, the others count, and the run is not rankable.",
+    ),
+    "FB502": Explanation(
+        "an attack could not be measured",
+        5,
+        "A white-box attack needs gradients, and this victim has none. The best transfer attack from the "
+        "battery's panel stands in for it, marked `surrogate`; where the battery has no panel the cell stays "
+        "empty, with this reason.",
+    ),
+    "FB700": Explanation(
+        "a bug in foolbench",
+        70,
+        "An error that foolbench did not foresee. The log that the message names holds the traceback; --debug "
+        "shows it at once. Please report it with the command and the log.",
+    ),
+}

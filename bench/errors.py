@@ -36,6 +36,13 @@ class Problem:
     source: str | None = None
     """The text of that line of the file."""
 
+    @property
+    def where(self) -> str:
+        """`file:line:column key `, as far as they are known."""
+        parts = (self.file, self.line, self.column)
+        place = ":".join(str(part) for part in parts if part is not None)
+        return " ".join(part for part in (place, self.key) if part) + (" " if place or self.key else "")
+
 
 class FoolbenchError(Exception):
     """Anything that foolbench refuses or cannot do, with its Problems (at least one)."""
@@ -44,7 +51,7 @@ class FoolbenchError(Exception):
 
     def __init__(self, *problems: Problem):
         self.problems = problems
-        super().__init__("\n".join(f"[{p.code}] {p.message} To fix: {p.fix}" for p in problems))
+        super().__init__("\n".join(f"[{p.code}] {p.where}{p.message} To fix: {p.fix}" for p in problems))
 
 
 class InvalidInput(FoolbenchError):

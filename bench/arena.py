@@ -1,0 +1,28 @@
+"""What all shards of one victim share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..models.base import Classifier
+from .battery import Battery
+from .data import Data
+from .examine import Clean
+from .panel import Sources
+
+
+@dataclass(frozen=True)
+class Arena:
+    """One victim on one battery: where shards are worked on."""
+
+    battery: Battery
+    data: Data
+    victim: Classifier
+    clean: Clean
+    sources: Sources | None
+    """The panel's images, for a victim without gradients; None where there is no panel."""
+
+    @property
+    def draws(self) -> int:
+        """How often the judge asks about each image."""
+        return self.battery.spec.judge.draws if self.clean.randomised else 1

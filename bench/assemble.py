@@ -1,0 +1,251 @@
+"""From what was submitted to the victim: the model behind its defenses, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, assert_never
+
+import torch
+
+from ..defenses import bit_depth, jpeg, median, onnx_preprocess
+from ..models.base import Classifier
+from ..models.certificate import Certificate
+from ..models.check import Kind, ModelFileError, checked_onnx, external_files, sha256_of
+from ..models.image_graph import load_image_graph
+from ..models.loaded import Loaded
+from ..models.module import from_module, module_digest
+from ..models.onnx import load_onnx
+from ..models.preprocess import Preprocess
+from ..models.timm import load_timm
+from .battery import Battery, PanelModel
+from .data import Data
+from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem
+from .seeds import generator
+from .submission import BitDepth, GivenSubmission, Input, Jpeg, Median, OnnxDefense, OnnxModel, TimmModel
+
+T = TypeVar("T")
+CODES: dict[Kind, str] = {
+    "missing": "FB200",
+    "sha256": "FB201",
+    "html": "FB202",
+    "pickle": "FB203",
+    "truncated": "FB204",
+    "custom_operator": "FB205",
+    "external_data": "FB206",
+    "classes": "FB207",
+    "outputs": "FB208",
+    "input": "FB209",
+    "unsupported": "FB210",
+}
+"""The code of each way in which a model file can be refused."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A victim, ready to be attacked."""
+
+    victim: Classifier
+    bare: Assembled | None
+    """The same model without its defenses; None where it has none."""
+    certificate: Certificate
+    backend: str
+    digest: str
+    """sha256 of the model and the defenses in front of it."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated, wherever it came from."""
+
+    name: str
+    as_given: dict[str, Any]
+    digest: str
+    """sha256 of everything that makes it what it is."""
+    assemble: Callable[[Battery, Data, torch.device], Assembled]
+    """Loads and certifies it on the battery's data. Raises FoolbenchError."""
+
+
+def subject_of(given: GivenSubmission) -> Subject:
+    """A submission read from YAML."""
+    digest = _digest([given.digest(), _external_data(given)])
+    return Subject(
+        given.spec.name, given.as_given, digest, lambda b, d, device: _submitted(given, digest, b, d, device)
+    )
+
+
+def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess, **declared: Any) -> Subject:
+    """A torch module that somebody is still training. `declared` goes to models/module.py."""
+    digest = module_digest(module)
+    shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
+
+    def assemble(battery: Battery, data: Data, device: torch.device) -> Assembled:
+        loaded = _loading(
+            lambda: from_module(module, preprocess=preprocess, **_common(battery, data, device), **declared),
+            "the module",
+        )
+        return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, digest)
+
+    return Subject(name, shown, _digest([digest, repr(preprocess), sorted(declared.items())]), assemble)
+
+
+def _external_data(given: GivenSubmission) -> dict[str, str]:
+    """sha256 of the files that its ONNX graphs keep their weights in, if not in themselves."""
+    found: set[Path] = set()
+    for name, path in given.files().items():
+        if path.suffix == ".onnx":
+            where = "model" if name == getattr(given.spec.model, "path", None) else "defenses"
+            found |= _loading(lambda p=path: set(external_files(checked_onnx(p), p.parent)), where, given)
+    return {path.name: sha256_of(path) for path in sorted(found)}
+
+
+def _submitted(
+    given: GivenSubmission, given_digest: str, battery: Battery, data: Data, device: torch.device
+) -> Assembled:
+    spec, folder = given.spec, given.folder
+    loaded = _loading(lambda: _model(spec.model, folder, battery, data, device), "model", given)
+    model_digest = _digest([spec.model.model_dump(mode="json"), given_digest])
+    bare = Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, model_digest)
+    if not spec.defenses:
+        return bare
+    victim = loaded.classifier
+    # An image meets the defenses in the order in which they are written, so the last one wraps the model first.
+    for i, defense in reversed(list(enumerate(spec.defenses))):
+        victim = _loading(lambda v=victim, d=defense: _defended(v, d, folder, battery, data), ("defenses", i), given)
+    digest = _digest([model_digest, [d.model_dump(mode="json") for d in spec.defenses]])
+    return replace(bare, victim=victim, bare=bare, digest=digest)
+
+
+def _model(model: OnnxModel | TimmModel, folder: Path, battery: Battery, data: Data, device: torch.device) -> Loaded:
+    common = _common(battery, data, device)
+    match model:
+        case OnnxModel():
+            return load_onnx(
+                folder / model.path,
+                preprocess=preprocess_of(model.input),
+                output=model.output,
+                output_name=model.output_name,
+                input_name=model.input.name,
+                reject_index=model.reject_index,
+                sha256=model.sha256,
+                **common,
+            )
+        case TimmModel():
+            return load_timm(
+                model.name,
+                weights=None if model.weights is None else folder / model.weights,
+                pretrained=model.pretrained,
+                sha256=model.sha256,
+                num_classes=model.num_classes or battery.classes + (model.reject_index is not None),
+                in_chans=model.in_chans or battery.spec.shape[0],
+                args=dict(model.args),
+                preprocess=None if model.input is None else preprocess_of(model.input),
+                output=model.output,
+                reject_index=model.reject_index,
+                **common,
+            )
+        case _:
+            assert_never(model)
+
+
+def _defended(
+    inner: Classifier, defense: BitDepth | Jpeg | Median | OnnxDefense, folder: Path, battery: Battery, data: Data
+) -> Classifier:
+    match defense:
+        case BitDepth():
+            return bit_depth(inner, bits=defense.bits)
+        case Jpeg():
+            return jpeg(inner, quality=defense.quality)
+        case Median():
+            return median(inner, size=defense.size)
+        case OnnxDefense():
+            common = _common(battery, data, inner.device)
+            graph = load_image_graph(
+                folder / defense.path,
+                shape=battery.spec.shape,
+                layout=defense.layout,
+                scale=defense.scale,
+                channels=defense.channels,
+                input_name=defense.name,
+                output_name=defense.output_name,
+                sha256=defense.sha256,
+                device=inner.device,
+                images=common["images"],
+            )
+            return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
+        case _:
+            assert_never(defense)
+
+
+def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device) -> Loaded:
+    """Load one of a battery's reference models, certified like a submission's."""
+    return _loading(
+        lambda: load_onnx(
+            battery.panel_path(model),
+            preprocess=preprocess_of(model.input),
+            output=model.output,
+            output_name=model.output_name,
+            input_name=model.input.name,
+            sha256=model.sha256,
+            **_common(battery, data, device),
+        ),
+        f"the panel model {model.name}",
+    )
+
+
+def panel_classifier(battery: Battery, name: str, data: Data, device: torch.device) -> Classifier:
+    """One of a battery's reference models, by name."""
+    assert battery.spec.panel is not None
+    model = next(m for m in battery.spec.panel.models if m.name == name)
+    return panel_member(battery, model, data, device).classifier
+
+
+def preprocess_of(given: Input) -> Preprocess:
+    """What a submission says of its input, in the models' own terms."""
+    return Preprocess(
+        size=given.size,
+        mean=given.mean,
+        std=given.std,
+        scale=given.scale,
+        channels=given.channels,
+        layout=given.layout,
+        resize=given.resize,
+        interpolation=given.interpolation,
+    )
+
+
+def _common(battery: Battery, data: Data, device: torch.device) -> dict[str, Any]:
+    images = torch.tensor(data.images).to(device).to(torch.float32) / 255
+    rng = generator(battery.spec.name, "certificate", device=device)
+    return {"shape": battery.spec.shape, "classes": battery.classes, "device": device, "images": images, "rng": rng}
+
+
+def _digest(what: object) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: GivenSubmission | None = None) -> T:
+    """Load something; whatever is wrong with it becomes a FoolbenchError pinned to its line, where it has one."""
+    where: tuple[str | int, ...] = what if isinstance(what, tuple) else (what,)
+
+    def problem(code: str, message: str, fix: str) -> Problem:
+        if given is None:
+            return Problem(code, f"{what}: {message}", fix)
+        return given.source.problem(code, where, message, fix)
+
+    try:
+        return load()
+    except FoolbenchError:
+        raise
+    except ModelFileError as error:
+        raise InvalidInput(problem(CODES[error.kind], f"{error.sentence}.", error.fix)) from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        message = f"expected it to load and answer, and got {type(error).__name__}: {error}"
+        raise ModelFailure(
+            problem("FB301", message, "run the model by itself on images of the battery's shape")
+        ) from error

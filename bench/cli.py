@@ -1,0 +1,275 @@
+"""The command line. The only place that prints or exits; torch is imported only by the commands that need it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+
+import typer
+
+from .errors import InvalidInput, Problem
+from .screen import Terminated, fail_plain, guarded, print_json, terminate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .progress import Progress
+
+app = typer.Typer(
+    name="foolbench",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="A robustness benchmark for image classifiers: fooling images, adversarial perturbations, defenses.",
+)
+
+SubmissionArgument = Annotated[
+    Path, typer.Argument(metavar="SUBMISSION.yaml", help="The submission to run.", show_default=False)
+]
+TierOption = Annotated[str, typer.Option(help="standard, or smoke: about 1/20 of the work, never ranked.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
+
+TIERS, DEVICES, PROGRESS = ("standard", "smoke"), ("auto", "cpu", "cuda"), ("auto", "rich", "plain", "none")
+
+
+@app.command()
+def evaluate(
+    submission: SubmissionArgument,
+    tier: TierOption = "standard",
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. [default: runs/NAME-DIGEST]", show_default=False)
+    ] = None,
+    device: DeviceOption = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Shards worked on side by side. [default: one a core; one on a GPU]", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what it would do and cost, measured here; write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
+    fail_under: Annotated[
+        float | None, typer.Option(help="Exit with 1 when the robust score is below this.", show_default=False)
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Run a submission through its battery. Interrupted? The same command goes on."""
+    with guarded(as_json, debug):
+        _one_of("--tier", tier, TIERS)
+        _one_of("--device", device, DEVICES)
+        _one_of("--progress", progress, PROGRESS)
+        from .battery import Tier, read_battery
+        from .submission import read_submission
+
+        given = read_submission(submission)
+        battery = read_battery(given.spec.battery, tier=cast(Tier, tier), folder=given.folder)
+        from .assemble import subject_of
+        from .device import DeviceName
+
+        subject, where = subject_of(given), cast(DeviceName, device)
+        if dry_run:
+            _dry_run(subject, battery, where, workers, as_json)
+            return
+        from .evaluate import evaluate_subject
+
+        display = _progress(progress)
+        try:
+            run = evaluate_subject(subject, battery, out=out, device=where, workers=workers, progress=display)
+        except (KeyboardInterrupt, Terminated) as stopped:
+            _interrupted(display, stopped, as_json)
+        _report(run, as_json)
+        score = run.record.scores.robust_score.value
+        if run.failures:
+            raise typer.Exit(5)
+        if fail_under is not None and (score is None or score < fail_under):
+            raise typer.Exit(1)
+
+
+@app.command()
+def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Check a submission: its YAML, its files, its battery. Loads no model; all errors at once."""
+    with guarded(as_json, debug):
+        from .battery import read_battery
+        from .submission import read_submission
+
+        given = read_submission(submission)
+        battery = read_battery(given.spec.battery, folder=given.folder)
+        if as_json:
+            print_json({"schema": 1, "valid": True, "digest": given.digest(), "battery": battery.spec.name})
+        else:
+            typer.echo(f"{submission}: valid. {given.spec.name!r} on {battery.spec.name}, digest {given.digest()[:16]}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of submission.yaml, for editors."""
+    from .submission import json_schema
+
+    print_json(json_schema())
+
+
+@app.command(name="list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="attacks|defenses|models|batteries|recipes", help="What to list.")],
+    debug: DebugOption = False,
+) -> None:
+    """List what there is."""
+    with guarded(False, debug):
+        from . import catalogue
+
+        _one_of("list", what, tuple(catalogue.KINDS))
+        _console().print(catalogue.table(what))
+
+
+@app.command()
+def leaderboard(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUNS…", help="Run folders, or folders of them.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The site's folder.")] = Path("site"),
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Build the static site from finished runs."""
+    with guarded(as_json, debug):
+        from ..leaderboard.site import build
+
+        try:
+            summary = build(runs, out)
+        except ValueError as error:
+            raise InvalidInput(Problem("FB112", f"{error}.", "see `foolbench leaderboard --help`")) from error
+        if as_json:
+            print_json({"schema": 1, **_plain(asdict(summary))})
+        else:
+            board = "board" if summary.boards == 1 else "boards"
+            typer.echo(
+                f"{out / 'index.html'}: {summary.entries} entries ({summary.ranked} ranked) on {summary.boards} {board}"
+            )
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe; `foolbench list recipes` has them.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where to write what it makes.")] = Path("trained"),
+    debug: DebugOption = False,
+) -> None:
+    """Train one of the example models again from its seed."""
+    with guarded(False, debug):
+        from . import recipes
+
+        _one_of("train", recipe, tuple(recipes.RECIPES))
+        typer.echo(f"{recipes.RECIPES[recipe].title}: about {recipes.RECIPES[recipe].seconds:.0f} s", err=True)
+        typer.echo(str(recipes.train(recipe, out)))
+
+
+@app.command()
+def explain(
+    code: Annotated[str, typer.Argument(help="An error's code, such as FB104.", show_default=False)],
+    debug: DebugOption = False,
+) -> None:
+    """Tell more about an error code."""
+    with guarded(False, debug):
+        from .explain import EXPLANATIONS
+
+        _one_of("explain", code.upper(), tuple(EXPLANATIONS))
+        found = EXPLANATIONS[code.upper()]
+        typer.echo(f"{code.upper()}: {found.title} (exit code {found.exit_code})\n\n{found.text}")
+
+
+def main() -> None:
+    """Entry point of the `foolbench` command."""
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        app()
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def _interrupted(display: Progress, stopped: BaseException, as_json: bool) -> NoReturn:
+    code = 143 if isinstance(stopped, Terminated) else 130
+    display.end()
+    share, done = getattr(display, "share", 0.0), getattr(display, "finished_titles", list)()
+    saved = f" ({', '.join(done)} saved)" if done else ""
+    phase = getattr(display, "phase", "") or "run"
+    text = f"Stopped at {share:.0%} of the {phase}{saved}. Run the same command again to go on."
+    if as_json:
+        print_json(
+            {
+                "schema": 1,
+                "error": {"code": "FB409", "message": text, "fix": "run the same command again", "exit_code": code},
+            }
+        )
+    fail_plain(text, code)
+
+
+def _report(run: Any, as_json: bool) -> None:
+    from .report import render
+
+    plain = _console(width=120, file=open(run.folder / "report.txt", "w", encoding="utf-8"))  # noqa: SIM115
+    with plain.file:
+        plain.print(render(run.record, run.folder))
+    if as_json:
+        print_json({"record": run.record.model_dump(mode="json", by_alias=True), "folder": str(run.folder)})
+    else:
+        _console().print(render(run.record, run.folder))
+
+
+def _dry_run(subject: Any, battery: Any, device: Any, workers: int | None, as_json: bool) -> None:
+    from .estimate import estimate, table
+
+    cost = estimate(subject, battery, device=device, workers=workers)
+    if as_json:
+        print_json({"schema": 1, **_plain(asdict(cost)), "seconds": cost.seconds})
+    else:
+        _console().print(table(cost, subject, battery))
+
+
+def _progress(kind: str) -> Progress:
+    from .live import LiveProgress, PlainProgress
+    from .progress import Silent
+
+    console = _console(stderr=True)
+    if kind == "auto":
+        kind = "rich" if console.is_terminal and not console.is_dumb_terminal else "plain"
+    makers: dict[str, Callable[[], Progress]] = {
+        "rich": lambda: LiveProgress(console),
+        "plain": lambda: PlainProgress(sys.stderr),
+        "none": Silent,
+    }
+    return makers[kind]()
+
+
+def _console(**options: Any) -> Console:
+    from rich.console import Console
+
+    if not sys.stdout.isatty() and "width" not in options and "stderr" not in options:
+        options["width"] = int(os.environ.get("COLUMNS", 120))
+    return Console(**options)
+
+
+def _one_of(name: str, value: str, legal: tuple[str, ...]) -> None:
+    if value not in legal:
+        message = f"{name}: expected one of {', '.join(legal)}, got {value!r}."
+        from .wording import nearest
+
+        raise InvalidInput(Problem("FB113", message, f"{name} {nearest(value, list(legal)) or legal[0]}"))
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Which device to run on, and what machine this is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any, Literal
+
+import torch
+
+from .errors import EnvironmentFault, Problem
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def choose(name: DeviceName) -> torch.device:
+    """auto: the GPU where there is one. Raises EnvironmentFault when cuda is asked for and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        message = "--device cuda: expected a CUDA GPU that torch can use, and torch sees none."
+        raise EnvironmentFault(
+            Problem("FB404", message, "use --device cpu, or mend the driver (`nvidia-smi` shows it)")
+        )
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe(device: torch.device) -> str:
+    """A name that two different devices do not share."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    return f"cpu: {processor()}"
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def host() -> dict[str, Any]:
+    """What of the machine can matter to a reader of timings."""
+    return {"system": platform.system(), "machine": platform.machine(), "processor": processor(), "cores": cores()}

@@ -1,0 +1,252 @@
+"""One block of tasks: the driver owns the victim, the batches, the budget and the progress; the attack owns nothing.
+
+The fixed device batch is the battery's. A block is worked on in one thread and in one order, so its result depends on
+nothing but the block, the victim and the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..attacks.base import Ascent, BlackBox, Objective, WhiteBox
+from ..models.base import Classifier
+from .errors import ModelFailure, OverBudget, Problem
+
+Hit = Callable[[Tensor, Tensor], Tensor]
+"""`(probabilities (n, K), owners (n,))` -> bool `(n, tasks an owner holds)`: which answers succeed as they stand."""
+
+Tick = Callable[[int, int], None]
+"""Told, after each batch, how many images were just asked for and how many tasks have been fooled so far."""
+
+
+class Stopped(Exception):
+    """Whoever runs the blocks asked this one to stop between two batches."""
+
+
+@dataclass
+class Meter:
+    """Counts what each owner has spent and when each of its tasks was first fooled; enforces the budget."""
+
+    owners: int
+    tasks_per_owner: int
+    budget: int
+    setup_budget: int
+    hit: Hit
+    tick: Tick
+    device: torch.device
+    setup: int = 0
+    queries: int = 0
+    gradients: int = 0
+    spent: Tensor = field(init=False)
+    first: Tensor = field(init=False)
+    """`(owners, tasks_per_owner)` int64: what the owner had spent, that query included, when the task was first
+    fooled; -1 where it never was."""
+
+    def __post_init__(self) -> None:
+        self.spent = torch.zeros(self.owners, dtype=torch.int64, device=self.device)
+        self.first = torch.full((self.owners, self.tasks_per_owner), -1, dtype=torch.int64, device=self.device)
+
+    def charge(self, owners: Tensor) -> Tensor:
+        """Count one look for each row before it is taken; returns `(n,)` int64 what its owner has then spent.
+
+        Raises OverBudget before anything is asked of the victim.
+        """
+        shared = owners < 0
+        setup = int(shared.sum())
+        counts = torch.bincount(owners[~shared] if setup else owners, minlength=self.owners)
+        if len(counts) > self.owners:
+            raise ValueError(f"expected owners below {self.owners}, got {int(owners.max())}: name tasks of the block")
+        total = self.spent + counts
+        worst = int(total.max()) if self.owners else 0
+        if worst > self.budget:
+            raise _over_budget("a task", worst, self.budget)
+        if self.setup + setup > self.setup_budget:
+            raise _over_budget("its set-up", self.setup + setup, self.setup_budget)
+        order = torch.argsort(owners, stable=True)
+        starts = torch.cumsum(counts, 0) - counts
+        position = torch.empty_like(owners)
+        position[order] = torch.arange(len(owners), device=self.device) - setup
+        at = self.spent[owners] + position - starts[owners] + 1
+        self.spent, self.setup = total, self.setup + setup
+        return at
+
+    def observe(self, probabilities: Tensor, owners: Tensor, at: Tensor) -> None:
+        """Note which tasks these answers fool for the first time."""
+        hits = self.hit(probabilities, owners)
+        hits &= (self.first[owners] < 0) & (owners >= 0).unsqueeze(1)
+        rows, columns = hits.nonzero(as_tuple=True)
+        if len(rows) == 0:
+            return
+        flat = owners[rows] * self.tasks_per_owner + columns
+        never = torch.iinfo(torch.int64).max
+        earliest = torch.full((self.owners * self.tasks_per_owner,), never, dtype=torch.int64, device=self.device)
+        earliest.scatter_reduce_(0, flat, at[rows], "amin")
+        fooled = (earliest < never).view_as(self.first)
+        self.first = torch.where(fooled, earliest.view_as(self.first), self.first)
+
+    @property
+    def fooled(self) -> int:
+        """Tasks fooled so far, as the driver saw it; the judge decides later."""
+        return int((self.first >= 0).sum())
+
+
+def _over_budget(who: str, asked: int, granted: int) -> OverBudget:
+    message = f"expected {who} to ask at most {granted:,} queries and gradients, and the attack asked for {asked:,}."
+    return OverBudget(
+        Problem("FB500", message, "make the attack keep its budget, or raise it in a battery of your own")
+    )
+
+
+def eight_bit(images: Tensor) -> Tensor:
+    """Round images in [0, 1] to the 256 gray levels that a file can hold; a new tensor."""
+    return images.mul(255).round_().clamp_(0, 255).div_(255)
+
+
+def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+    """`(n, c, h, w)` in [0, 1] -> `(n, K)` probabilities, asked in batches of the fixed size, checked for sense.
+
+    Raises ModelFailure when the model raises, or answers with NaN or with rows that sum to more than 1.
+    """
+    out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
+    for start in range(0, len(images), batch):
+        part = victim_call(victim.probabilities, images[start : start + batch], rng)
+        total = part.sum(1)
+        if not bool((total <= 1.001).all()) or not bool((part >= 0).all()):  # NaN fails the first comparison
+            raise _nonsense(part)
+        out[start : start + batch] = part
+    return out
+
+
+def victim_call(call: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, rng: torch.Generator) -> Tensor:
+    """Ask the model or a defense; whatever it raises becomes a ModelFailure (but not lack of memory)."""
+    try:
+        return call(images, rng)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        message = (
+            f"expected answers from the model for {len(images)} images, and it raised {type(error).__name__}: {error}"
+        )
+        fix = "run the model by itself on images of that shape; check `input` and the defenses"
+        raise ModelFailure(Problem("FB301", message, fix)) from error
+
+
+def _nonsense(part: Tensor) -> ModelFailure:
+    if bool(part.isnan().any()):
+        came = f"{int(part.isnan().any(1).sum())} of {len(part)} rows with NaN"
+    else:
+        came = f"rows that sum to up to {float(part.sum(1).max()):.6g}, with entries from {float(part.min()):.6g}"
+    message = f"expected probabilities that are at least 0 and sum to at most 1, got {came}."
+    return ModelFailure(
+        Problem("FB300", message, "check the model's weights, `output` (logits or probabilities?) and `input`")
+    )
+
+
+def drive_black_box(
+    attack: BlackBox[Any],
+    task: Any,
+    victim: Classifier,
+    meter: Meter,
+    *,
+    attack_rng: torch.Generator,
+    victim_rng: torch.Generator,
+    batch: int,
+    stop: Callable[[], bool],
+) -> Tensor:
+    """Run a search to its end and return its finals. Every query is rounded to 8 bits first, so that what was
+    answered is what can be saved and replayed.
+
+    Raises OverBudget, ModelFailure, and Stopped when `stop()` turns true.
+    """
+    search = attack.search(task, attack_rng)
+    try:
+        query = next(search)
+        while True:
+            if stop():
+                raise Stopped
+            at = meter.charge(query.owners)
+            probabilities = answers(victim, eight_bit(query.images), victim_rng, batch)
+            meter.queries += len(query.images)
+            meter.observe(probabilities, query.owners, at)
+            meter.tick(len(query.images), meter.fooled)
+            query = search.send(probabilities)
+    except StopIteration as finished:
+        return finished.value
+    finally:
+        search.close()
+
+
+@dataclass
+class DrivenOracle:
+    """The Oracle of attacks/base.py over a victim with logits: batches, counts, and averages over what is random."""
+
+    victim: Classifier
+    meter: Meter
+    rng: torch.Generator
+    batch: int
+    draws: int
+    """Gradients averaged for each image (EOT); 1 unless the victim is randomised."""
+    stop: Callable[[], bool]
+    rejects: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rejects = self.victim.rejects
+
+    def logits(self, images: Tensor, owners: Tensor) -> Tensor:
+        """See attacks/base.py. Images are rounded to 8 bits first."""
+        at, images = self._before(images, owners), eight_bit(images)
+        assert self.victim.logits is not None
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(images), self.batch):
+                parts.append(victim_call(self.victim.logits, images[start : start + self.batch], self.rng))
+        logits = torch.cat(parts)
+        self.meter.queries += len(images)
+        self._after(logits, owners, at)
+        return logits
+
+    def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
+        """See attacks/base.py. Averages logits, values and gradients over `draws` for a randomised victim."""
+        at = self._before(images, owners)
+        assert self.victim.logits is not None
+        parts: list[Ascent] = []
+        for start in range(0, len(images), self.batch):
+            rows = torch.arange(start, min(start + self.batch, len(images)), device=images.device)
+            draws = [self._differentiate(images[rows], rows, objective) for _ in range(self.draws)]
+            parts.append(
+                draws[0] if len(draws) == 1 else Ascent(*(torch.stack(x).mean(0) for x in zip(*draws, strict=True)))
+            )
+        result = Ascent(*(torch.cat(x) for x in zip(*parts, strict=True)))
+        self.meter.gradients += len(images)
+        self._after(result.logits, owners, at)
+        return result
+
+    def _differentiate(self, images: Tensor, rows: Tensor, objective: Objective) -> Ascent:
+        assert self.victim.logits is not None
+        leaf = images.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            logits = victim_call(self.victim.logits, leaf, self.rng)
+            values = objective(logits, rows)
+            (gradients,) = torch.autograd.grad(values.sum(), leaf)
+        return Ascent(logits.detach(), values.detach(), torch.nan_to_num(gradients))
+
+    def _before(self, images: Tensor, owners: Tensor) -> Tensor:
+        if self.stop():
+            raise Stopped
+        return self.meter.charge(owners)
+
+    def _after(self, logits: Tensor, owners: Tensor, at: Tensor) -> None:
+        if bool(logits.isnan().any()):
+            raise _nonsense(logits)
+        self.meter.observe(logits.softmax(1)[:, : self.victim.classes], owners, at)
+        self.meter.tick(len(logits), self.meter.fooled)
+
+
+def drive_white_box(attack: WhiteBox[Any], task: Any, oracle: DrivenOracle, *, attack_rng: torch.Generator) -> Tensor:
+    """Run an ascent to its end and return its finals. Raises OverBudget, ModelFailure, Stopped."""
+    return attack.ascend(task, oracle, attack_rng)

@@ -1,0 +1,277 @@
+"""The pipeline, top to bottom: a subject and a battery in; a record, its evidence and its finished shards out."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..leaderboard.record import ATTACKS, BareResult, BatteryRef, Provenance, Record
+from ..leaderboard.store import write_record
+from . import properties, scores
+from .arena import Arena
+from .assemble import Assembled, Subject, panel_classifier
+from .battery import Battery
+from .data import Data
+from .data import load as load_data
+from .device import DeviceName, choose, cores, describe, host
+from .entries import Entry, entries
+from .evidence import write_evidence, write_originals
+from .examine import blinded, examine
+from .flags import flags_of
+from .folder import claimed
+from .panel import Sources, find
+from .panel_evidence import attack_panel
+from .progress import Progress, Silent, planned
+from .provenance import commit, source_digest, versions
+from .run import EntryFailure, run_entries
+from .seeds import seed
+from .shards import cut
+from .transfer import transfer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished evaluation."""
+
+    record: Record
+    folder: Path
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Ranked attacks that were not measured, and why. A run with any is partial and cannot be ranked."""
+        attacks = self.record.attacks
+        return {n: attacks[n].fooling_ratio.reason or "" for n in attacks if attacks[n].fooling_ratio.value is None}
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Everything about one victim (the submission's, or its bare model)."""
+
+    arena: Arena
+    assembled: Assembled
+    results: scores.Results
+    record: BareResult
+    properties: properties.Properties | None
+
+
+def evaluate_subject(
+    subject: Subject,
+    battery: Battery,
+    *,
+    out: Path | None = None,
+    device: DeviceName = "auto",
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Run a subject through a battery; see `foolbench.arena.evaluate` for the public form.
+
+    `out` is the run's folder (default `runs/<name>-<digest>`); finished shards found in it are used.
+    """
+    started, clock = datetime.now(UTC), time.perf_counter()
+    progress, target = progress or Silent(), choose(device)
+    plan = entries(battery)
+    with ExitStack() as stack:
+        workers = workers or (1 if target.type == "cuda" else cores())
+        stack.enter_context(_one_thread_each(target))
+        data = load_data(
+            battery.spec.data,
+            folder=battery.data_folder,
+            shape=battery.spec.shape,
+            classes=battery.classes,
+            images=battery.spec.images,
+            donors_per_class=battery.spec.donors_per_class,
+            digest=battery.spec.digest,
+        )
+        whole = subject.assemble(battery, data, target)
+        manifest = _manifest(subject, battery, data, whole, target)
+        folder = out or default_folder(subject, manifest)
+        stack.enter_context(claimed(folder, manifest))
+        sources = find(battery, lambda: attack_panel(battery, data, target, workers, progress, folder / "shards"))
+
+        def measure(phase: str, assembled: Assembled) -> _Measured:
+            return _measure(phase, assembled, battery, data, sources, plan, folder, manifest, workers, progress)
+
+        full = measure("victim", whole)
+        bare = measure("bare model", whole.bare) if whole.bare is not None else None
+        cells = None
+        if sources is not None:
+            progress.say("transfer: the panel's images on the submission, its images on the panel")
+            ranked = [e for e in plan if e.group in ATTACKS]
+            victim = full.arena.victim
+            cells = transfer(
+                ranked,
+                full.results,
+                full.arena.clean,
+                victim,
+                sources,
+                lambda name: panel_classifier(battery, name, data, target),
+                battery.spec.batch,
+            )
+        record = _record(subject, battery, full, bare, cells, workers, target, started, clock)
+        write_evidence(folder / "evidence", plan, full.results)
+        write_originals(folder / "evidence", data, full.properties, full.arena.clean)
+        if bare is not None:
+            write_evidence(folder / "evidence" / "bare", plan, bare.results)
+        write_record(record, folder / "record.json")
+    return Run(record, folder)
+
+
+@contextmanager
+def _one_thread_each(device: torch.device) -> Iterator[None]:
+    """On the CPU each shard has one thread, and shards run side by side: results depend on no machine's core count."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _manifest(subject: Subject, battery: Battery, data: Data, whole: Assembled, device: torch.device) -> dict[str, Any]:
+    """Everything that determines a record, times and dates apart."""
+    return {
+        "submission": subject.digest,
+        "battery": battery.digest,
+        "tier": battery.tier,
+        "data": data.digest,
+        "device": describe(device),
+        "backend": whole.backend,
+        "source": source_digest(),
+        "versions": versions(),
+    }
+
+
+def default_folder(subject: Subject, manifest: Mapping[str, Any]) -> Path:
+    """`runs/<name>-<digest>`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", subject.name.lower()).strip("-")[:48] or "submission"
+    return Path("runs") / f"{slug}-{seed('run', *(f'{k}={manifest[k]}' for k in sorted(manifest))):016x}"[:-8]
+
+
+def _measure(
+    phase: str,
+    assembled: Assembled,
+    battery: Battery,
+    data: Data,
+    sources: Sources | None,
+    plan: tuple[Entry, ...],
+    folder: Path,
+    manifest: Mapping[str, Any],
+    workers: int,
+    progress: Progress,
+) -> _Measured:
+    spec = battery.spec
+    clean = examine(assembled.victim, battery, data)
+    victim = blinded(assembled.victim, clean)
+    mode = scores.Mode(victim.logits is not None, victim.no_gradient, sources is not None)
+    arena = Arena(battery, data, victim, clean, sources)
+    runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.surrogate]
+    progress.begin(phase, [planned(entry, len(data.labels)) for entry in runnable])
+    determined_by = {**manifest, "victim": assembled.digest}
+    results: dict[str, Any] = run_entries(
+        arena, runnable, folder=folder / "shards", determined_by=determined_by, workers=workers, progress=progress
+    )
+    progress.end()
+    for entry in plan:
+        results.setdefault(
+            entry.name, EntryFailure("FB502", f"{mode.reason}; and the battery has no panel to stand in")
+        )
+    groups = scores.attack_results(plan, results, clean, mode)
+    measured = properties.measure(battery, data, victim, clean)
+    if measured is not None and "deepception" in groups:
+        groups["deepception"] = groups["deepception"].model_copy(update={"properties": properties.as_json(measured)})
+    attacks = {name: groups[name] for name in ATTACKS if name in groups}
+    own = scores.scores_of(attacks, clean, spec.judge.bootstrap, spec.name)
+    mismatch = assembled.certificate.reason if assembled.certificate.mismatch else None
+    flags = flags_of(
+        attacks,
+        own,
+        tau=clean.tau,
+        randomised=clean.randomised,
+        difference=clean.difference,
+        zero_gradient_share=clean.zero_gradient_share,
+        mismatch=mismatch,
+    )
+    controls = {name: group for name, group in groups.items() if name not in attacks}
+    part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, flags=flags)
+    return _Measured(arena, assembled, results, part, measured)
+
+
+def _record(
+    subject: Subject,
+    battery: Battery,
+    full: _Measured,
+    bare: _Measured | None,
+    cells: list | None,
+    workers: int,
+    device: torch.device,
+    started: datetime,
+    clock: float,
+) -> Record:
+    mine, spec = full.record, battery.spec
+    difference = None
+    if bare is not None:
+        difference = scores.difference_of(
+            mine.attacks, full.arena.clean, bare.record.attacks, bare.arena.clean, spec.judge.bootstrap, spec.name
+        )
+    revision, dirty = commit()
+    reason = _unranked(battery, mine)
+    return Record(
+        schema=1,
+        battery=BatteryRef(
+            name=spec.name,
+            tier=battery.tier,
+            digest=battery.digest,
+            shape=spec.shape,
+            classes=list(spec.class_names),
+            shipped=battery.shipped,
+        ),
+        submission=subject.as_given,
+        digest=subject.digest,
+        scores=mine.scores,
+        tau=mine.tau,
+        attacks=mine.attacks,
+        controls=mine.controls,
+        bare=None if bare is None else bare.record,
+        difference=difference,
+        transfer=cells,
+        transfer_reason="the battery has no panel" if cells is None else None,
+        flags=mine.flags,
+        certificate={**full.assembled.certificate.as_json()},
+        rankable=reason is None,
+        unranked_reason=reason,
+        provenance=Provenance(
+            versions=versions(),
+            device=describe(device),
+            backend=full.assembled.backend,
+            commit=revision,
+            dirty=dirty,
+            source_digest=source_digest(),
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - clock, 3),
+            workers=workers,
+            host=host(),
+            seeds={"rule": "sha256(battery, entry, shard, purpose), first 63 bits", "attack": _seeds(battery)},
+        ),
+    )
+
+
+def _seeds(battery: Battery) -> dict[str, Any]:
+    name = battery.spec.name
+    return {e.name: [seed(name, e.name, shard.index, "attack") for shard in cut(e)] for e in entries(battery)}
+
+
+def _unranked(battery: Battery, part: BareResult) -> str | None:
+    if battery.tier == "smoke":
+        return "the smoke tier is never ranked"
+    if not battery.shipped:
+        return "a battery of the user's own has a board of its own"
+    return part.scores.robust_score.reason

@@ -1,0 +1,205 @@
+"""Progress that people see: a live table on a terminal, one line an attack when piped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from ..leaderboard.record import TITLES
+from ..leaderboard.words import duration
+from .drive import Tick
+from .progress import PlannedEntry
+from .shards import ShardResult
+
+ESTIMATING = 0.05
+"""Share of the work below which the time left is not told."""
+EVERY = 30.0
+"""Seconds between two plain lines of an attack that is at work."""
+
+
+@dataclass
+class _Group:
+    """One attack (or control) with all its settings."""
+
+    title: str
+    headline: str
+    planned: int = 0
+    tasks: int = 0
+    shards: int = 0
+    done: float = 0.0
+    """Images asked for, or saved by stopping early, of those planned."""
+    asked: int = 0
+    finished: int = 0
+    fooled: dict[tuple[str, int], int] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
+    told: float = 0.0
+
+    @property
+    def success(self) -> str:
+        headline = sum(n for (entry, _), n in self.fooled.items() if entry == self.headline)
+        return f"{headline}/{self.tasks}"
+
+    def rate(self, now: float) -> str:
+        if self.started is None or self.asked == 0:
+            return ""
+        return f"{self.asked / max((self.ended or now) - self.started, 1e-9):,.0f}/s"
+
+
+class _Counting:
+    """What the live and the plain form share: the counts. Methods of Progress, under one lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.phase = ""
+        self.groups: dict[str, _Group] = {}
+        self.entries: dict[str, PlannedEntry] = {}
+        self.began = 0.0
+
+    def begin(self, phase: str, plan: list[PlannedEntry]) -> None:
+        """See Progress."""
+        with self.lock:
+            self.phase, self.began = phase, time.monotonic()
+            self.groups, self.entries = {}, {entry.name: entry for entry in plan}
+            for entry in plan:
+                title = TITLES.get(entry.group, entry.group)
+                group = self.groups.setdefault(entry.group, _Group(title, entry.name, tasks=entry.tasks))
+                group.planned += entry.images
+                group.shards += entry.shards
+
+    def shard(self, entry: str, index: int) -> Tick:
+        """See Progress."""
+        with self.lock:
+            group = self.groups[self.entries[entry].group]
+            group.started = group.started or time.monotonic()
+
+        def tick(asked: int, fooled: int) -> None:
+            with self.lock:
+                group.asked += asked
+                group.done += asked
+                group.fooled[entry, index] = fooled
+                self.ticked(group)
+
+        return tick
+
+    def finished(self, entry: str, index: int, result: ShardResult) -> None:
+        """See Progress."""
+        with self.lock:
+            planned = self.entries[entry]
+            group = self.groups[planned.group]
+            spent = int(result.counts.sum())
+            group.started = group.started or time.monotonic()
+            group.done += max(planned.images / planned.shards - spent, 0)
+            if (entry, index) not in group.fooled:  # it was found finished
+                group.done += spent
+            group.fooled[entry, index] = int(result.fooled.sum())
+            group.finished += 1
+            if group.finished == group.shards:
+                group.done, group.ended = float(group.planned), time.monotonic()
+            self.ticked(group, done=group.finished == group.shards)
+
+    def left(self) -> str:
+        """Time left in the phase, from the share of the planned work that is done."""
+        planned = sum(group.planned for group in self.groups.values())
+        share = sum(min(group.done, group.planned) for group in self.groups.values()) / max(planned, 1)
+        if share < ESTIMATING:
+            return "estimating"
+        return duration((time.monotonic() - self.began) * (1 - share) / share)
+
+    def ticked(self, group: _Group, *, done: bool = False) -> None:
+        """Called under the lock after each change."""
+
+    @property
+    def share(self) -> float:
+        """How much of the phase is done."""
+        planned = sum(group.planned for group in self.groups.values())
+        return sum(min(group.done, group.planned) for group in self.groups.values()) / planned if planned else 0.0
+
+    def finished_titles(self) -> list[str]:
+        """Attacks of the phase that are done."""
+        return [group.title for group in self.groups.values() if group.shards and group.finished == group.shards]
+
+
+class LiveProgress(_Counting):
+    """A table that redraws itself on a terminal, on stderr."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self.console = console
+        self.live: Live | None = None
+
+    def begin(self, phase: str, plan: list[PlannedEntry]) -> None:
+        """See Progress."""
+        super().begin(phase, plan)
+        self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4, transient=False)
+        self.live.start()
+
+    def end(self) -> None:
+        """See Progress."""
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def say(self, text: str) -> None:
+        """See Progress."""
+        self.console.print(text, style="dim")
+
+    def _table(self) -> Table:
+        with self.lock:
+            now = time.monotonic()
+            running = self.live is not None and any(g.finished < g.shards for g in self.groups.values())
+            left = f"{self.left()} left" if running else f"{duration(now - self.began)}"
+            table = Table(
+                title=f"{self.phase} · {left}", title_justify="left", box=None, padding=(0, 1), title_style="bold"
+            )
+            table.add_column("attack", no_wrap=True)
+            table.add_column("", width=24)
+            table.add_column("fooled", justify="right")
+            table.add_column("images", justify="right")
+            table.add_column("rate", justify="right")
+            for group in self.groups.values():
+                bar = ProgressBar(total=max(group.planned, 1), completed=min(group.done, group.planned), width=24)
+                style = "" if group.started else "dim"
+                table.add_row(group.title, bar, group.success, f"{group.asked:,}", group.rate(now), style=style)
+            return table
+
+
+class PlainProgress(_Counting):
+    """One line when an attack ends, and one every 30 seconds while it works, on stderr."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self.stream, self.clock = stream, clock
+
+    def begin(self, phase: str, plan: list[PlannedEntry]) -> None:
+        """See Progress."""
+        super().begin(phase, plan)
+        self.say(f"{phase}: {len(self.groups)} attacks and controls, at most {sum(e.images for e in plan):,} images")
+
+    def ticked(self, group: _Group, *, done: bool = False) -> None:
+        """See _Counting."""
+        now = self.clock()
+        group.told = group.told or now
+        if done:
+            rate = group.rate(now) or "from disk"
+            self.say(f"{self.phase}: {group.title}: fooled {group.success}, {group.asked:,} images, {rate}")
+        elif now - group.told >= EVERY:
+            group.told = now
+            share = group.done / max(group.planned, 1)
+            so_far = f"{share:.0%}, fooled {group.success}, {group.rate(now)}"
+            self.say(f"{self.phase}: {group.title}: {so_far}, {self.left()} left")
+
+    def end(self) -> None:
+        """See Progress."""
+
+    def say(self, text: str) -> None:
+        """See Progress."""
+        print(text, file=self.stream, flush=True)

@@ -1,0 +1,55 @@
+"""Attack a battery's panel: slow, done once for a battery, and the same code that attacks a submission."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from .arena import Arena
+from .assemble import panel_member
+from .battery import Battery
+from .data import Data
+from .entries import entries
+from .examine import blinded, examine
+from .panel import Member, SourceImages, Sources, wanted
+from .progress import Progress, planned
+from .provenance import source_digest, versions
+from .run import run_entries
+from .shards import ShardResult
+
+
+def attack_panel(
+    battery: Battery, data: Data, device: torch.device, workers: int, progress: Progress, folder: Path | None
+) -> Sources:
+    """Run each attack's headline setting, and every white-box one, against each panel model."""
+    members, images = [], {}
+    assert battery.spec.panel is not None
+    for spec in battery.spec.panel.models:
+        loaded = panel_member(battery, spec, data, device)
+        clean = examine(loaded.classifier, battery, data)
+        victim = blinded(loaded.classifier, clean)
+        plan = [e for e in wanted(entries(battery)) if e.box == "black" or victim.logits is not None]
+        progress.begin(f"panel: {spec.title}", [planned(e, len(data.labels)) for e in plan])
+        determined_by = {
+            "panel": spec.sha256,
+            "battery": battery.digest,
+            "source": source_digest(),
+            "versions": versions(),
+        }
+        results = run_entries(
+            Arena(battery, data, victim, clean, None),
+            plan,
+            folder=folder,
+            determined_by=determined_by,
+            workers=workers,
+            progress=progress,
+        )
+        progress.end()
+        members.append(Member(spec.name, clean.reading.label.cpu().numpy(), clean.tau or 2.0))
+        for name, outcome in results.items():
+            if isinstance(outcome, ShardResult):
+                images[spec.name, name] = SourceImages(
+                    spec.name, outcome.images, outcome.attacked, outcome.fooled, outcome.label, outcome.confidence
+                )
+    return Sources(tuple(members), images)

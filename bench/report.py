@@ -1,0 +1,238 @@
+"""A Record as rich renderables: the report that ends a run. Prints nothing; reads nothing but the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ..leaderboard.record import ATTACKS, TITLES, AttackResult, Measure, Record
+from ..leaderboard.words import (
+    DASH,
+    counts,
+    duration,
+    percent,
+    printable,
+    quantity,
+    score,
+    score_interval,
+    share_interval,
+    signed,
+)
+
+
+def render(record: Record, folder: Path | None = None) -> RenderableType:
+    """The whole report: headline, attacks, settings, controls, transfer, the bare model, flags, where to look next."""
+    parts: list[RenderableType] = [_headline(record), _attacks(record)]
+    parts += [part for part in (_settings(record), _difference(record), _transfer(record), _flags(record)) if part]
+    parts.append(_ending(record, folder))
+    return Group(*parts)
+
+
+def _headline(record: Record) -> Panel:
+    scores, battery = record.scores, record.battery
+    lines = Text()
+    lines.append("robust score   ", "bold")
+    if scores.robust_score.value is None:
+        lines.append(f"{DASH}  {scores.robust_score.reason}\n")
+    else:
+        lines.append(score(scores.robust_score), "bold green")
+        lines.append(f" of 100   95% interval {score_interval(scores.robust_score)}\n")
+    lines.append("clean accuracy ", "bold")
+    lines.append(f"{_share(scores.clean_accuracy)}\n")
+    if scores.clean_rejection.k:
+        lines.append("clean rejected ", "bold")
+        lines.append(f"{_share(scores.clean_rejection)}\n")
+    lines.append("worst case     ", "bold")
+    lines.append(f"{_share(scores.worst_case)} survive the attack that hurts most\n")
+    lines.append("all of Perturb ", "bold")
+    lines.append(f"{_share(scores.survives_all_perturb)} of the images survive one pixel, FGSM and patches alike\n")
+    if record.tau is not None:
+        lines.append("τ              ", "bold")
+        lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count")
+    tier = "" if battery.tier == "standard" else f" · {battery.tier} tier"
+    return Panel(
+        lines,
+        title=Text(printable(str(record.submission.get("name", "submission")), 70), "bold"),
+        title_align="left",
+        subtitle=f"{battery.name}{tier} · {battery.digest[:8]}",
+        subtitle_align="right",
+        padding=(1, 2),
+    )
+
+
+def _attacks(record: Record) -> Table:
+    table = _table("Attacks", "what each one fooled, with 95% Wilson intervals; lower is better")
+    for name in ("attack", "setting"):
+        table.add_column(name)
+    for name in ("fooled", "k/n", "95%", "survival", "at 0.99", "median queries"):
+        table.add_column(name, justify="right", no_wrap=True)
+    clean = record.scores.clean_accuracy.value
+    for name in ATTACKS:
+        if name in record.attacks:
+            _attack_row(table, name, record.attacks[name], clean)
+    if record.controls:
+        table.add_section()
+        for name, control in record.controls.items():
+            _attack_row(table, name, control, None, style="dim")
+    return table
+
+
+def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | None, style: str = "") -> None:
+    ratio = attack.fooling_ratio
+    title = Text(TITLES.get(name, name))
+    if attack.mode == "surrogate":
+        title.append(" (by transfer)", "yellow")
+    if ratio.value is None:
+        table.add_row(title, Text(attack.title, "dim"), DASH, Text(ratio.reason or "", "dim"), style=style)
+        return
+    if attack.robust_accuracy is not None:
+        survival = attack.robust_accuracy.value
+    else:
+        survival = None if clean is None else clean * (1 - ratio.value)
+    flat = attack.fooling_ratio_99
+    table.add_row(
+        title,
+        Text(attack.title, "dim"),
+        _bar(ratio.value),
+        counts(ratio),
+        share_interval(ratio),
+        DASH if survival is None else f"{percent(survival)}%",
+        "" if flat is None or flat.value is None else f"{percent(flat.value)}%",
+        quantity(attack.queries),
+        style=style,
+    )
+
+
+def _settings(record: Record) -> Table | None:
+    table = _table("Other settings", "shown beside the headline, not ranked")
+    table.add_column("attack")
+    table.add_column("setting")
+    for name in ("fooled", "k/n", "95%", "median size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ATTACKS:
+        attack = record.attacks.get(name)
+        for variant in attack.variants.values() if attack is not None else ():
+            ratio = variant.fooling_ratio
+            if ratio.value is None:
+                continue
+            size = "" if variant.median_size is None else _size(variant.median_size, variant.limit or "")
+            table.add_row(TITLES[name], variant.title, _bar(ratio.value), counts(ratio), share_interval(ratio), size)
+        if attack is not None and attack.variants:
+            table.add_section()
+    return table if table.row_count else None
+
+
+def _size(value: float, limit: str) -> str:
+    return f"{value:.0f} px" if "pixel" in limit else f"ε {value:.3g}"
+
+
+def _difference(record: Record) -> Table | None:
+    if record.difference is None or record.bare is None:
+        return None
+    table = _table("With the defenses, minus without", "paired: same images, same seeds; in points, with 95% intervals")
+    for name in ("", "bare model", "defended", "difference"):
+        table.add_column(name, justify="left" if name == "" else "right")
+    bare, full = record.bare.scores, record.scores
+    rows: list[tuple[str, Measure, Measure, str, float]] = [
+        ("clean accuracy", bare.clean_accuracy, full.clean_accuracy, "clean_accuracy", 100),
+        ("robust score", bare.robust_score, full.robust_score, "robust_score", 1),
+    ]
+    for title, before, after, key, factor in rows:
+        shown = [DASH if m.value is None else f"{m.value * factor:.1f}" for m in (before, after)]
+        table.add_row(Text(title, "bold"), *shown, signed(record.difference[key], factor))
+    for name in ATTACKS:
+        if name in record.difference:
+            pair = [_survival(part.attacks[name], part.scores.clean_accuracy) for part in (record.bare, record)]
+            shown = [DASH if value is None else f"{value * 100:.1f}" for value in pair]
+            table.add_row(f"survives {TITLES[name]}", *shown, signed(record.difference[name], 100))
+    return table
+
+
+def _survival(attack: AttackResult, clean: Measure) -> float | None:
+    if attack.robust_accuracy is not None:
+        return attack.robust_accuracy.value
+    ratio = attack.fooling_ratio.value
+    return None if ratio is None or clean.value is None else clean.value * (1 - ratio)
+
+
+def _transfer(record: Record) -> Table | None:
+    if not record.transfer:
+        return None
+    title = "Transfer, in %"
+    table = _table(
+        title, "images that fooled the one, tried on the other: panel → submission / submission → panel; any label"
+    )
+    models = list(dict.fromkeys(c.source for c in record.transfer if c.source != "submission"))
+    table.add_column("panel model")
+    shown = [name for name in ATTACKS if any(c.attack == name for c in record.transfer)]
+    for name in shown:
+        table.add_column(TITLES[name].split(" (")[0], justify="right")
+    cells = {(c.source, c.victim, c.attack): c.any_label for c in record.transfer}
+    for model in models:
+        row = []
+        for name in shown:
+            there, back = cells.get((model, "submission", name)), cells.get(("submission", model, name))
+            row.append(f"{_cell(there)} / {_cell(back)}")
+        table.add_row(model, *row)
+    return table
+
+
+def _cell(measure: Measure | None) -> str:
+    return DASH if measure is None or measure.value is None else percent(measure.value)
+
+
+def _flags(record: Record) -> RenderableType | None:
+    if not record.flags:
+        return None
+    table = Table(
+        box=None, show_header=False, padding=(0, 1), title="Flags", title_justify="left", title_style="bold yellow"
+    )
+    table.add_column(no_wrap=True, style="yellow")
+    table.add_column()
+    shared: dict[tuple[str, str], list[str]] = {}
+    for flag in record.flags:
+        shared.setdefault((flag.code, flag.sentence), []).append(flag.attack or "")
+    for code, sentence in shared:
+        table.add_row(f"! {code}", sentence)
+    return table
+
+
+def _ending(record: Record, folder: Path | None) -> Text:
+    provenance = record.provenance
+    text = Text()
+    where = f"{provenance.backend} on {provenance.device}, {provenance.workers} workers"
+    text.append(f"\n{where}, {duration(provenance.seconds)}\n", "dim")
+    if not record.rankable:
+        text.append(f"Not rankable: {record.unranked_reason}.\n", "yellow")
+    if folder is not None:
+        text.append("Record and evidence: ")
+        text.append(f"{folder}/record.json, {folder}/evidence/\n")
+        text.append("Next: ")
+        text.append(f"foolbench leaderboard {folder} --out site", "bold")
+    return text
+
+
+def _table(title: str, caption: str) -> Table:
+    heading = Text(title, "bold")
+    heading.append(f"  {caption}", "dim not bold")
+    return Table(
+        title=heading, title_justify="left", box=None, padding=(0, 1), header_style="underline", title_style=""
+    )
+
+
+def _share(measure: Measure) -> str:
+    if measure.value is None:
+        return f"{DASH}  {measure.reason}"
+    interval = share_interval(measure)
+    kn = f"{counts(measure)}, " if measure.n else ""
+    return f"{percent(measure.value)}%  ({kn}{interval})"
+
+
+def _bar(value: float) -> Text:
+    full = round(value * 8)
+    text = Text("█" * full + "·" * (8 - full), "red" if value > 0.5 else "yellow" if value > 0.1 else "green")
+    return text.append(f" {percent(value):>5}%", "bold")

@@ -1,0 +1,118 @@
+"""Shards to results: in as many threads as there are workers, in any order, with finished shards kept on disk."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .arena import Arena
+from .drive import Stopped
+from .entries import Entry
+from .errors import EnvironmentFault, FoolbenchError, OverBudget, Problem
+from .progress import Progress
+from .shards import Shard, ShardResult, cut, join, load_shard
+from .work import work
+
+
+@dataclass(frozen=True)
+class EntryFailure:
+    """Why an entry has no result: its attack overspent or raised. The other entries go on."""
+
+    code: str
+    reason: str
+
+
+def run_entries(
+    arena: Arena,
+    entries: Iterable[Entry],
+    *,
+    folder: Path | None,
+    determined_by: Mapping[str, Any],
+    workers: int,
+    progress: Progress,
+) -> dict[str, ShardResult | EntryFailure]:
+    """Work on every shard of these entries; finished shards found in `folder` are taken as they are.
+
+    The result does not depend on `workers` or on the order in which shards finish. Raises the first error that no
+    other entry can survive (ModelFailure, EnvironmentFault, KeyboardInterrupt), with finished shards saved.
+    """
+    plan = [(shard, shard.digest(determined_by)) for entry in entries for shard in cut(entry)]
+    done: dict[tuple[str, int], ShardResult] = {}
+    failed: dict[str, EntryFailure] = {}
+    stop = threading.Event()
+
+    def one(shard: Shard, digest: str) -> ShardResult:
+        path = None if folder is None else folder / f"{shard.entry.name}-{shard.index:04d}-{digest[:16]}.npz"
+        finished = None if path is None else load_shard(path)
+        if finished is None:
+            tick = progress.shard(shard.entry.name, shard.index)
+            finished = work(arena, shard, stop=lambda: stop.is_set() or shard.entry.name in failed, tick=tick)
+            if path is not None:
+                _save(finished, path)
+        progress.finished(shard.entry.name, shard.index, finished)
+        return finished
+
+    # Long shards first, so that no worker is left alone with the last of them.
+    order = sorted(plan, key=lambda item: -item[0].entry.budget * (item[0].stop - item[0].start))
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="shard")
+    try:
+        futures = {pool.submit(one, shard, digest): shard for shard, digest in order}
+        waiting = set(futures)
+        while waiting:
+            ready, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in ready:
+                shard = futures[future]
+                try:
+                    done[shard.entry.name, shard.index] = future.result()
+                except Stopped:
+                    pass
+                except OverBudget as error:
+                    failed.setdefault(shard.entry.name, EntryFailure("FB500", error.problems[0].message))
+                except (torch.OutOfMemoryError, MemoryError) as error:
+                    raise _out_of_memory(error) from error
+                except FoolbenchError:
+                    raise
+                except (ValueError, RuntimeError, IndexError, ArithmeticError) as error:
+                    reason = f"the attack raised {type(error).__name__}: {error}"
+                    failed.setdefault(shard.entry.name, EntryFailure("FB501", reason))
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    results: dict[str, ShardResult | EntryFailure] = {}
+    for entry in {shard.entry.name: shard.entry for shard, _ in plan}.values():
+        if entry.name in failed:
+            results[entry.name] = failed[entry.name]
+        else:
+            results[entry.name] = join([done[entry.name, shard.index] for shard in cut(entry)])
+    return results
+
+
+def _save(result: ShardResult, path: Path) -> None:
+    try:
+        result.save(path)
+    except OSError as error:
+        raise disk_fault(error, path) from error
+
+
+def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
+    """What a failed write means to the user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"expected room to write {path.name}, and the disk (or quota) of {path.parent} is full."
+        fix = "free some space and run the same command again: finished shards are kept"
+        return EnvironmentFault(Problem("FB402", message, fix))
+    message = f"expected to be able to write {path}, and got: {error.strerror or error}."
+    return EnvironmentFault(Problem("FB410", message, "choose another folder with --out, or mend its permissions"))
+
+
+def _out_of_memory(error: BaseException) -> EnvironmentFault:
+    message = f"expected the battery's batch to fit in memory, and it did not: {str(error).splitlines()[0][:200]}"
+    return EnvironmentFault(
+        Problem("FB403", message, "close other programs, or use --workers 1; finished shards are kept")
+    )

@@ -1,0 +1,117 @@
+"""The shard: the one unit of work, caching, resuming and distribution; and the folder where finished ones lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .entries import Entry
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Tasks `start` to `stop` of an entry (runs for Fool, evaluation images for Perturb)."""
+
+    entry: Entry
+    index: int
+    start: int
+    stop: int
+
+    def digest(self, determined_by: Mapping[str, Any]) -> str:
+        """sha256 over everything that determines the result: this shard, and what the caller names."""
+        what = {"entry": self.entry.name, "index": self.index, "start": self.start, "stop": self.stop, **determined_by}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def cut(entry: Entry) -> tuple[Shard, ...]:
+    """Cut an entry at the size that its battery fixes."""
+    starts = range(0, entry.tasks, entry.shard)
+    return tuple(Shard(entry, i, start, min(start + entry.shard, entry.tasks)) for i, start in enumerate(starts))
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A finished shard: one row a task (Fool: run by run, target by target; Perturb: image by image)."""
+
+    images: np.ndarray
+    """`(t, c, h, w)` uint8: the judged final images; for tasks that were not attacked, zeros or the clean image."""
+    attacked: np.ndarray
+    """`(t,)` bool: False where there was nothing to attack (Perturb: the clean image is rejected)."""
+    fooled: np.ndarray
+    fooled_flat: np.ndarray
+    label: np.ndarray
+    """`(t,)` int64; -1: rejected."""
+    confidence: np.ndarray
+    share: np.ndarray
+    size: np.ndarray
+    first: np.ndarray
+    """`(t,)` int64: queries and gradients spent when first seen fooled; -1 where never seen."""
+    spent: np.ndarray
+    """`(t,)` int64: queries and gradients spent by the task, or by the run that it shares."""
+    refused: np.ndarray
+    """`(t,)` str."""
+    counts: np.ndarray
+    """`(3,)` int64: queries, set-up queries, gradients of the whole shard."""
+    seconds: np.ndarray
+    """`()` float64: wall time."""
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all. Raises OSError."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **{f.name: getattr(self, f.name) for f in fields(self)})
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load_shard(path: Path) -> ShardResult | None:
+    """A finished shard, or None where there is none or it cannot be read (it is then worked on again)."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return ShardResult(**{f.name: data[f.name] for f in fields(ShardResult)})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def join(results: list[ShardResult]) -> ShardResult:
+    """The shards of one entry, in order, as one."""
+    joined = {f.name: np.concatenate([getattr(r, f.name) for r in results]) for f in fields(ShardResult)[:-2]}
+    counts = np.sum([r.counts for r in results], axis=0)
+    return ShardResult(**joined, counts=counts, seconds=np.array(sum(float(r.seconds) for r in results)))
+
+
+def best_of(parts: Sequence[ShardResult]) -> ShardResult:
+    """Task by task the setting that fooled, and among those (or among none) the most confident one.
+
+    The settings run side by side: a task is first fooled when the first of them gets there; what is spent adds up.
+    """
+    rank = np.stack([p.fooled * 2.0 + p.confidence for p in parts])
+    best = rank.argmax(0)
+    rows = np.arange(len(best))
+
+    def pick(name: str) -> np.ndarray:
+        return np.stack([getattr(p, name) for p in parts])[best, rows]
+
+    never = np.iinfo(np.int64).max
+    first = np.stack([np.where(p.fooled & (p.first >= 0), p.first, never) for p in parts]).min(0)
+    names = ("images", "attacked", "fooled", "label", "confidence", "share", "size", "refused")
+    return ShardResult(
+        **{name: pick(name) for name in names},
+        fooled_flat=np.logical_or.reduce([p.fooled_flat for p in parts]),
+        first=np.where(first == never, -1, first),
+        spent=np.sum([p.spent for p in parts], axis=0),
+        counts=np.sum([p.counts for p in parts], axis=0),
+        seconds=np.array(sum(float(p.seconds) for p in parts)),
+    )

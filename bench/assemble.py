@@ -20,7 +20,6 @@ from ..models.loaded import Loaded
 from ..models.module import from_module, module_digest
 from ..models.onnx import load_onnx
 from ..models.preprocess import Preprocess
-from ..models.timm import load_timm
 from .battery import Battery, PanelModel
 from .data import Data
 from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem
@@ -40,8 +39,10 @@ CODES: dict[Kind, str] = {
     "outputs": "FB208",
     "input": "FB209",
     "unsupported": "FB210",
+    "nan": "FB300",
+    "changing": "FB302",
 }
-"""The code of each way in which a model file can be refused."""
+"""The code of each way in which a model can be refused: FB2xx for what its file is, FB3xx for what it answers."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def _model(model: OnnxModel | TimmModel, folder: Path, battery: Battery, data: D
                 **common,
             )
         case TimmModel():
+            from ..models.timm import load_timm  # on use: importing timm and torchvision takes seconds
+
             return load_timm(
                 model.name,
                 weights=None if model.weights is None else folder / model.weights,
@@ -241,7 +244,8 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
     except FoolbenchError:
         raise
     except ModelFileError as error:
-        raise InvalidInput(problem(CODES[error.kind], f"{error.sentence}.", error.fix)) from error
+        refused = ModelFailure if error.kind in ("nan", "changing") else InvalidInput
+        raise refused(problem(CODES[error.kind], f"{error.sentence}.", error.fix)) from error
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except (RuntimeError, ValueError, TypeError) as error:

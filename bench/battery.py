@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .data import DigitsData, FolderData, NpzData, data_root
+from .data import Data, DigitsData, FolderData, NpzData, data_root, load
 from .errors import InvalidInput, Problem
 from .submission import Input
 from .yaml_source import read
@@ -228,6 +228,19 @@ class Battery:
     def data_folder(self) -> Path:
         """Where relative paths of its data start."""
         return data_root() if self.shipped else self.folder
+
+    def load(self) -> Data:
+        """Its evaluation images, donors and mean image. Raises EnvironmentFault where they are missing or altered."""
+        spec = self.spec
+        return load(
+            spec.data,
+            folder=self.data_folder,
+            shape=spec.shape,
+            classes=self.classes,
+            images=spec.images,
+            donors_per_class=spec.donors_per_class,
+            digest=spec.digest,
+        )
 
     def panel_path(self, model: PanelModel) -> Path:
         """Where a panel model's file lies."""

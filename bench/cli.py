@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 
 from .errors import InvalidInput, Problem
-from .screen import Terminated, fail_plain, guarded, print_json, terminate
+from .screen import Terminated, guarded, leave, print_json, terminate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,22 +23,52 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="foolbench",
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # importing what draws boxes around the help takes longer than all else
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="A robustness benchmark for image classifiers: fooling images, adversarial perturbations, defenses.",
 )
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
+"""Whatever is wrong with a command line; Typer has no public name for it."""
 
 SubmissionArgument = Annotated[
     Path, typer.Argument(metavar="SUBMISSION.yaml", help="The submission to run.", show_default=False)
 ]
-TierOption = Annotated[str, typer.Option(help="standard, or smoke: about 1/20 of the work, never ranked.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+TierOption = Annotated[
+    str, typer.Option(metavar="TIER", help="standard, or smoke: about 1/20 of the work, never ranked.")
+]
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Shards worked on side by side. [default: one a core; one on a GPU]",
+        show_default=False,
+    ),
+]
+ProgressOption = Annotated[str, typer.Option(metavar="KIND", help="auto, rich, plain or none.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
 
 TIERS, DEVICES, PROGRESS = ("standard", "smoke"), ("auto", "cpu", "cuda"), ("auto", "rich", "plain", "none")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"foolbench {version('foolbench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version)
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -46,22 +76,19 @@ def evaluate(
     submission: SubmissionArgument,
     tier: TierOption = "standard",
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. [default: runs/NAME-DIGEST]", show_default=False)
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The run's folder. [default: runs/NAME-DIGEST]", show_default=False),
     ] = None,
     device: DeviceOption = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Shards worked on side by side. [default: one a core; one on a GPU]", show_default=False
-        ),
-    ] = None,
+    workers: WorkersOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what it would do and cost, measured here; write nothing.")
     ] = False,
     as_json: JsonOption = False,
-    progress: Annotated[str, typer.Option(help="auto, rich, plain or none.")] = "auto",
+    progress: ProgressOption = "auto",
     fail_under: Annotated[
-        float | None, typer.Option(help="Exit with 1 when the robust score is below this.", show_default=False)
+        float | None,
+        typer.Option(metavar="SCORE", help="Exit with 1 when the robust score is below this.", show_default=False),
     ] = None,
     debug: DebugOption = False,
 ) -> None:
@@ -89,6 +116,8 @@ def evaluate(
             run = evaluate_subject(subject, battery, out=out, device=where, workers=workers, progress=display)
         except (KeyboardInterrupt, Terminated) as stopped:
             _interrupted(display, stopped, as_json)
+        finally:
+            display.end()
         _report(run, as_json)
         score = run.record.scores.robust_score.value
         if run.failures:
@@ -115,14 +144,15 @@ def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of submission.yaml, for editors."""
-    from .submission import json_schema
+    with guarded(False, False):
+        from .submission import json_schema
 
-    print_json(json_schema())
+        print_json(json_schema())
 
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="attacks|defenses|models|batteries|recipes", help="What to list.")],
+    what: Annotated[str, typer.Argument(metavar="KIND", help="attacks, defenses, models, batteries or recipes.")],
     debug: DebugOption = False,
 ) -> None:
     """List what there is."""
@@ -136,9 +166,9 @@ def list_(
 @app.command()
 def leaderboard(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUNS…", help="Run folders, or folders of them.", show_default=False)
+        list[Path], typer.Argument(metavar="RUN", help="Run folders, or folders of them.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="The site's folder.")] = Path("site"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The site's folder.")] = Path("site"),
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -162,7 +192,7 @@ def leaderboard(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe; `foolbench list recipes` has them.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Where to write what it makes.")] = Path("trained"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write what it makes.")] = Path("trained"),
     debug: DebugOption = False,
 ) -> None:
     """Train one of the example models again from its seed."""
@@ -172,6 +202,30 @@ def train(
         _one_of("train", recipe, tuple(recipes.RECIPES))
         typer.echo(f"{recipes.RECIPES[recipe].title}: about {recipes.RECIPES[recipe].seconds:.0f} s", err=True)
         typer.echo(str(recipes.train(recipe, out)))
+
+
+@app.command()
+def panel(
+    battery: Annotated[str, typer.Argument(help="A battery's name, or a YAML file.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The npz to write.", show_default=False)],
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    progress: ProgressOption = "auto",
+    debug: DebugOption = False,
+) -> None:
+    """Attack a battery's reference models. Done once a battery: transfer rows start from the images made here."""
+    with guarded(False, debug):
+        _one_of("--device", device, DEVICES)
+        _one_of("--progress", progress, PROGRESS)
+        from .device import DeviceName
+        from .panel_evidence import build
+
+        display = _progress(progress)
+        try:
+            digest = build(battery, out, cast(DeviceName, device), workers, display)
+        finally:
+            display.end()
+        typer.echo(f"{out}: sha256 {digest}")
 
 
 @app.command()
@@ -191,37 +245,40 @@ def explain(
 def main() -> None:
     """Entry point of the `foolbench` command."""
     signal.signal(signal.SIGTERM, terminate)
-    try:
-        app()
-    except BrokenPipeError:
-        os._exit(0)
+    arguments = sys.argv[1:] or ["--help"]
+    with guarded("--json" in arguments, "--debug" in arguments):
+        try:
+            code = app(arguments, standalone_mode=False)
+        except USAGE_ERROR as error:
+            raise _usage(error) from None
+    sys.exit(code)
+
+
+def _usage(error: Any) -> InvalidInput:
+    command = error.ctx.command_path if error.ctx is not None else "foolbench"
+    return InvalidInput(Problem("FB114", f"{command}: {error.format_message()}", f"{command} --help"))
 
 
 def _interrupted(display: Progress, stopped: BaseException, as_json: bool) -> NoReturn:
-    code = 143 if isinstance(stopped, Terminated) else 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # leaving already; a second Ctrl-C would only spoil the screen
     display.end()
-    share, done = getattr(display, "share", 0.0), getattr(display, "finished_titles", list)()
-    saved = f" ({', '.join(done)} saved)" if done else ""
-    phase = getattr(display, "phase", "") or "run"
-    text = f"Stopped at {share:.0%} of the {phase}{saved}. Run the same command again to go on."
-    if as_json:
-        print_json(
-            {
-                "schema": 1,
-                "error": {"code": "FB409", "message": text, "fix": "run the same command again", "exit_code": code},
-            }
-        )
-    fail_plain(text, code)
+    so_far = getattr(display, "so_far", str)()
+    code = 143 if isinstance(stopped, Terminated) else 130
+    leave(f"Stopped{so_far}. Run the same command again to go on.", code, as_json)
 
 
 def _report(run: Any, as_json: bool) -> None:
+    import io
+
+    from .folder import atomically
     from .report import render
 
-    plain = _console(width=120, file=open(run.folder / "report.txt", "w", encoding="utf-8"))  # noqa: SIM115
-    with plain.file:
-        plain.print(render(run.record, run.folder))
+    plain = _console(width=120, file=io.StringIO())
+    plain.print(render(run.record, run.folder))
+    atomically(run.folder / "report.txt", plain.file.getvalue().encode())
     if as_json:
-        print_json({"record": run.record.model_dump(mode="json", by_alias=True), "folder": str(run.folder)})
+        record = run.record.model_dump(mode="json", by_alias=True)
+        print_json({"schema": 1, "folder": str(run.folder), "record": record})
     else:
         _console().print(render(run.record, run.folder))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -28,6 +30,23 @@ def choose(name: DeviceName) -> torch.device:
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(device: torch.device) -> int:
+    """Shards worked on side by side: one a core on the CPU, one on a GPU."""
+    return 1 if device.type == "cuda" else cores()
+
+
+@contextmanager
+def one_thread_each(device: torch.device) -> Iterator[None]:
+    """On the CPU each shard has one thread, and shards run side by side: results depend on no machine's core count."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def describe(device: torch.device) -> str:

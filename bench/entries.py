@@ -100,7 +100,7 @@ def _fool(name: str, attack: BlackBox[Any], runs: int, shard: int, budget: int, 
 
 
 _PATCHES: tuple[tuple[PatchKind, str, str], ...] = (
-    ("donor", "deepception", "patches of other images"),
+    ("donor", "deepception", "donor patches"),
     ("mean_color", "deepception_mean_color", "control: mean-colour patches"),
     ("shuffled", "deepception_shuffled", "control: pixel-shuffled patches"),
     ("noise", "deepception_noise", "control: uniform-noise patches"),

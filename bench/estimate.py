@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import torch
 from rich.table import Table
 
 from ..leaderboard.record import TITLES
@@ -13,8 +12,7 @@ from ..leaderboard.words import duration
 from .arena import Arena
 from .assemble import Subject
 from .battery import Battery
-from .data import load as load_data
-from .device import DeviceName, choose, cores, describe
+from .device import DeviceName, choose, default_workers, describe, one_thread_each
 from .drive import Stopped
 from .entries import Entry, entries
 from .examine import blinded, examine
@@ -58,35 +56,20 @@ def estimate(
 ) -> Estimate:
     """Load the subject, try each entry's first shard for a moment, and scale up. Writes nothing."""
     target = choose(device)
-    workers = workers or (1 if target.type == "cuda" else cores())
-    spec = battery.spec
-    threads = torch.get_num_threads()
-    if target.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        data = load_data(
-            spec.data,
-            folder=battery.data_folder,
-            shape=spec.shape,
-            classes=battery.classes,
-            images=spec.images,
-            donors_per_class=spec.donors_per_class,
-            digest=spec.digest,
-        )
+    workers = workers or default_workers(target)
+    costs: dict[str, Cost] = {}
+    with one_thread_each(target):
+        data = battery.load()
         whole = subject.assemble(battery, data, target)
         victims = [whole] if whole.bare is None else [whole, whole.bare]
-        costs: dict[str, Cost] = {}
         for assembled in victims:
             clean = examine(assembled.victim, battery, data)
             arena = Arena(battery, data, blinded(assembled.victim, clean), clean, None)
             for entry in entries(battery):
                 images = planned(entry, len(data.labels)).images
                 seconds = _seconds(arena, entry, images) / workers
-                title = TITLES.get(entry.group, entry.group)
-                before = costs.get(entry.group, Cost(title, 0, 0.0))
-                costs[entry.group] = Cost(title, before.images + images, before.seconds + seconds)
-    finally:
-        torch.set_num_threads(threads)
+                before = costs.get(entry.group, Cost(TITLES.get(entry.group, entry.group), 0, 0.0))
+                costs[entry.group] = Cost(before.title, before.images + images, before.seconds + seconds)
     return Estimate(list(costs.values()), describe(target), workers, len(victims))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,7 @@ from .arena import Arena
 from .assemble import Assembled, Subject, panel_classifier
 from .battery import Battery
 from .data import Data
-from .data import load as load_data
-from .device import DeviceName, choose, cores, describe, host
+from .device import DeviceName, choose, default_workers, describe, host, one_thread_each
 from .entries import Entry, entries
 from .evidence import write_evidence, write_originals
 from .examine import blinded, examine
@@ -79,17 +78,9 @@ def evaluate_subject(
     progress, target = progress or Silent(), choose(device)
     plan = entries(battery)
     with ExitStack() as stack:
-        workers = workers or (1 if target.type == "cuda" else cores())
-        stack.enter_context(_one_thread_each(target))
-        data = load_data(
-            battery.spec.data,
-            folder=battery.data_folder,
-            shape=battery.spec.shape,
-            classes=battery.classes,
-            images=battery.spec.images,
-            donors_per_class=battery.spec.donors_per_class,
-            digest=battery.spec.digest,
-        )
+        workers = workers or default_workers(target)
+        stack.enter_context(one_thread_each(target))
+        data = battery.load()
         whole = subject.assemble(battery, data, target)
         manifest = _manifest(subject, battery, data, whole, target)
         folder = out or default_folder(subject, manifest)
@@ -122,18 +113,6 @@ def evaluate_subject(
             write_evidence(folder / "evidence" / "bare", plan, bare.results)
         write_record(record, folder / "record.json")
     return Run(record, folder)
-
-
-@contextmanager
-def _one_thread_each(device: torch.device) -> Iterator[None]:
-    """On the CPU each shard has one thread, and shards run side by side: results depend on no machine's core count."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _manifest(subject: Subject, battery: Battery, data: Data, whole: Assembled, device: torch.device) -> dict[str, Any]:
@@ -171,9 +150,9 @@ def _measure(
     spec = battery.spec
     clean = examine(assembled.victim, battery, data)
     victim = blinded(assembled.victim, clean)
-    mode = scores.Mode(victim.logits is not None, victim.no_gradient, sources is not None)
+    mode = scores.Mode(victim.logits is not None, victim.no_gradient, _stand_ins(sources, plan))
     arena = Arena(battery, data, victim, clean, sources)
-    runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.surrogate]
+    runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.sources]
     progress.begin(phase, [planned(entry, len(data.labels)) for entry in runnable])
     determined_by = {**manifest, "victim": assembled.digest}
     results: dict[str, Any] = run_entries(
@@ -182,7 +161,8 @@ def _measure(
     progress.end()
     for entry in plan:
         results.setdefault(
-            entry.name, EntryFailure("FB502", f"{mode.reason}; and the battery has no panel to stand in")
+            entry.name,
+            EntryFailure("FB502", f"{mode.reason}; and the battery has no panel model with gradients to stand in"),
         )
     groups = scores.attack_results(plan, results, clean, mode)
     measured = properties.measure(battery, data, victim, clean)
@@ -203,6 +183,12 @@ def _measure(
     controls = {name: group for name, group in groups.items() if name not in attacks}
     part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, flags=flags)
     return _Measured(arena, assembled, results, part, measured)
+
+
+def _stand_ins(sources: Sources | None, plan: tuple[Entry, ...]) -> int:
+    """How many panel models have images of every white-box entry."""
+    counts = [len(sources.of_entry(e.name)) for e in plan if e.box == "white"] if sources is not None else []
+    return min(counts, default=0)
 
 
 def _record(

@@ -101,6 +101,12 @@ EXPLANATIONS: dict[str, Explanation] = {
         2,
         "An option of the command line takes one of the words that the message lists.",
     ),
+    "FB114": Explanation(
+        "a command line that is not understood",
+        2,
+        "A command or an option has another name, lacks its value, or has one of another type. The command with "
+        "--help lists what it takes.",
+    ),
     # Model files
     "FB200": Explanation(
         "the model file is missing",
@@ -178,6 +184,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         3,
         "It raised an error while it answered. What was finished is kept; run the model by itself on images of "
         "the battery's shape to find the cause.",
+    ),
+    "FB302": Explanation(
+        "answers that change",
+        3,
+        "The same images, asked twice, got different answers, so no result could be replayed. Take random operators "
+        "and training-time dropout out of the network (model.eval() before the export); randomness belongs in a "
+        "defense, where it is measured.",
     ),
     # The surroundings
     "FB400": Explanation(

@@ -88,8 +88,8 @@ def _surrogate(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
     for name, attack in attacks.items():
         if attack.mode == "surrogate":
             sentence = (
-                f"{TITLES.get(name, name)} had no gradient of this victim to use ({attack.mode_reason}); the row holds "
-                "the best transfer attack from the panel. It is a lower bound on what an adaptive attack could do."
+                f"There was no gradient of this victim to use: {attack.mode_reason}. The row holds the best transfer "
+                "attack from the panel, a lower bound on what an adaptive attack could do."
             )
             yield Flag(code="surrogate", attack=name, sentence=sentence, evidence={"reason": attack.mode_reason})
 

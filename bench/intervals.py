@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import binomtest
 
 from ..leaderboard.record import Measure
 
 CONFIDENCE = 0.95
+Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
 def proportion(k: int, n: int, reason: str | None = None) -> Measure:
     """k of n with its 95% Wilson score interval; null with a reason when n is 0."""
     if n == 0:
         return Measure(value=None, k=0, n=0, reason=reason or "nothing to measure it on")
-    interval = binomtest(k, n).proportion_ci(CONFIDENCE, method="wilson")
-    return Measure(value=k / n, low=float(interval.low), high=float(interval.high), k=k, n=n)
+    low, high = wilson(k, n)
+    return Measure(value=k / n, low=low, high=high, k=k, n=n)
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """The 95% score interval of k successes in n > 0 trials (Wilson 1927)."""
+    share = k / n
+    middle = share + Z**2 / (2 * n)
+    half = Z * sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    low, high = ((middle + side) / (1 + Z**2 / n) for side in (-half, half))
+    # Exactly so in real numbers; rounding would leave 1e-17 there.
+    return (0.0 if k == 0 else low), (1.0 if k == n else high)
 
 
 def unmeasured(reason: str) -> Measure:

@@ -108,9 +108,7 @@ class _Counting:
 
     def left(self) -> str:
         """Time left in the phase, from the share of the planned work that is done."""
-        planned = sum(group.planned for group in self.groups.values())
-        share = sum(min(group.done, group.planned) for group in self.groups.values()) / max(planned, 1)
-        if share < ESTIMATING:
+        if (share := self.share) < ESTIMATING:
             return "estimating"
         return duration((time.monotonic() - self.began) * (1 - share) / share)
 
@@ -123,9 +121,13 @@ class _Counting:
         planned = sum(group.planned for group in self.groups.values())
         return sum(min(group.done, group.planned) for group in self.groups.values()) / planned if planned else 0.0
 
-    def finished_titles(self) -> list[str]:
-        """Attacks of the phase that are done."""
-        return [group.title for group in self.groups.values() if group.shards and group.finished == group.shards]
+    def so_far(self) -> str:
+        """What to say after "Stopped": how much of the phase is done, and which of its attacks are finished."""
+        if not self.groups:
+            return ""
+        done = [group.title for group in self.groups.values() if group.finished == group.shards]
+        saved = f"; saved: {', '.join(done)}" if done else ""
+        return f" at {self.share:.0%} ({self.phase}{saved})"
 
 
 class LiveProgress(_Counting):
@@ -189,8 +191,8 @@ class PlainProgress(_Counting):
         now = self.clock()
         group.told = group.told or now
         if done:
-            rate = group.rate(now) or "from disk"
-            self.say(f"{self.phase}: {group.title}: fooled {group.success}, {group.asked:,} images, {rate}")
+            work = f"{group.asked:,} images, {group.rate(now)}" if group.asked else "from disk"
+            self.say(f"{self.phase}: {group.title}: fooled {group.success}, {work}")
         elif now - group.told >= EVERY:
             group.told = now
             share = group.done / max(group.planned, 1)

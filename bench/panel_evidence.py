@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
 
 from .arena import Arena
 from .assemble import panel_member
-from .battery import Battery
+from .battery import Battery, read_battery
 from .data import Data
+from .device import DeviceName, choose, default_workers, one_thread_each
 from .entries import entries
+from .errors import InvalidInput, Problem
 from .examine import blinded, examine
+from .folder import atomically
 from .panel import Member, SourceImages, Sources, wanted
 from .progress import Progress, planned
 from .provenance import source_digest, versions
 from .run import run_entries
 from .shards import ShardResult
+
+
+def build(battery: str, out: Path, device: DeviceName, workers: int | None, progress: Progress) -> str:
+    """Write the evidence of a battery's panel to an npz. Returns its sha256; raises InvalidInput without a panel."""
+    read = read_battery(battery)
+    if read.spec.panel is None:
+        message = f"expected a battery with a panel, and {read.spec.name} has none."
+        raise InvalidInput(Problem("FB105", message, "add `panel:` with its models", key="panel"))
+    target = choose(device)
+    with one_thread_each(target):
+        sources = attack_panel(read, read.load(), target, workers or default_workers(target), progress, None)
+    content = sources.to_bytes()
+    atomically(out, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def attack_panel(

@@ -27,7 +27,11 @@ from ..leaderboard.words import (
 def render(record: Record, folder: Path | None = None) -> RenderableType:
     """The whole report: headline, attacks, settings, controls, transfer, the bare model, flags, where to look next."""
     parts: list[RenderableType] = [_headline(record), _attacks(record)]
-    parts += [part for part in (_settings(record), _difference(record), _transfer(record), _flags(record)) if part]
+    parts += [
+        part
+        for part in (_unmeasured(record), _settings(record), _difference(record), _transfer(record), _flags(record))
+        if part
+    ]
     parts.append(_ending(record, folder))
     return Group(*parts)
 
@@ -47,9 +51,9 @@ def _headline(record: Record) -> Panel:
         lines.append("clean rejected ", "bold")
         lines.append(f"{_share(scores.clean_rejection)}\n")
     lines.append("worst case     ", "bold")
-    lines.append(f"{_share(scores.worst_case)} survive the attack that hurts most\n")
+    lines.append(_with(scores.worst_case, " survive the attack that hurts most"))
     lines.append("all of Perturb ", "bold")
-    lines.append(f"{_share(scores.survives_all_perturb)} of the images survive one pixel, FGSM and patches alike\n")
+    lines.append(_with(scores.survives_all_perturb, " of the images survive one pixel, FGSM and patches alike"))
     if record.tau is not None:
         lines.append("τ              ", "bold")
         lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count")
@@ -65,10 +69,10 @@ def _headline(record: Record) -> Panel:
 
 
 def _attacks(record: Record) -> Table:
-    table = _table("Attacks", "what each one fooled, with 95% Wilson intervals; lower is better")
+    table = _table("Attacks", "fooled: lower is better; 95% Wilson intervals; median queries to success")
     for name in ("attack", "setting"):
         table.add_column(name)
-    for name in ("fooled", "k/n", "95%", "survival", "at 0.99", "median queries"):
+    for name in ("fooled", "k/n", "95%", "survival", "≥.99", "queries"):
         table.add_column(name, justify="right", no_wrap=True)
     clean = record.scores.clean_accuracy.value
     for name in ATTACKS:
@@ -81,13 +85,19 @@ def _attacks(record: Record) -> Table:
     return table
 
 
+def _unmeasured(record: Record) -> Text | None:
+    missing = {n: a.fooling_ratio.reason for n, a in record.attacks.items() if a.fooling_ratio.value is None}
+    lines = [f" {DASH} {TITLES[name]} was not measured: {reason}" for name, reason in missing.items()]
+    return Text("\n".join(lines), "yellow") if lines else None
+
+
 def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | None, style: str = "") -> None:
     ratio = attack.fooling_ratio
-    title = Text(TITLES.get(name, name))
+    title, setting = Text(TITLES.get(name, name)), Text(attack.title, "dim")
     if attack.mode == "surrogate":
-        title.append(" (by transfer)", "yellow")
+        setting = Text(f"by transfer, {attack.budget} sources", "yellow")
     if ratio.value is None:
-        table.add_row(title, Text(attack.title, "dim"), DASH, Text(ratio.reason or "", "dim"), style=style)
+        table.add_row(title, setting, DASH, style=style)
         return
     if attack.robust_accuracy is not None:
         survival = attack.robust_accuracy.value
@@ -96,7 +106,7 @@ def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | No
     flat = attack.fooling_ratio_99
     table.add_row(
         title,
-        Text(attack.title, "dim"),
+        setting,
         _bar(ratio.value),
         counts(ratio),
         share_interval(ratio),
@@ -195,9 +205,10 @@ def _flags(record: Record) -> RenderableType | None:
     table.add_column()
     shared: dict[tuple[str, str], list[str]] = {}
     for flag in record.flags:
-        shared.setdefault((flag.code, flag.sentence), []).append(flag.attack or "")
-    for code, sentence in shared:
-        table.add_row(f"! {code}", sentence)
+        shared.setdefault((flag.code, flag.sentence), []).append(TITLES.get(flag.attack or "", ""))
+    for (code, sentence), attacks in shared.items():
+        names = ", ".join(name for name in attacks if name)
+        table.add_row(f"! {code}", f"{names}: {sentence}" if names and names not in sentence else sentence)
     return table
 
 
@@ -224,6 +235,10 @@ def _table(title: str, caption: str) -> Table:
     )
 
 
+def _with(measure: Measure, rest: str) -> str:
+    return _share(measure) + ("" if measure.value is None else rest) + "\n"
+
+
 def _share(measure: Measure) -> str:
     if measure.value is None:
         return f"{DASH}  {measure.reason}"
@@ -233,6 +248,6 @@ def _share(measure: Measure) -> str:
 
 
 def _bar(value: float) -> Text:
-    full = round(value * 8)
-    text = Text("█" * full + "·" * (8 - full), "red" if value > 0.5 else "yellow" if value > 0.1 else "green")
+    full = round(value * 5)
+    text = Text("█" * full + "·" * (5 - full), "red" if value > 0.5 else "yellow" if value > 0.1 else "green")
     return text.append(f" {percent(value):>5}%", "bold")

@@ -34,8 +34,8 @@ class Mode:
     gradient: bool
     reason: str | None
     """Where there is no gradient: why."""
-    surrogate: bool
-    """Where there is no gradient: whether a panel stood in."""
+    sources: int
+    """Panel models whose images can stand in where there is no gradient; each costs a task one query."""
 
 
 def attack_results(entries: Sequence[Entry], results: Results, clean: Clean, mode: Mode) -> dict[str, AttackResult]:
@@ -63,10 +63,9 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mod
     first = members[0]
     white = first.box == "white"
     outcome = headline(members, results)
-    if white and not mode.gradient and not mode.surrogate:
-        outcome = EntryFailure("FB502", f"{mode.reason}; the battery has no panel to stand in")
-    title = TITLES[first.group] if first.best_of else first.title
-    own = _variant(first, outcome, clean, title=f"best of {len(members)} settings" if first.best_of else title)
+    granted = mode.sources if white and not mode.gradient else None
+    title = f"best of {len(members)} settings" if first.best_of else first.title
+    own = _variant(first, outcome, clean, title=title, granted=granted)
     others = members if first.best_of else members[1:]
     rows = [] if isinstance(outcome, EntryFailure) else _rows(first, outcome, clean)
     if first.best_of and not isinstance(outcome, EntryFailure):
@@ -79,21 +78,17 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mod
         mode=kind,
         mode_reason=mode.reason if kind == "surrogate" else None,
         tasks=rows,
-        variants={e.name: _variant(e, _surrogate_or(results[e.name], own), clean, title=e.title) for e in others},
+        variants={e.name: _variant(e, results[e.name], clean, title=e.title, granted=granted) for e in others},
     )
 
 
-def _surrogate_or(result: ShardResult | EntryFailure, own: Variant) -> ShardResult | EntryFailure:
-    if own.fooling_ratio.value is None and own.fooling_ratio.reason and not isinstance(result, EntryFailure):
-        return EntryFailure("FB502", own.fooling_ratio.reason)
-    return result
-
-
-def _variant(entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *, title: str) -> Variant:
+def _variant(
+    entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *, title: str, granted: int | None
+) -> Variant:
     common: dict[str, Any] = {
         "title": title,
         "parameters": _plain(entry.parameters),
-        "budget": entry.budget,
+        "budget": entry.budget if granted is None else granted,
         "limit": str(entry.limit) if entry.limit else None,
     }
     if isinstance(outcome, EntryFailure):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -32,22 +33,24 @@ def guarded(as_json: bool, debug: bool) -> Iterator[None]:
     """Turn what escapes into a message and an exit code."""
     try:
         yield
-    except (typer.Exit, typer.Abort, SystemExit, BrokenPipeError):
+    except (typer.Exit, typer.Abort, SystemExit):
         raise
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os._exit(128 + signal.SIGPIPE)
+    except KeyboardInterrupt:
+        leave("Stopped.", 130, as_json)
+    except Terminated:
+        leave("Terminated.", 143, as_json)
     except FoolbenchError as error:
         if debug:
             traceback.print_exc()
         _fail(error.problems, error.exit_code, as_json)
-    except KeyboardInterrupt:
-        fail_plain("Stopped.", 130)
-    except Terminated:
-        fail_plain("Terminated.", 143)
     except BaseException as error:
         if debug:
-            raise
-        log = _log(error)
+            traceback.print_exc()
         message = f"foolbench itself failed with {type(error).__name__}: {error}."
-        _fail((Problem("FB700", message, f"please report it with {log}, or run again with --debug"),), 70, as_json)
+        fix = f"please report it with {_log(error)}, or run again with --debug"
+        _fail((Problem("FB700", message, fix),), 70, as_json)
 
 
 def _fail(problems: tuple[Problem, ...], code: int, as_json: bool) -> NoReturn:
@@ -55,19 +58,29 @@ def _fail(problems: tuple[Problem, ...], code: int, as_json: bool) -> NoReturn:
         rows = [{k: str(v) if isinstance(v, Path) else v for k, v in asdict(p).items()} for p in problems]
         print_json({"schema": 1, "error": {**rows[0], "exit_code": code}, "errors": rows})
     show(problems)
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
-def fail_plain(text: str, code: int) -> NoReturn:
-    """Say one line on stderr and leave with this exit code."""
+def leave(text: str, code: int, as_json: bool) -> NoReturn:
+    """Say on stderr that the command was stopped, and leave with this exit code."""
+    if as_json:
+        error = {"code": "FB409", "message": text, "fix": "run the same command again", "exit_code": code}
+        print_json({"schema": 1, "error": error, "errors": [error]})
     typer.echo(text, err=True)
-    raise typer.Exit(code)
+    raise SystemExit(code)
 
 
-def _log(error: BaseException) -> Path:
-    path = Path(tempfile.gettempdir()) / f"foolbench-{os.getpid()}.log"
-    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return path
+def _log(error: BaseException) -> str:
+    """Where the traceback was written; what it says in one line, where that cannot be."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="foolbench-", suffix=".log", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write(text)
+    except OSError:
+        return text.strip().splitlines()[-1]
+    return file.name
 
 
 def print_json(value: Any) -> None:

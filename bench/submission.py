@@ -110,7 +110,7 @@ class TimmModel(NamesFile):
     """Outputs of the network; the battery's classes (and one more with `reject_index`) when absent."""
     in_chans: Annotated[int, Field(ge=1, le=16)] | None = None
     """Input channels of the network; the battery's when absent."""
-    args: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    args: dict[str, bool | int | float | str | tuple[int, ...]] = Field(default_factory=dict)
     """Further arguments of timm.create_model, such as `pad_type: same`."""
     input: Input | None = None
     """What timm states for these weights when absent."""

@@ -27,7 +27,8 @@ def best_fool(arena: Arena, entry: Entry, shard: Shard, meter: Meter, rng: torch
         accepted = read(probabilities).label == aims[owners]
         return probabilities.gather(1, aims[owners].unsqueeze(1)).squeeze(1) + accepted.float()
 
-    return _best(arena, entry, rows, meter, rng, score)
+    blank = torch.zeros(len(rows), *arena.battery.spec.shape, device=arena.victim.device)
+    return _best(arena, entry, rows, meter, rng, score, blank)
 
 
 def best_perturb(
@@ -45,7 +46,7 @@ def best_perturb(
             return others[:, :-1].amax(1) - torch.maximum(own, rejected).squeeze(1)
         return own.squeeze(1) - others.amax(1)
 
-    return _best(arena, entry, rows.cpu(), meter, rng, score)
+    return _best(arena, entry, rows.cpu(), meter, rng, score, arena.clean.images[rows].to(torch.float32) / 255)
 
 
 def _best(
@@ -55,11 +56,12 @@ def _best(
     meter: Meter,
     rng: torch.Generator,
     score: Callable[[Tensor, Tensor], Tensor],
+    blank: Tensor,
 ) -> Tensor:
     device = arena.victim.device
     owners = torch.arange(len(rows), device=device)
     best = torch.full((len(rows),), -torch.inf, device=device)
-    finals = torch.zeros(len(rows), *arena.battery.spec.shape, device=device)
+    finals = blank
     for source in arena.sources.of_entry(entry.name) if arena.sources is not None else ():
         images = torch.from_numpy(source.images[rows.numpy()]).to(device).to(torch.float32) / 255
         available = torch.from_numpy(source.attacked[rows.numpy()]).to(device)

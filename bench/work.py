@@ -133,7 +133,15 @@ class _Run:
 
     def _meter(self, owners: int, tasks_per_owner: int, hit: Callable[[Tensor, Tensor], Tensor]) -> Meter:
         entry = self.shard.entry
-        return Meter(owners, tasks_per_owner, entry.budget, entry.setup, hit, self.tick, self.arena.victim.device)
+        return Meter(owners, tasks_per_owner, self._budget, entry.setup, hit, self.tick, self.arena.victim.device)
+
+    @property
+    def _budget(self) -> int:
+        """What each owner may spend: the entry's own, or one query of each panel model that stands in."""
+        arena, entry = self.arena, self.shard.entry
+        if entry.box == "white" and arena.victim.logits is None:
+            return len(arena.sources.of_entry(entry.name)) if arena.sources is not None else 0
+        return entry.budget
 
     def _rng(self, purpose: str) -> torch.Generator:
         # The stream belongs to (battery, entry, shard) alone, so a bare model meets the very attacks its defense met.

@@ -1,0 +1,107 @@
+"""What a submission is, in words: read from the YAML as given, which may hold anything a stranger can type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .record import ATTACKS, TITLES, Record
+from .words import percent, printable, safe_url, score, score_interval, share
+
+
+def _text(value: object) -> str | None:
+    return printable(value) if isinstance(value, str) and value.strip() else None
+
+
+def name_of(record: Record) -> str:
+    """The submission's name as given, or a stand-in."""
+    return _text(record.submission.get("name")) or f"unnamed {record.digest[:8]}"
+
+
+def authors_of(record: Record) -> list[str]:
+    """The authors as given; a single string counts as one."""
+    authors = record.submission.get("authors")
+    if isinstance(authors, str):
+        authors = [authors]
+    return [name for a in authors if (name := _text(a))] if isinstance(authors, list) else []
+
+
+def model_of(record: Record) -> str:
+    """The model in a few words, such as "lenet.onnx" or "timm resnet18"."""
+    model = record.submission.get("model")
+    if not isinstance(model, dict):
+        return "model not stated"
+    kind = _text(model.get("kind")) or "model"
+    named = _text(model.get("path")) or _text(model.get("name"))
+    return named if named and named.endswith(f".{kind}") else f"{kind} {named}" if named else kind
+
+
+def defenses_of(record: Record) -> list[str]:
+    """The defenses in order, each in a few words, such as "bit_depth (bits 3)"."""
+    defenses = record.submission.get("defenses")
+    return [_defense(d) for d in defenses] if isinstance(defenses, list) else []
+
+
+def _defense(defense: Any) -> str:
+    if not isinstance(defense, dict):
+        return printable(str(defense))
+    kind = printable(str(defense.get("kind", "defense")))
+    told = ", ".join(
+        printable(f"{k} {v}") for k, v in defense.items() if k != "kind" and isinstance(v, str | int | float)
+    )
+    return f"{kind} ({told})" if told else kind
+
+
+def links_of(record: Record) -> list[tuple[str, str]]:
+    """`(label, address)` of the links that a page may follow: http and https only."""
+    links = record.submission.get("links")
+    if not isinstance(links, dict):
+        return []
+    return [(printable(str(label)), url) for label, value in links.items() if (url := safe_url(value))]
+
+
+def date_of(record: Record) -> str:
+    """The day on which the evaluation started, such as "2026-03-01"."""
+    return printable(record.provenance.started[:10])
+
+
+def survival(record: Record, name: str) -> float | None:
+    """0 to 1: robust accuracy under a Perturb attack, clean accuracy × (1 − fooling ratio) under a Fool attack."""
+    attack = record.attacks.get(name)
+    if attack is None:
+        return None
+    if attack.task == "perturb":
+        return attack.robust_accuracy.value if attack.robust_accuracy else None
+    clean, fooled = record.scores.clean_accuracy.value, attack.fooling_ratio.value
+    return None if clean is None or fooled is None else clean * (1 - fooled)
+
+
+def weakest(record: Record) -> tuple[str, float] | None:
+    """The attack that leaves least, and the survival it leaves; None unless all six were measured."""
+    left = [(survival(record, name), name) for name in ATTACKS]
+    measured = [(value, name) for value, name in left if value is not None]
+    if len(measured) < len(ATTACKS):
+        return None
+    value, name = min(measured)
+    return name, value
+
+
+def summary_of(record: Record) -> str:
+    """The result in one or two sentences that can be quoted."""
+    scores, battery = record.scores, record.battery
+    where = battery.name + (" (smoke tier)" if battery.tier == "smoke" else "")
+    interval = score_interval(scores.robust_score)
+    if scores.robust_score.value is None:
+        first = f"{name_of(record)} has no robust score on {where}: {scores.robust_score.reason or 'not measured'}."
+    else:
+        first = (
+            f"{name_of(record)} reaches a robust score of {score(scores.robust_score)} of 100 on {where}"
+            + (f" (95% interval {interval})" if interval else "")
+            + "."
+        )
+    if scores.clean_accuracy.value is not None:
+        first += f" It gets {share(scores.clean_accuracy)} % of clean images right"
+        low = weakest(record)
+        if low is None:
+            return first + "."
+        return first + f"; {TITLES[low[0]]} hurts it most and leaves {percent(low[1])} %."
+    return first

@@ -1,0 +1,154 @@
+"""Records and evidence on disk: written so that a reader never meets half a file, read so that nothing unchecked
+goes further."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from .record import SCHEMA, Record
+
+RECORD = "record.json"
+EVIDENCE = "evidence"
+_MOST_BYTES = 512 * 1024**2
+
+
+def dump_record(record: Record) -> bytes:
+    """The record as canonical JSON: UTF-8, the contract's key order, one-space indent, a final newline.
+
+    Raises ValueError for NaN or infinity, which JSON cannot say.
+    """
+    try:
+        text = json.dumps(record.model_dump(mode="json", by_alias=True), ensure_ascii=False, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"expected finite numbers in the record, got {error}: store null and a reason") from error
+    return (text + "\n").encode()
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write the record so that `path` holds either the old file or the whole new one, even through a power cut."""
+    data = dump_record(record)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def parse_record(data: bytes, where: Path) -> Record:
+    """Check the bytes of a record. Raises ValueError, naming `where`, for what is not a record of this schema."""
+    try:
+        content = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: expected JSON, got {error}: run the evaluation again") from error
+    version = content.get("schema") if isinstance(content, dict) else None
+    if version != SCHEMA:
+        raise ValueError(
+            f"{where}: expected a record of schema {SCHEMA}, got {version!r}: use the foolbench that wrote it"
+        )
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        told = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in problems[:5])
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(
+            f"{where}: expected a record of schema {SCHEMA}, got {told}{more}: run the evaluation again"
+        ) from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name}, which is not JSON")
+
+
+def read_record(path: Path) -> Record:
+    """Read and check a record. Raises ValueError that says which file, what was expected and what came."""
+    return parse_record(_bytes(path), path)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"{path}: expected a record under {_MOST_BYTES:,} bytes, got more: check the file")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: expected a record, got {error.strerror}: check the path") from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run: its record, read at once when asked for, and its evidence, read array by array when asked for."""
+
+    path: Path
+
+    @cached_property
+    def data(self) -> bytes:
+        """`record.json`, byte for byte."""
+        return _bytes(self.path / RECORD)
+
+    @cached_property
+    def record(self) -> Record:
+        """The record. Raises ValueError as `read_record` does."""
+        return parse_record(self.data, self.path / RECORD)
+
+    @property
+    def record_sha256(self) -> str:
+        """Of the bytes of `record.json`."""
+        return sha256(self.data).hexdigest()
+
+    def images(self, name: str) -> np.ndarray | None:
+        """`images` of `evidence/NAME.npz`: `(n, c, h, w)` uint8; None where the run holds no such evidence.
+
+        Raises ValueError for a file that is not that. Pickled arrays are never loaded.
+        """
+        path = self.path / EVIDENCE / f"{name}.npz"
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                images = arrays["images"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path}: expected an npz with an array `images`, got {error}: run again") from error
+        shape = self.record.battery.shape
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+            raise ValueError(
+                f"{path}: expected uint8 images (n, {', '.join(map(str, shape))}), got {images.dtype} {images.shape}: "
+                "run again"
+            )
+        return images
+
+
+def find_runs(paths: Sequence[Path]) -> Iterator[RunFolder]:
+    """Run folders among `paths`: each is one itself, or a folder of them. Raises ValueError for one that is neither
+    a folder nor a run; an empty folder holds no runs, and that is no error."""
+    seen: set[Path] = set()
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"expected a run folder or a folder of them, got {path}: check the path")
+        inside = [path] if (path / RECORD).is_file() else sorted(p for p in path.iterdir() if (p / RECORD).is_file())
+        for run in inside:
+            if run.resolve() not in seen:
+                seen.add(run.resolve())
+                yield RunFolder(run)

@@ -1,0 +1,209 @@
+"""Whether a torch copy may speak for a network: same logits, and gradients that finite differences confirm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+Scores = Callable[[Tensor], Tensor]
+"""Images `(n, c, h, w)` in [0, 1] -> logits `(n, columns)`."""
+
+BLOCK = 2_000_000
+"""Pixels (times channels) that are sent through the network at once while certifying; bounds memory."""
+LOGIT_TOLERANCE = 1e-3
+"""Largest difference of a logit allowed between two implementations, as a share of the logits' spread."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was measured when a network was loaded. What was not measured is None."""
+
+    agrees: bool
+    """Whether gradients may be used: no mismatch, and they do not vanish nearly everywhere."""
+    mismatch: bool = False
+    """Whether torch and the reference disagree, or autograd and finite differences do."""
+    images: int = 0
+    """How many images logits and vanishing were measured on; gradients on fewer of them."""
+    max_logit_difference: float | None = None
+    """Largest absolute difference of a logit to the reference's; of a log-probability where that is what is given."""
+    logit_spread: float | None = None
+    """Highest minus lowest reference logit: what the difference is judged against."""
+    gradient_error: float | None = None
+    """Median over images of autograd's relative error against central finite differences."""
+    gradient_error_max: float | None = None
+    gradient_precision: str | None = None
+    """"float64" where the finite differences were taken of a float64 copy, else "float32"."""
+    zero_gradient_share: float | None = None
+    """Share of images on which the gradient of top logit minus second logit is exactly 0 everywhere, or not finite."""
+    hidden_slope_share: float | None = None
+    """Share of the gradient check's images where that gradient is exactly 0 and yet the reference's margin moves when
+    pixels move by a few gray levels: a rounding or a threshold hides a slope."""
+    reason: str | None = None
+    """Where it does not agree: why, in a sentence."""
+
+    def as_json(self) -> dict[str, bool | int | float | str | None]:
+        """Return the fields as JSON values; numbers that are not finite become null."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        return finite
+
+
+def certify(
+    reference: Scores,
+    logits: Scores,
+    images: Tensor,
+    rng: torch.Generator,
+    *,
+    precise: Scores | None = None,
+    floor: float | None = None,
+    logit_tolerance: float = LOGIT_TOLERANCE,
+    gradient_tolerance: float = 0.05,
+    zero_limit: float = 0.99,
+    gradient_images: int | None = None,
+    directions: int = 4,
+    step: float = 1e-6,
+    coarse_step: float = 4 / 255,
+) -> Certificate:
+    """Compare a differentiable copy with the network it is a copy of, and its gradients with finite differences.
+
+    Args:
+        reference: the network itself, without gradients.
+        logits: the copy, differentiable, float32.
+        images: `(m, c, h, w)` float32 in [0, 1], m at least 1: real images, on the copy's device.
+        rng: where jitter and directions are drawn from; on the images' device.
+        precise: the copy in float64, for finite differences without rounding noise; None: `logits` in float32, with
+            steps 1000 times as large.
+        floor: log-probabilities are compared only down to here; where the outputs are probabilities, those below e.g.
+            1e-6 carry no digits. None: logits are compared as they are.
+        logit_tolerance: largest difference allowed, as a share of the spread of the reference's logits. Float32
+            implementations differ by about 1e-6 of it, TF32 by 1e-4; one wrong weight by more.
+        gradient_tolerance: largest median relative error of autograd. Honest nets show about 1e-6 in float64, 1e-2 in
+            float32; a wrong gradient shows about 1.
+        zero_limit: share of vanished gradients from which there is nothing left to use.
+        gradient_images: how many images the gradient is checked on, spread evenly; None: 16, and fewer of large ones,
+            down to 4, since float64 is slow.
+        directions: random directions an image; the error is their median, so that one kink of a ReLU does not count.
+        step: half the distance of the two points of a central difference, in each pixel's own units.
+        coarse_step: the same for the search for hidden slopes, a few gray levels.
+
+    The gradient is checked at real images moved by up to one gray level to a random point nearby: at the images
+    themselves ties of max-pooling on plain background and clipping at 0 and 1 are common, and have no derivative.
+    """
+    reference_logits = _all(reference, images)
+    with torch.no_grad():
+        own = _all(logits, images).to(reference_logits)
+    if floor is not None:
+        reference_logits, own = (x.log_softmax(1).clamp_min(floor) for x in (reference_logits, own))
+    difference = float((reference_logits - own).abs().max())
+    spread = float(reference_logits.max() - reference_logits.min())
+    zero = torch.cat([_vanishes(_margin_gradient(logits, block, None)[1]) for block in blocks(images)])
+    zero_share = float(zero.double().mean())
+
+    fine, fine_step, fine_type = (precise, step, torch.float64) if precise else (logits, 1e3 * step, torch.float32)
+    wanted = gradient_images or min(16, max(4, 200_000 // images[0].numel()))
+    some = images[torch.linspace(0, len(images) - 1, min(wanted, len(images))).round().long()]
+    errors, hidden = [], []
+    for block in blocks(some):
+        block = _jittered(block, rng)
+        pair, gradient = _margin_gradient(logits, block, None)
+        vanished = _vanishes(gradient)
+        slopes, quotients, noise, moves = [], [], [], torch.zeros_like(vanished)
+        for _ in range(directions):
+            direction = torch.randint(0, 2, block.shape, generator=rng, device=block.device) * 2.0 - 1.0
+            slopes.append((gradient.double() * direction).flatten(1).sum(1))
+            quotient, doubt = _quotient(fine, block, direction, pair, fine_step, fine_type)
+            quotients.append(quotient)
+            noise.append(doubt)
+            coarse, _ = _quotient(reference, block, direction, pair, coarse_step, torch.float32)
+            moves |= coarse.abs() * coarse_step > logit_tolerance * spread
+        errors.append(_relative_error(torch.stack(slopes), torch.stack(quotients), torch.stack(noise)))
+        hidden.append(vanished & moves)
+    error = torch.cat(errors)
+    hidden_share = float(torch.cat(hidden).double().mean())
+    median, worst = float(error.median()), float(error.max())
+
+    mismatch = zero_out = None
+    if not difference <= logit_tolerance * spread:
+        mismatch = f"torch and the network itself differ by {difference:.3g} in a logit, of a spread of {spread:.3g}"
+    elif not median <= gradient_tolerance:
+        mismatch = f"autograd is off from finite differences by {100 * median:.3g}% on the median image"
+    elif zero_share >= zero_limit:
+        why = ", though the outputs do move with the pixels: a rounding, a threshold or saturation hides the slope"
+        zero_out = f"the gradient is exactly 0 on {100 * zero_share:.3g}% of images{why if hidden_share > 0 else ''}"
+    return Certificate(
+        agrees=mismatch is None and zero_out is None,
+        mismatch=mismatch is not None,
+        images=len(images),
+        max_logit_difference=difference,
+        logit_spread=spread,
+        gradient_error=median,
+        gradient_error_max=worst,
+        gradient_precision="float64" if precise else "float32",
+        zero_gradient_share=zero_share,
+        hidden_slope_share=hidden_share,
+        reason=mismatch or zero_out,
+    )
+
+
+def blocks(images: Tensor) -> Iterator[Tensor]:
+    """Cut images into parts of at most BLOCK pixels, one image at least."""
+    yield from images.split(max(1, BLOCK // images[0].numel()))
+
+
+def _all(scores: Scores, images: Tensor) -> Tensor:
+    return torch.cat([scores(block).detach() for block in blocks(images)])
+
+
+def _margin(scores: Tensor, pair: Tensor) -> Tensor:
+    top, second = scores.gather(1, pair).unbind(1)
+    return top - second
+
+
+def _margin_gradient(logits: Scores, images: Tensor, pair: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the two top classes `(n, 2)` and the gradient of their difference, like the images."""
+    images = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        scores = logits(images)
+        pair = scores.detach().topk(2, dim=1).indices if pair is None else pair
+        if not scores.requires_grad:
+            return pair, torch.zeros_like(images)
+        (gradient,) = torch.autograd.grad(_margin(scores, pair).sum(), images, allow_unused=True)
+    return pair, torch.zeros_like(images) if gradient is None else gradient
+
+
+def _vanishes(gradient: Tensor) -> Tensor:
+    flat = gradient.flatten(1)
+    return ~flat.isfinite().all(1) | (flat == 0).all(1)
+
+
+def _jittered(images: Tensor, rng: torch.Generator) -> Tensor:
+    level = 1 / 255
+    noise = torch.rand(images.shape, generator=rng, device=images.device)
+    return images.clamp(level, 1 - level) + (2 * noise - 1) * level
+
+
+def _quotient(
+    scores: Scores, images: Tensor, direction: Tensor, pair: Tensor, step: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return the margin's central difference quotient along a direction, and how far rounding may have moved it.
+
+    Both `(n,)` float64.
+    """
+    images, direction = images.to(dtype), direction.to(dtype)
+    with torch.no_grad():
+        ahead, behind = (scores(images + s * direction) for s in (step, -step))
+    noise = 8 * torch.finfo(dtype).eps * ahead.abs().amax(1).double() / step
+    return (_margin(ahead.double(), pair) - _margin(behind.double(), pair)) / (2 * step), noise
+
+
+def _relative_error(slopes: Tensor, quotients: Tensor, noise: Tensor) -> Tensor:
+    """`(directions, n)` each -> `(n,)`: median error over directions, against the size slopes have on that image.
+
+    What rounding explains is no error; a slope that is not finite is an infinite one.
+    """
+    size = torch.maximum(slopes.square().mean(0).sqrt(), quotients.square().mean(0).sqrt())
+    error = ((slopes - quotients).abs() - noise).clamp_min(0).nan_to_num(nan=math.inf).quantile(0.5, dim=0)
+    return torch.where(error > 0, error / size.clamp_min(torch.finfo(torch.float64).tiny), 0.0).nan_to_num(nan=math.inf)

@@ -230,9 +230,12 @@ class Battery:
         return data_root() if self.shipped else self.folder
 
     def load(self) -> Data:
-        """Its evaluation images, donors and mean image. Raises EnvironmentFault where they are missing or altered."""
+        """Its evaluation images, donors and mean image.
+
+        Raises EnvironmentFault where they are missing or altered, InvalidInput where an attack wants more of them.
+        """
         spec = self.spec
-        return load(
+        data = load(
             spec.data,
             folder=self.data_folder,
             shape=spec.shape,
@@ -241,6 +244,13 @@ class Battery:
             donors_per_class=spec.donors_per_class,
             digest=spec.digest,
         )
+        for name in ("deepception", "one_pixel", "fgsm"):
+            attack = getattr(spec.attacks, name)
+            if attack is not None and attack.images > len(data.labels):
+                message = f"expected at most the {len(data.labels)} evaluation images there are, got {attack.images}."
+                fix = f"lower attacks.{name}.images to {len(data.labels)}, or add evaluation images"
+                raise InvalidInput(Problem("FB104", message, fix, key=f"attacks.{name}.images"))
+        return data
 
     def panel_path(self, model: PanelModel) -> Path:
         """Where a panel model's file lies."""

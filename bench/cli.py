@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -14,6 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 
 from .errors import InvalidInput, Problem
+from .options import (
+    DEVICES,
+    PROGRESS,
+    TIERS,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    ProgressOption,
+    SubmissionArgument,
+    TierOption,
+    WorkersOption,
+    one_of,
+)
 from .screen import Terminated, guarded, leave, print_json, terminate
 
 if TYPE_CHECKING:
@@ -31,28 +43,6 @@ app = typer.Typer(
 )
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """Whatever is wrong with a command line; Typer has no public name for it."""
-
-SubmissionArgument = Annotated[
-    Path, typer.Argument(metavar="SUBMISSION.yaml", help="The submission to run.", show_default=False)
-]
-TierOption = Annotated[
-    str, typer.Option(metavar="TIER", help="standard, or smoke: about 1/20 of the work, never ranked.")
-]
-DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=1,
-        help="Shards worked on side by side. [default: one a core; one on a GPU]",
-        show_default=False,
-    ),
-]
-ProgressOption = Annotated[str, typer.Option(metavar="KIND", help="auto, rich, plain or none.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
-
-TIERS, DEVICES, PROGRESS = ("standard", "smoke"), ("auto", "cpu", "cuda"), ("auto", "rich", "plain", "none")
 
 
 def _version(wanted: bool) -> None:
@@ -94,9 +84,9 @@ def evaluate(
 ) -> None:
     """Run a submission through its battery. Interrupted? The same command goes on."""
     with guarded(as_json, debug):
-        _one_of("--tier", tier, TIERS)
-        _one_of("--device", device, DEVICES)
-        _one_of("--progress", progress, PROGRESS)
+        one_of("--tier", tier, TIERS)
+        one_of("--device", device, DEVICES)
+        one_of("--progress", progress, PROGRESS)
         from .battery import Tier, read_battery
         from .submission import read_submission
 
@@ -159,7 +149,7 @@ def list_(
     with guarded(False, debug):
         from . import catalogue
 
-        _one_of("list", what, tuple(catalogue.KINDS))
+        one_of("list", what, tuple(catalogue.KINDS))
         _console().print(catalogue.table(what))
 
 
@@ -199,7 +189,7 @@ def train(
     with guarded(False, debug):
         from . import recipes
 
-        _one_of("train", recipe, tuple(recipes.RECIPES))
+        one_of("train", recipe, tuple(recipes.RECIPES))
         typer.echo(f"{recipes.RECIPES[recipe].title}: about {recipes.RECIPES[recipe].seconds:.0f} s", err=True)
         typer.echo(str(recipes.train(recipe, out)))
 
@@ -215,8 +205,8 @@ def panel(
 ) -> None:
     """Attack a battery's reference models. Done once a battery: transfer rows start from the images made here."""
     with guarded(False, debug):
-        _one_of("--device", device, DEVICES)
-        _one_of("--progress", progress, PROGRESS)
+        one_of("--device", device, DEVICES)
+        one_of("--progress", progress, PROGRESS)
         from .device import DeviceName
         from .panel_evidence import build
 
@@ -237,7 +227,7 @@ def explain(
     with guarded(False, debug):
         from .explain import EXPLANATIONS
 
-        _one_of("explain", code.upper(), tuple(EXPLANATIONS))
+        one_of("explain", code.upper(), tuple(EXPLANATIONS))
         found = EXPLANATIONS[code.upper()]
         typer.echo(f"{code.upper()}: {found.title} (exit code {found.exit_code})\n\n{found.text}")
 
@@ -273,9 +263,9 @@ def _report(run: Any, as_json: bool) -> None:
     from .folder import atomically
     from .report import render
 
-    plain = _console(width=120, file=io.StringIO())
-    plain.print(render(run.record, run.folder))
-    atomically(run.folder / "report.txt", plain.file.getvalue().encode())
+    text = io.StringIO()
+    _console(width=120, file=text).print(render(run.record, run.folder))
+    atomically(run.folder / "report.txt", text.getvalue().encode())
     if as_json:
         record = run.record.model_dump(mode="json", by_alias=True)
         print_json({"schema": 1, "folder": str(run.folder), "record": record})
@@ -294,18 +284,9 @@ def _dry_run(subject: Any, battery: Any, device: Any, workers: int | None, as_js
 
 
 def _progress(kind: str) -> Progress:
-    from .live import LiveProgress, PlainProgress
-    from .progress import Silent
+    from .live import progress_of
 
-    console = _console(stderr=True)
-    if kind == "auto":
-        kind = "rich" if console.is_terminal and not console.is_dumb_terminal else "plain"
-    makers: dict[str, Callable[[], Progress]] = {
-        "rich": lambda: LiveProgress(console),
-        "plain": lambda: PlainProgress(sys.stderr),
-        "none": Silent,
-    }
-    return makers[kind]()
+    return progress_of(kind, _console(stderr=True))
 
 
 def _console(**options: Any) -> Console:
@@ -314,14 +295,6 @@ def _console(**options: Any) -> Console:
     if not sys.stdout.isatty() and "width" not in options and "stderr" not in options:
         options["width"] = int(os.environ.get("COLUMNS", 120))
     return Console(**options)
-
-
-def _one_of(name: str, value: str, legal: tuple[str, ...]) -> None:
-    if value not in legal:
-        message = f"{name}: expected one of {', '.join(legal)}, got {value!r}."
-        from .wording import nearest
-
-        raise InvalidInput(Problem("FB113", message, f"{name} {nearest(value, list(legal)) or legal[0]}"))
 
 
 def _plain(value: Any) -> Any:

@@ -38,15 +38,23 @@ def default_workers(device: torch.device) -> int:
 
 
 @contextmanager
-def one_thread_each(device: torch.device) -> Iterator[None]:
-    """On the CPU each shard has one thread, and shards run side by side: results depend on no machine's core count."""
-    before = torch.get_num_threads()
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Make torch give the same bits again, and leave its settings as they were.
+
+    On the CPU each shard has one thread, and shards run side by side: results depend on no machine's core count. On a
+    GPU cuDNN chooses deterministic algorithms, in float32 proper (TF32 is off).
+    """
+    threads = torch.get_num_threads()
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
     if device.type == "cpu":
         torch.set_num_threads(1)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def describe(device: torch.device) -> str:

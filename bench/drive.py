@@ -102,6 +102,18 @@ def _over_budget(who: str, asked: int, granted: int) -> OverBudget:
     )
 
 
+def check_asked(images: Tensor, owners: Tensor, shape: tuple[int, int, int]) -> None:
+    """Hold an attack to its protocol: at least one image, of the task's shape, and an owner for each.
+
+    Without it an attack could ask for many images in the name of one, or for none for ever. Raises ValueError.
+    """
+    if images.shape[1:] != shape or len(images) == 0 or owners.shape != images.shape[:1]:
+        raise ValueError(
+            f"expected at least one image (n, {', '.join(map(str, shape))}) and n owners, got {tuple(images.shape)} and "
+            f"{tuple(owners.shape)}: ask for images of the task's shape, each in the name of one task"
+        )
+
+
 def eight_bit(images: Tensor) -> Tensor:
     """Round images in [0, 1] to the 256 gray levels that a file can hold; a new tensor."""
     return images.mul(255).round_().clamp_(0, 255).div_(255)
@@ -169,6 +181,7 @@ def drive_black_box(
         while True:
             if stop():
                 raise Stopped
+            check_asked(query.images, query.owners, victim.shape)
             at = meter.charge(query.owners)
             probabilities = answers(victim, eight_bit(query.images), victim_rng, batch)
             meter.queries += len(query.images)
@@ -238,6 +251,7 @@ class DrivenOracle:
     def _before(self, images: Tensor, owners: Tensor) -> Tensor:
         if self.stop():
             raise Stopped
+        check_asked(images, owners, self.victim.shape)
         return self.meter.charge(owners)
 
     def _after(self, logits: Tensor, owners: Tensor, at: Tensor) -> None:

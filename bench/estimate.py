@@ -12,7 +12,7 @@ from ..leaderboard.words import duration
 from .arena import Arena
 from .assemble import Subject
 from .battery import Battery
-from .device import DeviceName, choose, default_workers, describe, one_thread_each
+from .device import DeviceName, choose, default_workers, describe, repeatable
 from .drive import Stopped
 from .entries import Entry, entries
 from .examine import blinded, examine
@@ -58,7 +58,7 @@ def estimate(
     target = choose(device)
     workers = workers or default_workers(target)
     costs: dict[str, Cost] = {}
-    with one_thread_each(target):
+    with repeatable(target):
         data = battery.load()
         whole = subject.assemble(battery, data, target)
         victims = [whole] if whole.bare is None else [whole, whole.bare]

@@ -20,7 +20,7 @@ from .arena import Arena
 from .assemble import Assembled, Subject, panel_classifier
 from .battery import Battery
 from .data import Data
-from .device import DeviceName, choose, default_workers, describe, host, one_thread_each
+from .device import DeviceName, choose, default_workers, describe, host, repeatable
 from .entries import Entry, entries
 from .evidence import write_evidence, write_originals
 from .examine import blinded, examine
@@ -47,7 +47,7 @@ class Run:
     def failures(self) -> dict[str, str]:
         """Ranked attacks that were not measured, and why. A run with any is partial and cannot be ranked."""
         attacks = self.record.attacks
-        return {n: attacks[n].fooling_ratio.reason or "" for n in attacks if attacks[n].fooling_ratio.value is None}
+        return {n: attacks[n].fooling_ratio.reason or "" for n in attacks if not attacks[n].tasks}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def evaluate_subject(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Run:
-    """Run a subject through a battery; see `foolbench.arena.evaluate` for the public form.
+    """Run a subject through a battery; see `foolbench.bench.evaluate` for the public form.
 
     `out` is the run's folder (default `runs/<name>-<digest>`); finished shards found in it are used.
     """
@@ -79,19 +79,20 @@ def evaluate_subject(
     plan = entries(battery)
     with ExitStack() as stack:
         workers = workers or default_workers(target)
-        stack.enter_context(one_thread_each(target))
+        stack.enter_context(repeatable(target))
         data = battery.load()
         whole = subject.assemble(battery, data, target)
         manifest = _manifest(subject, battery, data, whole, target)
         folder = out or default_folder(subject, manifest)
         stack.enter_context(claimed(folder, manifest))
+        progress.say(_plan(subject, battery, target, workers, folder))
         sources = find(battery, lambda: attack_panel(battery, data, target, workers, progress, folder / "shards"))
 
         def measure(phase: str, assembled: Assembled) -> _Measured:
             return _measure(phase, assembled, battery, data, sources, plan, folder, manifest, workers, progress)
 
-        full = measure("victim", whole)
-        bare = measure("bare model", whole.bare) if whole.bare is not None else None
+        full = measure("attacks", whole)
+        bare = measure("attacks without the defenses", whole.bare) if whole.bare is not None else None
         cells = None
         if sources is not None:
             progress.say("transfer: the panel's images on the submission, its images on the panel")
@@ -113,6 +114,12 @@ def evaluate_subject(
             write_evidence(folder / "evidence" / "bare", plan, bare.results)
         write_record(record, folder / "record.json")
     return Run(record, folder)
+
+
+def _plan(subject: Subject, battery: Battery, device: torch.device, workers: int, folder: Path) -> str:
+    tier = "" if battery.tier == "standard" else f" ({battery.tier} tier)"
+    by = f"{workers} worker{'s' if workers > 1 else ''}"
+    return f"{subject.name} on {battery.spec.name}{tier}, {describe(device)}, {by}, into {folder}"
 
 
 def _manifest(subject: Subject, battery: Battery, data: Data, whole: Assembled, device: torch.device) -> dict[str, Any]:
@@ -165,20 +172,24 @@ def _measure(
             EntryFailure("FB502", f"{mode.reason}; and the battery has no panel model with gradients to stand in"),
         )
     groups = scores.attack_results(plan, results, clean, mode)
-    measured = properties.measure(battery, data, victim, clean)
-    if measured is not None and "deepception" in groups:
-        groups["deepception"] = groups["deepception"].model_copy(update={"properties": properties.as_json(measured)})
+    patches = groups.get("deepception")
+    # What keeps the attack from running (no donors, a patch larger than the images) keeps them from being measured.
+    measured = properties.measure(battery, data, victim, clean) if patches is not None and patches.tasks else None
+    if measured is not None and patches is not None:
+        groups["deepception"] = patches.model_copy(update={"properties": properties.as_json(measured)})
     attacks = {name: groups[name] for name in ATTACKS if name in groups}
     own = scores.scores_of(attacks, clean, spec.judge.bootstrap, spec.name)
-    mismatch = assembled.certificate.reason if assembled.certificate.mismatch else None
+    certificate = assembled.certificate
+    # A victim that was refused its gradients when it was loaded has no share of its own.
+    vanishing = certificate.zero_gradient_share if clean.zero_gradient_share is None else clean.zero_gradient_share
     flags = flags_of(
         attacks,
         own,
         tau=clean.tau,
         randomised=clean.randomised,
         difference=clean.difference,
-        zero_gradient_share=clean.zero_gradient_share,
-        mismatch=mismatch,
+        zero_gradient_share=None if certificate.mismatch else vanishing,
+        mismatch=certificate.reason if certificate.mismatch else None,
     )
     controls = {name: group for name, group in groups.items() if name not in attacks}
     part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, flags=flags)

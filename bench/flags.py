@@ -86,7 +86,7 @@ def _rejects_clean(scores: Scores) -> Flag | None:
 
 def _surrogate(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
     for name, attack in attacks.items():
-        if attack.mode == "surrogate":
+        if attack.mode == "surrogate" and attack.tasks:
             sentence = (
                 f"There was no gradient of this victim to use: {attack.mode_reason}. The row holds the best transfer "
                 "attack from the panel, a lower bound on what an adaptive attack could do."

@@ -6,23 +6,28 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from ..leaderboard.record import TITLES
 from ..leaderboard.words import duration
 from .drive import Tick
-from .progress import PlannedEntry
+from .progress import PlannedEntry, Progress, Silent
 from .shards import ShardResult
 
-ESTIMATING = 0.05
-"""Share of the work below which the time left is not told."""
+ESTIMATING, ESTIMATES = 0.05, "estimating"
+"""Share of the work below which the time left is not told, and what is said instead."""
 EVERY = 30.0
 """Seconds between two plain lines of an attack that is at work."""
+
+
+def _left(time: str) -> str:
+    return time if time == ESTIMATES else f"{time} left"
 
 
 @dataclass
@@ -36,6 +41,12 @@ class _Group:
     shards: int = 0
     done: float = 0.0
     """Images asked for, or saved by stopping early, of those planned."""
+    found: float = 0.0
+    """Those of them that an earlier run had done."""
+    busy: float = 0.0
+    """Seconds that finished shards took, all workers together."""
+    running: dict[tuple[str, int], float] = field(default_factory=dict)
+    """Shards at work, and when each began."""
     asked: int = 0
     finished: int = 0
     fooled: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -52,6 +63,14 @@ class _Group:
         if self.started is None or self.asked == 0:
             return ""
         return f"{self.asked / max((self.ended or now) - self.started, 1e-9):,.0f}/s"
+
+    def spent(self, now: float) -> float:
+        """Seconds spent so far, all workers together."""
+        return self.busy + sum(now - began for began in self.running.values())
+
+    @property
+    def remaining(self) -> float:
+        return max(self.planned - self.done, 0.0)
 
 
 class _Counting:
@@ -78,8 +97,9 @@ class _Counting:
     def shard(self, entry: str, index: int) -> Tick:
         """See Progress."""
         with self.lock:
-            group = self.groups[self.entries[entry].group]
-            group.started = group.started or time.monotonic()
+            group, now = self.groups[self.entries[entry].group], time.monotonic()
+            group.started = group.started or now
+            group.running[entry, index] = now
 
         def tick(asked: int, fooled: int) -> None:
             with self.lock:
@@ -95,22 +115,32 @@ class _Counting:
         with self.lock:
             planned = self.entries[entry]
             group = self.groups[planned.group]
-            spent = int(result.counts.sum())
-            group.started = group.started or time.monotonic()
+            spent, now = int(result.counts.sum()), time.monotonic()
+            group.started = group.started or now
             group.done += max(planned.images / planned.shards - spent, 0)
-            if (entry, index) not in group.fooled:  # it was found finished
+            if (entry, index) in group.running:
+                group.busy += now - group.running.pop((entry, index))
+            else:  # it was found finished
                 group.done += spent
+                group.found += planned.images / planned.shards
             group.fooled[entry, index] = int(result.fooled.sum())
             group.finished += 1
             if group.finished == group.shards:
-                group.done, group.ended = float(group.planned), time.monotonic()
+                group.done, group.ended = float(group.planned), now
             self.ticked(group, done=group.finished == group.shards)
 
     def left(self) -> str:
-        """Time left in the phase, from the share of the planned work that is done."""
-        if (share := self.share) < ESTIMATING:
-            return "estimating"
-        return duration((time.monotonic() - self.began) * (1 - share) / share)
+        """Time left in the phase: what each attack still has to do, at the pace that it kept in this run."""
+        now, groups = time.monotonic(), self.groups.values()
+        done, spent = sum(g.done - g.found for g in groups), sum(g.spent(now) for g in groups)
+        if done <= 0 or spent <= 0 or done < ESTIMATING * (done + sum(g.remaining for g in groups)):
+            return ESTIMATES
+        to_come = 0.0
+        for group in groups:
+            own, took = group.done - group.found, group.spent(now)
+            to_come += group.remaining * (took / own if own > 0 and took > 0 else spent / done)
+        side_by_side = spent / max(now - self.began, 1e-9)
+        return duration(to_come / side_by_side)
 
     def ticked(self, group: _Group, *, done: bool = False) -> None:
         """Called under the lock after each change."""
@@ -152,16 +182,15 @@ class LiveProgress(_Counting):
 
     def say(self, text: str) -> None:
         """See Progress."""
-        self.console.print(text, style="dim")
+        self.console.print(Text(text, "dim"), soft_wrap=True)
 
     def _table(self) -> Table:
         with self.lock:
             now = time.monotonic()
             running = self.live is not None and any(g.finished < g.shards for g in self.groups.values())
-            left = f"{self.left()} left" if running else f"{duration(now - self.began)}"
-            table = Table(
-                title=f"{self.phase} · {left}", title_justify="left", box=None, padding=(0, 1), title_style="bold"
-            )
+            left = _left(self.left()) if running else duration(now - self.began)
+            title = Text(f"{self.phase} · {left}", "bold")
+            table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 1))
             table.add_column("attack", no_wrap=True)
             table.add_column("", width=24)
             table.add_column("fooled", justify="right")
@@ -177,7 +206,7 @@ class LiveProgress(_Counting):
 class PlainProgress(_Counting):
     """One line when an attack ends, and one every 30 seconds while it works, on stderr."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, stream: IO[str], clock: Callable[[], float] = time.monotonic):
         super().__init__()
         self.stream, self.clock = stream, clock
 
@@ -197,7 +226,7 @@ class PlainProgress(_Counting):
             group.told = now
             share = group.done / max(group.planned, 1)
             so_far = f"{share:.0%}, fooled {group.success}, {group.rate(now)}"
-            self.say(f"{self.phase}: {group.title}: {so_far}, {self.left()} left")
+            self.say(f"{self.phase}: {group.title}: {so_far}, {_left(self.left())}")
 
     def end(self) -> None:
         """See Progress."""
@@ -205,3 +234,12 @@ class PlainProgress(_Counting):
     def say(self, text: str) -> None:
         """See Progress."""
         print(text, file=self.stream, flush=True)
+
+
+def progress_of(kind: str, console: Console) -> Progress:
+    """The display of a kind: rich, plain, none, or auto, which is rich on a terminal that can redraw."""
+    if kind == "auto":
+        kind = "rich" if console.is_terminal and not console.is_dumb_terminal else "plain"
+    if kind == "rich":
+        return LiveProgress(console)
+    return PlainProgress(console.file) if kind == "plain" else Silent()

@@ -11,7 +11,7 @@ from .arena import Arena
 from .assemble import panel_member
 from .battery import Battery, read_battery
 from .data import Data
-from .device import DeviceName, choose, default_workers, one_thread_each
+from .device import DeviceName, choose, default_workers, repeatable
 from .entries import entries
 from .errors import InvalidInput, Problem
 from .examine import blinded, examine
@@ -30,7 +30,7 @@ def build(battery: str, out: Path, device: DeviceName, workers: int | None, prog
         message = f"expected a battery with a panel, and {read.spec.name} has none."
         raise InvalidInput(Problem("FB105", message, "add `panel:` with its models", key="panel"))
     target = choose(device)
-    with one_thread_each(target):
+    with repeatable(target):
         sources = attack_panel(read, read.load(), target, workers or default_workers(target), progress, None)
     content = sources.to_bytes()
     atomically(out, content)

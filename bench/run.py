@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from .arena import Arena
-from .drive import Stopped
 from .entries import Entry
 from .errors import EnvironmentFault, FoolbenchError, OverBudget, Problem
 from .progress import Progress
@@ -45,7 +44,7 @@ def run_entries(
     """
     plan = [(shard, shard.digest(determined_by)) for entry in entries for shard in cut(entry)]
     done: dict[tuple[str, int], ShardResult] = {}
-    failed: dict[str, EntryFailure] = {}
+    failed: dict[tuple[str, int], EntryFailure] = {}
     stop = threading.Event()
 
     def one(shard: Shard, digest: str) -> ShardResult:
@@ -53,7 +52,7 @@ def run_entries(
         finished = None if path is None else load_shard(path)
         if finished is None:
             tick = progress.shard(shard.entry.name, shard.index)
-            finished = work(arena, shard, stop=lambda: stop.is_set() or shard.entry.name in failed, tick=tick)
+            finished = work(arena, shard, stop=stop.is_set, tick=tick)
             if path is not None:
                 _save(finished, path)
         progress.finished(shard.entry.name, shard.index, finished)
@@ -69,28 +68,26 @@ def run_entries(
             ready, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in ready:
                 shard = futures[future]
+                key = shard.entry.name, shard.index
                 try:
-                    done[shard.entry.name, shard.index] = future.result()
-                except Stopped:
-                    pass
+                    done[key] = future.result()
                 except OverBudget as error:
-                    failed.setdefault(shard.entry.name, EntryFailure("FB500", error.problems[0].message))
+                    failed[key] = EntryFailure("FB500", error.problems[0].message)
                 except (torch.OutOfMemoryError, MemoryError) as error:
                     raise _out_of_memory(error) from error
-                except FoolbenchError:
+                except (FoolbenchError, OSError):
                     raise
-                except (ValueError, RuntimeError, IndexError, ArithmeticError) as error:
-                    reason = f"the attack raised {type(error).__name__}: {error}"
-                    failed.setdefault(shard.entry.name, EntryFailure("FB501", reason))
+                except Exception as error:
+                    failed[key] = EntryFailure("FB501", f"the attack raised {type(error).__name__}: {error}")
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     results: dict[str, ShardResult | EntryFailure] = {}
     for entry in {shard.entry.name: shard.entry for shard, _ in plan}.values():
-        if entry.name in failed:
-            results[entry.name] = failed[entry.name]
-        else:
-            results[entry.name] = join([done[entry.name, shard.index] for shard in cut(entry)])
+        keys = [(entry.name, shard.index) for shard in cut(entry)]
+        # The first of its failures, whichever came first: every shard of a failing entry is worked on to its end.
+        failure = next((failed[key] for key in keys if key in failed), None)
+        results[entry.name] = failure or join([done[key] for key in keys])
     return results
 
 

@@ -210,7 +210,8 @@ def tally_of(attacks: Mapping[str, AttackResult], clean: Clean) -> Tally:
     """What was measured of the six, as arrays."""
     alive, fooled = {}, {}
     for name, attack in attacks.items():
-        if attack.fooling_ratio.value is None or name not in ATTACKS:
+        # A victim that gets no clean image right has been measured (its survival is 0), though no ratio is defined.
+        if not attack.tasks or name not in ATTACKS:
             continue
         if attack.task == "perturb":
             alive[name] = np.array([row.counts and not row.fooled for row in attack.tasks], dtype=bool)

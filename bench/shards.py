@@ -105,7 +105,9 @@ def best_of(parts: Sequence[ShardResult]) -> ShardResult:
         return np.stack([getattr(p, name) for p in parts])[best, rows]
 
     never = np.iinfo(np.int64).max
-    first = np.stack([np.where(p.fooled & (p.first >= 0), p.first, never) for p in parts]).min(0)
+    # Where only the judge saw it fooled, the setting's own spending is the cost, as it is for a setting by itself.
+    costs = [np.where(p.first >= 0, p.first, p.spent) for p in parts]
+    first = np.stack([np.where(p.fooled, cost, never) for p, cost in zip(parts, costs, strict=True)]).min(0)
     names = ("images", "attacked", "fooled", "label", "confidence", "share", "size", "refused")
     return ShardResult(
         **{name: pick(name) for name in names},

@@ -112,6 +112,15 @@ class _Run:
         return self._values(verdicts, meter, meter.spent, attacked.cpu())
 
     def _attack(self, task: Fool | Perturb, meter: Meter) -> Tensor:
+        finals = self._searched(task, meter)
+        wanted = task.images.shape if isinstance(task, Perturb) else (task.runs, len(task.targets), *task.shape)
+        if finals.shape != wanted:
+            raise ValueError(
+                f"expected finals {tuple(wanted)}, got {tuple(finals.shape)}: return one image for each task"
+            )
+        return finals
+
+    def _searched(self, task: Fool | Perturb, meter: Meter) -> Tensor:
         arena, entry = self.arena, self.shard.entry
         attack_rng, victim_rng = self._rng("attack"), self._rng("victim")
         if entry.box == "black":

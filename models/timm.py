@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .module import from_module
 from .preprocess import Preprocess
 from .runtime import first_line
 
-Argument = bool | int | float | str | Sequence[int]
+Argument = bool | int | float | str | tuple | list
 
 RESERVED = frozenset(
     (

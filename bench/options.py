@@ -1,0 +1,41 @@
+"""The arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import InvalidInput, Problem
+
+SubmissionArgument = Annotated[
+    Path, typer.Argument(metavar="SUBMISSION.yaml", help="The submission.", show_default=False)
+]
+TierOption = Annotated[
+    str, typer.Option(metavar="TIER", help="standard, or smoke: about 1/20 of the work, never ranked.")
+]
+DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Shards worked on side by side. [default: one a core; one on a GPU]",
+        show_default=False,
+    ),
+]
+ProgressOption = Annotated[str, typer.Option(metavar="KIND", help="auto, rich, plain or none.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
+
+TIERS, DEVICES, PROGRESS = ("standard", "smoke"), ("auto", "cpu", "cuda"), ("auto", "rich", "plain", "none")
+
+
+def one_of(name: str, value: str, legal: tuple[str, ...]) -> None:
+    """Raise InvalidInput where an option's value is none of the legal words."""
+    if value not in legal:
+        from .wording import nearest  # on use: it brings Pydantic
+
+        message = f"{name}: expected one of {', '.join(legal)}, got {value!r}."
+        raise InvalidInput(Problem("FB113", message, f"{name} {nearest(value, list(legal)) or legal[0]}"))

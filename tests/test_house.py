@@ -1,0 +1,164 @@
+"""The rules of the house: who imports whom, what is packaged, and what no file may name."""
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("attacks", "bench", "defenses", "leaderboard", "models")
+MAY_IMPORT = {
+    "attacks": {"attacks"},
+    "defenses": {"defenses", "models.base"},
+    "models": {"models"},
+    "leaderboard": {"leaderboard"},
+    "bench": set(PACKAGES),
+}
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Dotted name below `foolbench` -> file, of every module in the packages."""
+    found = {}
+    for package in PACKAGES:
+        for file in sorted((root / package).rglob("*.py")):
+            parts = file.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def imports(root: Path) -> dict[str, set[str]]:
+    """Every module -> all that it imports, lazily or not: the project's own by their dotted names below `foolbench`,
+    others by their full name."""
+    known = modules(root)
+    return {name: _imported(name, file, set(known)) for name, file in known.items()}
+
+
+def _imported(name: str, file: Path, known: set[str]) -> set[str]:
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            # level 1 is the module's own package; "foolbench" itself is one level above the packages
+            base = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            for alias in node.names:
+                full = f"{source}.{alias.name}".strip(".")
+                found.add(full if node.level and full in known else source)
+    return found
+
+
+def wrong_directions(root: Path) -> list[str]:
+    """Each import that crosses the house the wrong way."""
+    wrong = []
+    for name, found in imports(root).items():
+        allowed = MAY_IMPORT[name.split(".")[0]]
+        for other in sorted(found):
+            if other.split(".")[0] == "foolbench":
+                wrong.append(f"{name} imports {other} by its full name; inside the packages imports are relative")
+            elif other.split(".")[0] in PACKAGES and not {other, other.split(".")[0]} & allowed:
+                wrong.append(f"{name} imports {other}")
+    return wrong
+
+
+def test_packages_import_only_what_they_may():
+    assert wrong_directions(ROOT) == []
+
+
+def test_no_module_imports_itself_in_the_end():
+    own = modules(ROOT)
+    graph = {
+        name: {other for other in found if other in own and other != name} for name, found in imports(ROOT).items()
+    }
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_a_planted_violation_is_found(tmp_path: Path):
+    for package in PACKAGES:
+        (tmp_path / package / "inner").mkdir(parents=True)
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "models" / "base.py").write_text("import foolbench.bench\n")
+    (tmp_path / "defenses" / "good.py").write_text("from ..models.base import Classifier\nfrom ..bench import run\n")
+    (tmp_path / "attacks" / "inner" / "lazy.py").write_text("def f():\n    from ...models import base\n")
+    (tmp_path / "leaderboard" / "site.py").write_text("from .. import attacks\n")
+    (tmp_path / "bench" / "run.py").write_text("from ..attacks.inner import lazy\nfrom . import run\n")
+    assert wrong_directions(tmp_path) == [
+        "attacks.inner.lazy imports models.base",
+        "defenses.good imports bench.run",
+        "leaderboard.site imports attacks",
+        "models.base imports foolbench.bench by its full name; inside the packages imports are relative",
+    ]
+
+
+def test_the_leaderboard_names_no_heavy_library():
+    heavy = {"torch", "torchvision", "timm", "onnx", "onnxruntime", "sklearn"}
+    found = {
+        f"{name} imports {other}"
+        for name, others in imports(ROOT).items()
+        for other in others
+        if name.split(".")[0] == "leaderboard" and other.split(".")[0] in heavy
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param([n for n in modules(ROOT) if n.split(".")[0] == "leaderboard"], id="leaderboard"),
+        pytest.param(["bench"], id="bench"),
+        pytest.param(["bench.cli"], id="cli"),
+    ],
+)
+def test_importing_it_does_not_import_torch(names: list[str]):
+    statements = "; ".join(f"import foolbench.{name}" for name in names)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {statements}; sys.exit('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_package_of_the_tree_is_packaged():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    folders = {file.parent.relative_to(ROOT).as_posix() for file in files}
+    names = {f"foolbench.{folder.replace('/', '.')}": folder for folder in folders}
+    assert setuptools["packages"] == sorted(names)
+    assert setuptools["package-dir"] == names
+    assert [folder for folder in sorted(folders) if not (ROOT / folder / "__init__.py").is_file()] == []
+    assert not (ROOT / "__init__.py").exists(), "foolbench itself is a namespace"
+
+
+def checked_in() -> list[str]:
+    """Paths that git tracks or would, relative to the root."""
+    git = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(git, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs git and a checkout, to know which files belong to the project")
+    return [path for path in listed.decode().split("\0") if path and (ROOT / path).is_file()]
+
+
+def test_no_file_names_a_machine_path_or_a_package_index():
+    # Every word has a letter in brackets, so that this file passes its own test.
+    hosts = rb"py[p]i\.org|python[h]osted|registry\.npm[j]s|deb\.deb[i]an\.org"
+    paths = rb"(?<![\w./~-])/(?:wor[k]|roo[t]|hom[e]|User[s])/"
+    forbidden = re.compile(hosts + b"|" + paths, re.IGNORECASE)
+    found = [
+        f"{path}: {hit.group().decode()}"
+        for path in checked_in()
+        for hit in forbidden.finditer((ROOT / path).read_bytes())
+    ]
+    assert found == []
+
+
+def test_no_lock_file_is_checked_in():
+    assert [path for path in checked_in() if Path(path).name == "uv.lock"] == []

@@ -122,11 +122,13 @@ def eight_bit(images: Tensor) -> Tensor:
 def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
     """`(n, c, h, w)` in [0, 1] -> `(n, K)` probabilities, asked in batches of the fixed size, checked for sense.
 
+    Images are rounded to 8 bits first, a batch at a time, since a whole query would not fit into the cache.
+
     Raises ModelFailure when the model raises, or answers with NaN or with rows that sum to more than 1.
     """
     out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
     for start in range(0, len(images), batch):
-        part = victim_call(victim.probabilities, images[start : start + batch], rng)
+        part = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
         total = part.sum(1)
         if not bool((total <= 1.001).all()) or not bool((part >= 0).all()):  # NaN fails the first comparison
             raise _nonsense(part)
@@ -183,7 +185,7 @@ def drive_black_box(
                 raise Stopped
             check_asked(query.images, query.owners, victim.shape)
             at = meter.charge(query.owners)
-            probabilities = answers(victim, eight_bit(query.images), victim_rng, batch)
+            probabilities = answers(victim, query.images, victim_rng, batch)
             meter.queries += len(query.images)
             meter.observe(probabilities, query.owners, at)
             meter.tick(len(query.images), meter.fooled)

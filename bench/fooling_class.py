@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..attacks.base import Fool, Search
 from ..attacks.cppn import Cppn
 from ..attacks.evolution import Evolution
+from .drive import eight_bit
 
 Train = Callable[[Tensor, Tensor, int], nn.Module]
 """Images `(n, c, h, w)` float32 in [0, 1], labels `(n,)` int64, number of classes -> a trained network of logits."""
@@ -60,8 +61,3 @@ def evolved(search: Search, network: nn.Module) -> Tensor:
             query = search.send(network(eight_bit(query.images)).softmax(1))
         except StopIteration as stop:
             return eight_bit(stop.value).flatten(0, 1)
-
-
-def eight_bit(images: Tensor) -> Tensor:
-    """Round images in [0, 1] to what an image file can hold."""
-    return (images * 255).round() / 255

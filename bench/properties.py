@@ -11,7 +11,7 @@ from ..attacks.psychophysics import Properties, Psychophysics
 from ..models.base import Classifier
 from .battery import Battery
 from .data import Data
-from .drive import answers, eight_bit
+from .drive import answers
 from .examine import Clean
 from .seeds import generator
 
@@ -38,7 +38,7 @@ def measure(battery: Battery, data: Data, victim: Classifier, clean: Clean) -> P
     try:
         query = next(measuring)
         while True:
-            query = measuring.send(answers(victim, eight_bit(query.images), victim_rng, battery.spec.batch))
+            query = measuring.send(answers(victim, query.images, victim_rng, battery.spec.batch))
     except StopIteration as finished:
         return finished.value
 

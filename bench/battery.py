@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .data import Data, DigitsData, FolderData, NpzData, data_root, load
+from .data import Data, data_root, load
+from .data_kinds import DataSpec, FolderData, ImageNetData, NpzData
 from .errors import InvalidInput, Problem
 from .submission import Input
 from .yaml_source import read
@@ -177,7 +178,7 @@ class BatterySpec(_Spec):
     schema_version: Literal[1] = Field(alias="schema")
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
     title: str = ""
-    data: Annotated[DigitsData | NpzData | FolderData, Field(discriminator="kind")]
+    data: Annotated[DataSpec, Field(discriminator="kind")]
     digest: str | None = None
     """sha256 of the evaluation images' pixels and labels; checked when given."""
     shape: tuple[Literal[1, 3], Positive, Positive]
@@ -206,6 +207,12 @@ class BatterySpec(_Spec):
         """Names of all classes, in order."""
         return self.classes if isinstance(self.classes, tuple) else tuple(str(i) for i in range(self.classes))
 
+    @property
+    def donors(self) -> int:
+        """How many donors there are at most."""
+        every = len(self.class_names) * self.donors_per_class
+        return min(every, self.data.donors) if isinstance(self.data, ImageNetData) else every
+
 
 @dataclass(frozen=True)
 class Battery:
@@ -227,7 +234,7 @@ class Battery:
     @property
     def data_folder(self) -> Path:
         """Where relative paths of its data start."""
-        return data_root() if self.shipped else self.folder
+        return self.folder if isinstance(self.spec.data, NpzData | FolderData) and not self.shipped else data_root()
 
     def load(self) -> Data:
         """Its evaluation images, donors and mean image.

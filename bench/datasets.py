@@ -1,4 +1,4 @@
-"""The readers of the three kinds of data, and the order in which evaluation images and donors are taken.
+"""The readers of digits, npz files and folders, and the order in which evaluation images and donors are taken.
 
 All of them raise EnvironmentFault: FB400 for what is not there, FB408 for what cannot be read or does not fit.
 """
@@ -71,24 +71,24 @@ def npz(path: Path, shape: Shape, classes: int) -> tuple[np.ndarray, np.ndarray]
     _there(path, "an .npz file with `x` and `y`")
     form, fix = "an .npz with `x` uint8 and `y` whole numbers", "write it with numpy.savez(path, x=x, y=y)"
     if not zipfile.is_zipfile(path):
-        _unfit(f"Expected {form} in {path}, got a file of another kind, or a part of one.", fix)
+        unfit(f"Expected {form} in {path}, got a file of another kind, or a part of one.", fix)
     try:
         with np.load(path, allow_pickle=False) as archive:
             x, y = archive["x"], archive["y"]
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
         reason = (str(error).strip("'\" ").splitlines() or [type(error).__name__])[0]
-        _unfit(f"Expected {form} in {path}, and it cannot be read: {reason}.", fix)
+        unfit(f"Expected {form} in {path}, and it cannot be read: {reason}.", fix)
     if x.dtype != np.uint8:
-        _unfit(f"Expected `x` of uint8 in {path}, got {x.dtype}.", "save pixels as 0..255: x.round().astype('uint8')")
+        unfit(f"Expected `x` of uint8 in {path}, got {x.dtype}.", "save pixels as 0..255: x.round().astype('uint8')")
     if y.ndim != 1 or y.dtype.kind not in "iu" or len(y) != len(x):
         message = f"Expected `y` of {len(x)} whole numbers in {path}, got {y.dtype} of shape {list(y.shape)}."
-        _unfit(message, "save one class index an image")
+        unfit(message, "save one class index an image")
     _legal(y, classes, path)
     c, h, w = shape
     as_is, channels_last = x.shape[1:] == shape, x.shape[1:] == (h, w, c)
     if as_is and channels_last and c > 1:
         message = f"Expected `x` in {path} to have a shape that tells channels from pixels, got {list(x.shape)}."
-        _unfit(message, "save images that are not as wide and high as they have channels")
+        unfit(message, "save images that are not as wide and high as they have channels")
     if as_is:
         images = x
     elif channels_last:
@@ -97,7 +97,7 @@ def npz(path: Path, shape: Shape, classes: int) -> tuple[np.ndarray, np.ndarray]
         images = x[:, None]
     else:
         expected = f"(n, {h}, {w}, {c}) or (n, {c}, {h}, {w})" + (f" or (n, {h}, {w})" if c == 1 else "")
-        _unfit(
+        unfit(
             f"Expected `x` of shape {expected} in {path}, got {x.shape}.", "correct the battery's `shape` or the file"
         )
     return np.ascontiguousarray(images), y.astype(np.int64)
@@ -112,10 +112,10 @@ def rows(folder: Path, table: Path, classes: int) -> list[tuple[Path, int]]:
             reader = csv.DictReader(text)
             if not {"file", "class_index"} <= set(reader.fieldnames or ()):
                 message = f"Expected a header with file and class_index in {table}, got {reader.fieldnames}."
-                _unfit(message, "begin the CSV with the line file,class_index")
+                unfit(message, "begin the CSV with the line file,class_index")
             return list(_parsed(reader, folder, table, classes))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        _unfit(f"Expected a CSV in {table}, and it cannot be read: {error}.", "save it as UTF-8 text with commas")
+        unfit(f"Expected a CSV in {table}, and it cannot be read: {error}.", "save it as UTF-8 text with commas")
 
 
 def _parsed(reader: csv.DictReader[str], folder: Path, table: Path, classes: int) -> Iterator[tuple[Path, int]]:
@@ -140,13 +140,13 @@ def pictures(files: list[Path], shape: Shape, resize: int | None) -> np.ndarray:
         try:
             with Image.open(file) as image:
                 if image.mode.startswith(("I", "F")):
-                    _unfit(
+                    unfit(
                         f"Expected 8 bits a channel in {file}, got Pillow's mode {image.mode}.", "save it with 8 bits"
                     )
                 image.load()
                 fitted = _fitted(image.convert("L" if shape[0] == 1 else "RGB"), shape, resize)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            _unfit(f"Expected an image in {file}, and it cannot be read: {error}.", "fetch the file again")
+            unfit(f"Expected an image in {file}, and it cannot be read: {error}.", "fetch the file again")
         pixels[i] = fitted[None] if shape[0] == 1 else fitted.transpose(2, 0, 1)
     return pixels
 
@@ -163,7 +163,7 @@ def _fitted(image: Image.Image, shape: Shape, resize: int | None) -> np.ndarray:
     short = min(image.size)
     size = (int(resize * image.width / short), int(resize * image.height / short))
     if size[0] < width or size[1] < height:
-        _unfit(
+        unfit(
             f"Expected `resize` to leave at least {height}×{width} pixels, got {size[1]}×{size[0]}.", "raise `resize`"
         )
     if size != image.size:
@@ -176,7 +176,7 @@ def _legal(labels: np.ndarray, classes: int, path: Path) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         message = f"Expected classes of 0..{classes - 1} in {path}, got {labels[wrong[0]]} at position {wrong[0]}."
-        _unfit(message, "correct `y`, or the battery's `classes`")
+        unfit(message, "correct `y`, or the battery's `classes`")
 
 
 def _there(path: Path, what: str) -> None:
@@ -194,5 +194,6 @@ def missing(message: str, fix: str) -> NoReturn:
     raise EnvironmentFault(Problem("FB400", message, fix))
 
 
-def _unfit(message: str, fix: str) -> NoReturn:
+def unfit(message: str, fix: str) -> NoReturn:
+    """Raise FB408."""
     raise EnvironmentFault(Problem("FB408", message, fix))

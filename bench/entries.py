@@ -112,7 +112,6 @@ def _deepception(a: DeepceptionSpec, battery: Battery) -> Iterator[Entry]:
     limit = Limit("pixels", a.copies * a.side**2)
     _, height, width = battery.spec.shape
     windows = ((height - a.side) // a.stride + 1) * ((width - a.side) // a.stride + 1)
-    donors = battery.classes * battery.spec.donors_per_class
     for patch, name, title in _PATCHES:
         attack = Deepception(
             side=a.side, stride=a.stride, copies=a.copies, grid=a.grid, keep=a.keep, bank=a.bank, patch=patch
@@ -127,7 +126,7 @@ def _deepception(a: DeepceptionSpec, battery: Battery) -> Iterator[Entry]:
             a.images,
             a.images_per_shard,
             a.queries,
-            setup=donors * (windows + 1),
+            setup=battery.spec.donors + (a.bank + 1) * windows,
             limit=limit,
         )
 

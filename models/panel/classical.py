@@ -1,6 +1,6 @@
 """The panel's classifiers that are not networks, after Papernot et al. 2016 (section 3), as plain ONNX graphs.
 
-All take images `(n, 1, h, w)` float32 in [0, 1] and labels `(n,)` in 0..9, and give the bytes of an ONNX file. Written
+All take images `(n, c, h, w)` float32 in [0, 1] and labels `(n,)` in 0..9, and give the bytes of an ONNX file. Written
 node by node: a converter would write its own version into the file and be one more thing to install.
 """
 
@@ -49,15 +49,21 @@ def _linear(model: LogisticRegression | LinearSVC, shape: tuple[int, int, int], 
     return model_bytes(nodes, weights, shape=shape, output="logits", classes=len(weights["bias"]), title=title)
 
 
-def nearest_neighbours(images: Images, labels: Labels, *, neighbours: int = 5) -> bytes:
+def nearest_neighbours(images: Images, labels: Labels, *, neighbours: int = 5, pool: int = 1) -> bytes:
     """k-nearest neighbours by Euclidean distance; output `probabilities`: each class's share of the neighbours.
 
     One matrix product: the order of the distances |x - t|² over t is that of 2 x·t - |t|² reversed. The training
-    images must be 8-bit ones (ValueError otherwise); they are stored as uint8.
+    images must be 8-bit ones (ValueError otherwise); they are stored as uint8. With `pool` images are compared by the
+    means of their `pool` x `pool` squares (those of the training images rounded to 8 bits): more of them fit in a file.
     """
-    stored = np.rint(_rows(images) * 255).astype(np.uint8)
-    if not np.array_equal(stored / np.float32(255), _rows(images)):
+    if not np.array_equal(_eight_bit(images) / np.float32(255), images):
         raise ValueError("expected images of 8 bits (uint8 / 255), got others: round them")
+    shape = _shape(images)
+    if pool > 1:
+        n, channels, height, width = images.shape
+        squares = images.reshape(n, channels, height // pool, pool, width // pool, pool)
+        images = (_eight_bit(squares.mean((3, 5))) / np.float32(255)).astype(np.float32)
+    stored = _eight_bit(_rows(images))
     classes = int(labels.max()) + 1
     weights = {
         "training_images": stored.T,
@@ -66,8 +72,10 @@ def nearest_neighbours(images: Images, labels: Labels, *, neighbours: int = 5) -
         "votes": np.eye(classes, dtype=np.float32)[labels],
         "k": np.array([neighbours], np.int64),
     }
+    before = [helper.make_node("AveragePool", ["input"], ["means"], kernel_shape=[pool, pool], strides=[pool, pool])]
     nodes = [
-        helper.make_node("Flatten", ["input"], ["flat"], axis=1),
+        *(before if pool > 1 else []),
+        helper.make_node("Flatten", ["means" if pool > 1 else "input"], ["flat"], axis=1),
         helper.make_node("Cast", ["training_images"], ["training_floats"], to=onnx.TensorProto.FLOAT),
         helper.make_node("Mul", ["training_floats", "scale"], ["twice"]),
         helper.make_node("MatMul", ["flat", "twice"], ["products"]),
@@ -77,7 +85,7 @@ def nearest_neighbours(images: Images, labels: Labels, *, neighbours: int = 5) -
         helper.make_node("ReduceMean", ["ballots"], ["probabilities"], axes=[1], keepdims=0),
     ]
     title = f"{neighbours}-nearest neighbours"
-    return model_bytes(nodes, weights, shape=_shape(images), output="probabilities", classes=classes, title=title)
+    return model_bytes(nodes, weights, shape=shape, output="probabilities", classes=classes, title=title)
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,10 @@ def _below(thresholds: NDArray[np.float64]) -> NDArray[np.float32]:
     """The greatest float32 not above each: for a float32 x, x <= that is x <= the float64 threshold."""
     rounded = thresholds.astype(np.float32)
     return np.where(rounded > thresholds, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+
+
+def _eight_bit(images: Images) -> NDArray[np.uint8]:
+    return np.rint(images * 255).astype(np.uint8)
 
 
 def _rows(images: Images) -> Images:

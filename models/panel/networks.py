@@ -1,7 +1,8 @@
-"""The panel's neural networks, for small one-channel images, and how their weights start."""
+"""The panel's neural networks, for small images, and how their weights start."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,25 +13,30 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 (LeCun et al. 1998, section II.B) for 8x8 images: `(n, 1, 8, 8)` in [0, 1] -> `(n, classes)` logits.
+    """LeNet-5 (LeCun et al. 1998, section II.B): `(n, *shape)` in [0, 1] -> `(n, classes)` logits.
 
-    Kept: two convolutions of 6 and 16 maps, each followed by 2x2 subsampling, then 120, 84 and `classes` units.
-    Changed for the size: 3x3 kernels with padding 1, where the paper has 5x5 without padding on 32x32 images.
-    Changed as is usual today: ReLU for the scaled tanh, max pooling for the trained averages, all maps of the first
-    layer connected to all of the second, and a linear last layer (softmax outside) for the radial basis functions.
+    Kept: two convolutions of 6 and 16 maps, each followed by 2x2 subsampling, then 120, 84 and `classes` units; 5x5
+    kernels on images of 28x28, which are padded to the paper's 32x32, and of 32x32 (ValueError for sides that fit
+    neither). Changed for 8x8 images: 3x3 kernels with padding 1. Changed as is usual today: ReLU for the scaled tanh,
+    max pooling for the trained averages, all maps of the first layer connected to all of the second, and a linear last
+    layer (softmax outside) for the radial basis functions.
     """
 
-    def __init__(self, classes: int = 10):
+    def __init__(self, classes: int = 10, shape: tuple[int, int, int] = (1, 8, 8)):
         super().__init__()
+        channels, side = shape[0], shape[1]
+        if side not in (8, 28, 32) or shape[2] != side:
+            raise ValueError(f"expected images of 8x8, 28x28 or 32x32, got {shape[1]}x{shape[2]}: resize them")
+        kernel, padding, left = (3, (1, 1), 2) if side == 8 else (5, ((32 - side) // 2, 0), 5)
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 6, 3, padding=1),
+            nn.Conv2d(channels, 6, kernel, padding=padding[0]),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, 3, padding=1),
+            nn.Conv2d(6, 16, kernel, padding=padding[1]),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(16 * 2 * 2, 120),
+            nn.Linear(16 * left * left, 120),
             nn.ReLU(),
             nn.Linear(120, 84),
             nn.ReLU(),
@@ -38,21 +44,26 @@ class LeNet5(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(n, 1, 8, 8)` -> `(n, classes)`."""
+        """`(n, *shape)` -> `(n, classes)`."""
         return self.layers(images)
 
 
 class Mlp(nn.Module):
-    """Two hidden layers of 128 and 64 ReLUs: `(n, 1, 8, 8)` in [0, 1] -> `(n, classes)` logits."""
+    """Two hidden layers of 128 and 64 ReLUs: `(n, *shape)` in [0, 1] -> `(n, classes)` logits."""
 
-    def __init__(self, classes: int = 10):
+    def __init__(self, classes: int = 10, shape: tuple[int, int, int] = (1, 8, 8)):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, classes)
+            nn.Flatten(),
+            nn.Linear(math.prod(shape), 128),
+            nn.ReLU(),
+            nn.Linear(128, 64),
+            nn.ReLU(),
+            nn.Linear(64, classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(n, 1, 8, 8)` -> `(n, classes)`."""
+        """`(n, *shape)` -> `(n, classes)`."""
         return self.layers(images)
 
 
@@ -81,16 +92,16 @@ class Residual(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """A ResNet of three basic blocks with 16, 32 and 48 maps: `(n, 1, h, w)` in [0, 1] -> `(n, classes)` logits.
+    """A ResNet of three basic blocks with 16, 32 and 48 maps: `(n, c, h, w)` in [0, 1] -> `(n, classes)` logits.
 
     As the CIFAR nets of He et al. 2016 (section 4.2): a 3x3 stem without pooling, halving at the second and third
-    stage, global average pooling, one linear layer.
+    stage, global average pooling, one linear layer. `stem` is the stem's stride: 2 makes a quarter of the work.
     """
 
-    def __init__(self, classes: int = 10):
+    def __init__(self, classes: int = 10, channels: int = 1, stem: int = 1):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, 16, 3, padding=1, bias=False),
+            nn.Conv2d(channels, 16, 3, stem, padding=1, bias=False),
             nn.BatchNorm2d(16),
             nn.ReLU(),
             Residual(16, 16, 1),
@@ -102,7 +113,7 @@ class SmallResNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """`(n, 1, h, w)` -> `(n, classes)`."""
+        """`(n, c, h, w)` -> `(n, classes)`."""
         return self.layers(images)
 
 

@@ -1,4 +1,4 @@
-"""Train a network on a few thousand small images, the same way every time."""
+"""Train a network on a few thousand small images, or tens of thousands, the same way every time."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Training:
     """Scales are drawn between 1 minus and 1 plus this."""
     shift: float = 0.5
     """Pixels: shifts along each axis are drawn between minus and plus this."""
+    mirror: bool = False
+    """Whether every other image, by chance, is turned left to right."""
 
 
 def fit(network: nn.Module, images: Tensor, labels: Tensor, training: Training, rng: torch.Generator) -> None:
@@ -64,5 +66,7 @@ def move(images: Tensor, training: Training, rng: torch.Generator) -> Tensor:
     # One pixel is 2 / size in the grid's coordinates of -1..1.
     right, down = draws[:, 2] * training.shift * 2 / width, draws[:, 3] * training.shift * 2 / height
     transform = torch.stack([cos, -sin, right, sin, cos, down], dim=1).view(n, 2, 3)
+    if training.mirror:
+        transform[:, 0] *= torch.randint(2, (n, 1), generator=rng) * 2 - 1
     grid = functional.affine_grid(transform, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)

@@ -1,0 +1,279 @@
+"""The shipped batteries: their numbers, their images, their panels, and networks run on them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from foolbench.bench.assemble import subject_of
+from foolbench.bench.battery import Battery, pixel_range, read_battery, shipped_names
+from foolbench.bench.data import training
+from foolbench.bench.entries import entries
+from foolbench.bench.examine import examine
+from foolbench.bench.pipeline import evaluate_subject
+from foolbench.bench.progress import planned
+from foolbench.bench.recipes import RECIPES
+from foolbench.bench.submission import read_submission
+from third_party import Net, nets, write_submission
+
+REAL = Path(os.environ.get("FOOLBENCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+real = pytest.mark.skipif(not REAL.is_dir(), reason="FOOLBENCH_TEST_DATA names no folder of real data")
+PANEL = Path(__file__).parents[1] / "models" / "panel"
+NAMES = ("cifar10-v1", "digits-v1", "imagenet-v1", "mnist-v1")
+TIERS = ("standard", "smoke")
+
+
+@pytest.fixture(autouse=True)
+def _no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FOOLBENCH_DOWNLOAD", raising=False)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FOOLBENCH_DATA", str(REAL))
+    return REAL
+
+
+# The numbers
+
+
+def test_these_are_shipped_in_two_tiers_each_with_a_digest_of_its_own():
+    assert shipped_names() == sorted(NAMES)
+    read = [read_battery(name, tier=tier) for name in NAMES for tier in TIERS]
+    assert len({battery.digest for battery in read}) == len(read)
+    for battery in read:
+        assert battery.shipped
+        assert battery.spec.smoke is None or battery.tier == "standard"
+        assert battery.spec.title
+
+
+SPEC = {
+    # shape, classes, images; one-pixel images; epsilon, curve; evolution and CPPN queries a run, runs;
+    # gradient ascent: classes, starts, steps; queries of a control; side, stride, copies of the patches
+    "digits-v1": (((1, 8, 8), 10, 200), (100, 100, 50), (0.2, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
+                  (50_000, 50_000, 5), (10, 5, 500), 50_000, (2, 1, 4)),
+    "mnist-v1": (((1, 28, 28), 10, 500), (200, 400, 100), (0.3, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
+                 (200_000, 200_000, 5), (10, 5, 500), 50_000, (7, 3, 4)),
+    "cifar10-v1": (((3, 32, 32), 10, 500), (200, 400, 100), (8 / 255, [e / 255 for e in (1, 2, 4, 8, 16)]),
+                   (500_000, 500_000, 3), (10, 5, 500), 50_000, (8, 4, 4)),
+    "imagenet-v1": (((3, 224, 224), 1000, 500), (100, 400, 100), (4 / 255, [e / 255 for e in (0.5, 1, 2, 4, 8)]),
+                    (1_000_000, 2_000_000, 1), (100, 2, 300), 20_000, (48, 24, 5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_numbers_are_those_of_the_definition(name: str):
+    battery = read_battery(name)
+    spec, attacks = battery.spec, battery.spec.attacks
+    shape, one_pixel, epsilons, evolved, ascent, control, patches = SPEC[name]
+    assert (spec.shape, battery.classes, spec.images) == shape
+    pixel, patch, fgsm, climb = attacks.one_pixel, attacks.deepception, attacks.fgsm, attacks.gradient_ascent
+    assert pixel is not None
+    assert patch is not None
+    assert fgsm is not None
+    assert climb is not None
+    assert (pixel.images, pixel.population, pixel.iterations) == one_pixel
+    assert (pixel.pixels, pixel.f) == ((1, 3, 5), 0.5)
+    assert (pixel_range(fgsm.epsilon), [pixel_range(e) for e in fgsm.curve]) == epsilons
+    assert (patch.side, patch.stride, patch.copies) == patches
+    assert (patch.grid, patch.keep, patch.bank, patch.queries) == (5, 8, 9, 1000)
+    assert patch.bank * patch.grid**2 + patch.keep * (patch.copies - 1) <= patch.queries
+    assert (len(climb.targets or range(battery.classes)), climb.runs, climb.steps) == ascent
+    assert (climb.objectives, climb.decays) == (("softmax", "logit"), (0, 0.01))
+    plan = {entry.name: entry for entry in entries(battery)}
+    assert (plan["evolution"].budget, plan["cppn"].budget, plan["cppn"].tasks) == evolved
+    assert plan["evolution"].tasks == plan["cppn"].tasks
+    assert attacks.evolution is not None
+    assert (attacks.evolution.mutation_rate, attacks.evolution.halve_every, attacks.evolution.eta) == (0.1, 1000, 15)
+    assert plan["noise"].budget == plan["random_cppn"].budget == control
+    if name == "imagenet-v1":
+        assert climb.targets == tuple(range(0, 1000, 10))
+        assert attacks.cppn is not None
+        assert attacks.cppn.children == 400
+    judge = spec.judge
+    assert (judge.tau_quantile, judge.flat_confidence, judge.draws, judge.expectation_draws) == (0.05, 0.99, 10, 16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smoke_tier_is_the_same_code_on_a_twentieth_of_the_work(name: str):
+    def asked(tier: str) -> dict[str, int]:
+        battery = read_battery(name, tier=tier)  # pyright: ignore[reportArgumentType]
+        assert battery.spec.images is not None
+        out: dict[str, int] = {}
+        for entry in entries(battery):
+            out[entry.group] = out.get(entry.group, 0) + planned(entry, battery.spec.images).images
+        return out
+
+    whole, part = asked("standard"), asked("smoke")
+    assert whole.keys() == part.keys()
+    assert [e.name for e in entries(read_battery(name))] == [e.name for e in entries(read_battery(name, tier="smoke"))]
+    for group in whole:
+        assert 1 / 25 <= part[group] / whole[group] <= 1 / 4, group
+    assert 1 / 30 <= sum(part.values()) / sum(whole.values()) <= 1 / 15
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_largest_query_of_any_shard_stays_small(name: str):
+    """In bytes of float32 pixels: what one worker must hold, twice with its 8-bit copy."""
+    battery = read_battery(name)
+    image = 4 * int(np.prod(battery.spec.shape))
+    attacks = battery.spec.attacks
+    pixel, patch, evolved = attacks.one_pixel, attacks.deepception, attacks.cppn
+    assert pixel is not None
+    assert patch is not None
+    assert evolved is not None
+    windows = int(np.prod([(n - patch.side) // patch.stride + 1 for n in battery.spec.shape[1:]]))
+    largest = {
+        "one pixel": pixel.images_per_shard * pixel.population,
+        "patches": patch.images_per_shard * patch.grid**2,
+        "bank": (patch.bank + 1) * windows,
+        "evolved": evolved.children * evolved.runs_per_shard,
+        "properties": patch.properties * windows,
+    }
+    assert {what: count * image for what, count in largest.items() if count * image > 800e6} == {}
+
+
+# The images
+
+
+@real
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("name", ["digits-v1", "mnist-v1", "cifar10-v1"])
+def test_the_images_are_those_that_the_battery_states(name: str, tier: str, here: Path):
+    battery = read_battery(name, tier=tier)  # pyright: ignore[reportArgumentType]
+    data = battery.load()
+    assert tier == "smoke" or battery.spec.digest is not None
+    assert battery.spec.digest in (data.digest, None if name == "digits-v1" else data.digest)
+    assert len(data.labels) == battery.spec.images
+    assert data.labels.tolist() == [i % 10 for i in range(len(data.labels))]
+    assert data.donor_labels.tolist() == list(range(10)) * 2
+    assert data.no_training is None
+    train, labels = training(
+        battery.spec.data, folder=battery.data_folder, shape=battery.spec.shape, classes=battery.classes
+    )
+    evaluated = {image.tobytes() for image in data.images}
+    learned_from = {image.tobytes() for image in train}
+    assert len(evaluated) == len(data.images)
+    assert not evaluated & learned_from
+    assert {donor.tobytes() for donor in data.donors} <= learned_from
+    np.testing.assert_allclose(data.mean, train.mean(0) / 255, atol=1e-6)
+    assert np.bincount(labels).min() > 0
+
+
+@real
+def test_the_first_fifty_of_each_class_in_the_order_of_the_test_set(here: Path):
+    mnist, cifar = read_battery("mnist-v1").load(), read_battery("cifar10-v1").load()
+    labels = np.frombuffer(gzip.decompress((here / "mnist/t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+    for label in range(10):
+        assert mnist.indices[mnist.labels == label].tolist() == np.flatnonzero(labels == label)[:50].tolist()
+    assert cifar.indices.max() < 1000
+    assert (
+        hashlib.sha256(cifar.images[0].tobytes()).hexdigest() != hashlib.sha256(cifar.images[1].tobytes()).hexdigest()
+    )
+
+
+def test_reading_a_battery_imports_neither_torch_nor_numpy():
+    code = (
+        "import sys; from foolbench.bench.battery import read_battery, shipped_names\n"
+        "for name in shipped_names(): read_battery(name, tier='smoke')\n"
+        "print(sorted({'torch', 'torchvision', 'numpy', 'onnxruntime'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
+
+
+# Panels
+
+
+FLOORS = {
+    "mnist-lenet-a": 0.97,
+    "mnist-lenet-b": 0.97,
+    "mnist-mlp": 0.95,
+    "mnist-resnet": 0.97,
+    "mnist-logistic": 0.87,
+    "mnist-svm": 0.87,
+    "mnist-forest": 0.85,
+    "mnist-knn": 0.89,
+    "cifar10-lenet-a": 0.5,
+    "cifar10-lenet-b": 0.5,
+    "cifar10-resnet": 0.55,
+}
+"""The clean accuracy that each reference model has at least on its battery's evaluation images."""
+
+
+@pytest.mark.parametrize("name", ["mnist-v1", "cifar10-v1"])
+def test_the_panel_is_what_the_battery_says_and_small(name: str):
+    panel = read_battery(name).spec.panel
+    assert panel is not None
+    prefix = name.removesuffix("v1")
+    files = {model.path: (PANEL / model.path).read_bytes() for model in panel.models}
+    assert [prefix + model.name + ".onnx" for model in panel.models] == list(files)
+    assert set(files) == set(RECIPES[f"{prefix}panel"].files) == {p.name for p in PANEL.glob(f"{prefix}*.onnx")}
+    for model in panel.models:
+        assert hashlib.sha256(files[model.path]).hexdigest() == model.sha256
+    assert max(map(len, files.values())) < 1_000_000
+    assert sum(map(len, files.values())) < 3_000_000
+    assert read_battery("imagenet-v1").spec.panel is None
+
+
+@real
+@pytest.mark.parametrize("name", ["mnist-v1", "cifar10-v1"])
+def test_panel_models_are_as_good_as_stated(name: str, here: Path):
+    battery = read_battery(name)
+    data = battery.load()
+    assert battery.spec.panel is not None
+    for model in battery.spec.panel.models:
+        session = onnxruntime.InferenceSession(PANEL / model.path, providers=["CPUExecutionProvider"])
+        images = data.images.astype(np.float32) / np.float32(255)
+        (answers,) = session.run([model.output_name or session.get_outputs()[0].name], {"input": images})
+        right = (np.asarray(answers).argmax(1) == data.labels).mean()
+        assert right >= FLOORS[f"{name.removesuffix('-v1')}-{model.name}"], model.name
+
+
+# Submissions
+
+
+def of_name(name: str) -> Net:
+    return next(net for net in nets() if net.name == name)
+
+
+VICTIMS = [("mnist-v1", "mnist_vnncomp21_verivital_Convnet_maxpool"), ("cifar10-v1", "cifar10_onepixel_lenet")]
+
+
+@real
+@pytest.mark.parametrize(("name", "victim"), VICTIMS)
+def test_a_network_is_as_good_on_the_batterys_images_as_it_is_elsewhere(
+    name: str, victim: str, tmp_path: Path, here: Path
+):
+    net, battery = of_name(victim), read_battery(name)
+    given = read_submission(write_submission(net, tmp_path, name))
+    data = battery.load()
+    assembled = subject_of(given).assemble(battery, data, torch.device("cpu"))
+    clean = examine(assembled.victim, battery, data)
+    assert assembled.certificate.mismatch is False
+    assert float(clean.right.float().mean()) == pytest.approx(net.right / net.images, abs=0.025)
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "victim"), VICTIMS)
+def test_a_whole_run_on_the_smoke_tier(name: str, victim: str, tmp_path: Path, here: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    subject = subject_of(read_submission(write_submission(of_name(victim), tmp_path, name)))
+    battery: Battery = read_battery(name, tier="smoke")
+    run = evaluate_subject(subject, battery, out=tmp_path / "run", device="cpu")
+    assert run.failures == {}
+    record = json.loads((run.folder / "record.json").read_text(encoding="utf-8"))
+    assert record["scores"]["clean_accuracy"]["n"] == 50
+    assert record["scores"]["robust_score"]["value"] is not None
+    assert record["unranked_reason"] == "the smoke tier is never ranked"
+    assert record["transfer"]

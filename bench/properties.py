@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
-from ..attacks.base import Perturb
+from ..attacks.base import Perturb, Query
 from ..attacks.psychophysics import Properties, Psychophysics
 from ..models.base import Classifier
 from .battery import Battery
@@ -14,6 +16,8 @@ from .data import Data
 from .drive import answers
 from .examine import Clean
 from .seeds import generator
+
+T = TypeVar("T")
 
 
 def measure(battery: Battery, data: Data, victim: Classifier, clean: Clean) -> Properties | None:
@@ -35,10 +39,15 @@ def measure(battery: Battery, data: Data, victim: Classifier, clean: Clean) -> P
     rng = generator(battery.spec.name, "properties", device=device)
     measuring = Psychophysics(side=spec.side, stride=spec.stride, copies=spec.copies).measure(task, rng)
     victim_rng = generator(battery.spec.name, "properties", "victim", device=device)
+    return ask(measuring, victim, victim_rng, battery.spec.batch)
+
+
+def ask(measuring: Generator[Query, Tensor, T], victim: Classifier, rng: torch.Generator, batch: int) -> T:
+    """Answer a measurement's queries until it returns what it found."""
     try:
         query = next(measuring)
         while True:
-            query = measuring.send(answers(victim, query.images, victim_rng, battery.spec.batch))
+            query = measuring.send(answers(victim, query.images, rng, batch))
     except StopIteration as finished:
         return finished.value
 

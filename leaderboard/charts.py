@@ -94,13 +94,11 @@ def _paint(spec: Any, colours: Mapping[str, str]) -> Any:
     return colours.get(spec[1:], spec) if isinstance(spec, str) and spec.startswith("~") else spec
 
 
-def _svgs(layers: Any, texts: Sequence[str]) -> dict[str, str]:
-    """Theme -> SVG. `texts` stand at the right edge; their width depends on the reader's fonts, so room is left for
-    wide ones."""
-    import vl_convert
-
+def _spec(layers: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Vega-Lite with colours by name. `texts` stand at the right edge; their width depends on the reader's fonts, so
+    room is left for wide ones."""
     padding = {"left": 2, "right": 6 + round(1.6 * max(map(len, texts))), "top": 6, "bottom": 2}
-    spec = (
+    return (
         layers.configure(font=FONT, background="transparent", padding=padding)
         .configure_view(stroke=None)
         .configure_axis(
@@ -117,10 +115,26 @@ def _svgs(layers: Any, texts: Sequence[str]) -> dict[str, str]:
         )
         .to_dict()
     )
+
+
+def svgs(layers: Any, texts: Sequence[str]) -> dict[str, str]:
+    """Theme -> SVG of an Altair chart whose colours are `~` and a name in THEMES; `texts` stand at its right edge."""
+    import vl_convert
+
+    spec = _spec(layers, texts)
     return {
         name: vl_convert.vegalite_to_svg(_paint(spec, colours), allowed_base_urls=[])
         for name, colours in THEMES.items()
     }
+
+
+def png(layers: Any, texts: Sequence[str], scale: float = 2.0) -> bytes:
+    """The light form of such a chart as PNG on its paper, `scale` pixels to the CSS pixel."""
+    import vl_convert
+
+    spec = _paint(_spec(layers, texts), THEMES["light"])
+    spec["config"]["background"] = THEMES["light"]["paper"]
+    return vl_convert.vegalite_to_png(spec, scale=scale, allowed_base_urls=[])
 
 
 def size(svg: str) -> tuple[int, int]:
@@ -176,7 +190,7 @@ def success_curves(attacks: Mapping[str, AttackResult], width: int = 320, height
             x=alt.value(width + 26), y=alt.Y("to:Q"), text="t:N"
         ),
     ).properties(width=width, height=height)
-    return _svgs(layers, [line for name in names for line in _label(name)])
+    return svgs(layers, [line for name in names for line in _label(name)])
 
 
 @dataclass(frozen=True)
@@ -225,7 +239,7 @@ def overview(points: Sequence[Point], width: int = 520, height: int = 300, label
             x=alt.value(width + 16), y=alt.Y("to:Q"), text="name:N"
         ),
     ).properties(width=width, height=height)
-    return _svgs(layers, [r["name"] for r in named])
+    return svgs(layers, [r["name"] for r in named])
 
 
 def _row(point: Point) -> dict[str, Any] | None:

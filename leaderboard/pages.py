@@ -19,6 +19,7 @@ from .describe import authors_of, date_of, defenses_of, links_of, model_of, name
 from .entry import attack_groups, compared, curve_table, heat, properties_of, submission_yaml, transfer_of
 from .export import bibtex
 from .gallery import FAILURES, SUCCESSES, Exhibit, walls
+from .heatmaps import patch_maps
 from .rank import RESAMPLES, Board, Standing
 from .record import ATTACKS, TITLES
 from .store import RECORD, RunFolder
@@ -140,7 +141,8 @@ class Pages:
         path = self._addresses[id(record)]
         folder = path.removesuffix("index.html")
         exhibits, files = walls(run, {**record.attacks, **record.controls})
-        for name, data in files.items():
+        maps, map_files = patch_maps(run)
+        for name, data in {**files, **map_files}.items():
             self._put(folder + name, data)
         self._put(folder + RECORD, run.data)
         cite = bibtex(record)
@@ -172,6 +174,8 @@ class Pages:
             walls=exhibits,
             transfer=transfer_of(record),
             properties=properties_of(deepception.properties if deepception else None),
+            maps=maps,
+            repetition=self._charts(f"{folder}charts/repetition", maps.charts) if maps else {},
             yaml=submission_yaml(record.submission),
             bibtex=cite,
             record_sha256=run.record_sha256,

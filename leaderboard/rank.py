@@ -70,7 +70,9 @@ def unranked_reason(record: Record) -> str | None:
         attack = record.attacks.get(name)
         if attack is None:
             return f"{TITLES[name]}: no result"
-        if attack.fooling_ratio.value is None:
+        if (
+            attack.fooling_ratio.value is None and not attack.tasks
+        ):  # a ratio over no image at all is null, yet measured
             return f"{TITLES[name]}: {attack.fooling_ratio.reason or 'not measured'}"
         if any(row.counts and row.fooled is None for row in attack.tasks):
             return f"{TITLES[name]}: not run on every task"

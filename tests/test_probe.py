@@ -1,0 +1,333 @@
+"""`foolbench probe`: its numbers, its record, its pictures, and the maps on an entry's page."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from foolbench.bench import properties
+from foolbench.bench.arena import Arena
+from foolbench.bench.assemble import Assembled, Subject, subject_of
+from foolbench.bench.battery import read_battery
+from foolbench.bench.errors import InvalidInput
+from foolbench.bench.examine import examine
+from foolbench.bench.fooling_images import of_run
+from foolbench.bench.options import images_of
+from foolbench.bench.probe import probe, psychophysics, repeated_instance
+from foolbench.bench.probe_files import check_folder, write_probe
+from foolbench.bench.probe_record import ProbeRecord
+from foolbench.bench.probe_report import render
+from foolbench.bench.submission import read_submission
+from foolbench.leaderboard.heatmaps import example_rows, patch_maps, read_maps
+from foolbench.leaderboard.maps import Frame, drawn, enlarged, scales
+from foolbench.leaderboard.ramps import cividis, signed
+from foolbench.leaderboard.site import build
+from foolbench.leaderboard.store import RunFolder
+from foolbench.models.base import Classifier
+from foolbench.models.certificate import Certificate
+from PIL import Image
+from records import RECIPES, Recipe, write_run
+from rich.console import Console
+
+LENET = Path(__file__).resolve().parents[1] / "submissions" / "digits-lenet" / "submission.yaml"
+
+
+def foolbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it, on one thread."""
+    command = [sys.executable, "-m", "foolbench.bench.cli", *arguments]
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(command, cwd=cwd, env=one, capture_output=True, text=True, check=False)
+
+
+def lenet() -> Subject:
+    return subject_of(read_submission(LENET))
+
+
+def constant() -> Subject:
+    """A victim that is always 0.55 sure of class 3."""
+    answer = torch.full((10,), 0.05)
+    answer[3] = 0.55
+
+    def assemble(battery, data, device) -> Assembled:
+        victim = Classifier(battery.spec.shape, 10, device, lambda x, rng: answer.expand(len(x), 10), None)
+        return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "constant", "0" * 64)
+
+    return Subject("constant", {"name": "constant"}, "0" * 64, assemble)
+
+
+# The command
+
+
+def test_the_command_writes_numbers_and_pictures(tmp_path: Path) -> None:
+    done = foolbench("probe", str(LENET), "--images", "7,0", "--json", "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("probe-lenet-5-")
+    content = json.loads((folder / "probe.json").read_bytes())
+    told = json.loads(done.stdout)
+    assert told.pop("folder") == str(folder.relative_to(tmp_path))
+    assert told == content
+    assert content["schema"] == 1
+    record = ProbeRecord.model_validate(content)
+    assert [image.image for image in record.images] == [7, 0]
+    assert np.shape(record.images[0].local) == (7, 7)
+    assert 1 <= len(record.images[0].cumulative) <= 4
+    assert sorted(record.files) == sorted(p.name for p in folder.glob("*.png"))
+    assert {"maps-00000.png", "maps-00007.png", "added.png"} <= set(record.files)
+    for name in record.files:
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) >= 150
+            assert len(set(picture.convert("RGB").resize((64, 64)).get_flattened_data())) > 8
+    (repeated,) = record.repeated_instances
+    assert repeated.attack == "cppn"
+    assert repeated.summary is not None
+    assert repeated.summary["images"] == len(repeated.images) > 0
+
+
+def test_a_wrong_option_is_told_before_any_work(tmp_path: Path) -> None:
+    done = foolbench("probe", str(LENET), "--images", "some", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "expected a count, or different positions such as 0,5,12, got 'some'" in re.sub(r"\s+", " ", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    assert check_folder(tmp_path / "new") == []
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(InvalidInput, match="to be empty, or to hold a probe, and it holds something else"):
+        check_folder(tmp_path)
+    with pytest.raises(InvalidInput, match="to be empty, or to hold a probe"):
+        check_folder(tmp_path / "thesis.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "images"), [("3", 3), ("3,", (3,)), ("0, 5,12", (0, 5, 12)), ("0", None), ("1,1", None), ("-1", None)]
+)
+def test_images_are_a_count_or_positions(text: str, images: int | tuple[int, ...] | None) -> None:
+    if images is None:
+        with pytest.raises(InvalidInput, match="FB114"):
+            images_of(text)
+    else:
+        assert images_of(text) == images
+
+
+# The numbers
+
+
+def test_a_probe_gives_an_evaluations_numbers() -> None:
+    battery = read_battery("digits-v1", tier="smoke")
+    subject, device = lenet(), torch.device("cpu")
+    found = probe(subject, battery, images=5, device="cpu")
+    data = battery.load()
+    victim = subject.assemble(battery, data, device).victim
+    arena = Arena(battery, data, victim, examine(victim, battery, data), None)
+    evaluated = properties.measure(battery, data, victim, arena.clean)
+    assert evaluated is not None
+    assert len(evaluated.gain) == 5
+    assert np.array_equal(found.properties.local_map, evaluated.local_map)
+    assert np.array_equal(found.properties.activation_map, evaluated.activation_map)
+    assert np.array_equal(found.properties.cumulative_random, evaluated.cumulative_random, equal_nan=True)
+    assert (found.label == data.labels[found.rows]).all()
+
+
+def test_a_constant_victim_has_flat_maps_and_flat_curves() -> None:
+    found = probe(constant(), read_battery("digits-v1"), images=(0, 3), device="cpu")
+    assert found.label.tolist() == [3, 3]
+    assert found.accepted.all()
+    p = found.properties
+    assert (p.local_map == np.float32(0.55)).all()
+    assert (p.spatial_range == 0).all()
+    assert (p.activation_map == 0).all()
+    assert np.nanmax(np.abs(p.cumulative - 0.55)) < 1e-6
+    (removal,) = found.removals
+    assert removal.given.targets.tolist() == [3]
+    assert removal.removals is not None
+    assert np.nanmax(np.abs(removal.removals.curve - 0.55)) < 1e-6
+    only = probe(constant(), read_battery("digits-v1"), images=3, device="cpu")
+    assert only.rows.tolist() == [3, 13, 23]
+
+
+def test_settings_follow_the_battery_or_the_size() -> None:
+    battery = read_battery("digits-v1")
+    assert (psychophysics(battery).side, psychophysics(battery).stride) == (2, 1)
+    attacks = battery.spec.attacks.model_copy(update={"deepception": None})
+    spec = battery.spec.model_copy(update={"attacks": attacks, "shape": (3, 32, 40)})
+    bare = psychophysics(replace(battery, spec=spec))
+    assert (bare.side, bare.stride, bare.copies) == (8, 4, 4)
+    assert [repeated_instance((1, n, n)).sides for n in (8, 28, 32, 224)] == [
+        (3,),
+        (4, 7, 9),
+        (4, 8, 11),
+        (28, 56, 75),
+    ]
+
+
+def test_fooling_images_of_a_run(tmp_path: Path) -> None:
+    battery = read_battery("digits-v1")
+    run = write_run(tmp_path, RECIPES[0])
+    (run / "evidence" / "evolution.npz").unlink()
+    path = run / "evidence" / "cppn.npz"
+    with np.load(path) as arrays:
+        images = arrays["images"]
+    fooled, target = np.arange(len(images)) % 2 == 1, np.arange(len(images)) % 10
+    np.savez_compressed(path, images=images, fooled=fooled, target=target)
+    (given,) = of_run(run, battery)
+    assert given.targets.tolist() == [1, 3, 5, 7, 9] * 4
+    assert np.array_equal(given.images, images[1:40:2])
+    found = probe(lenet(), battery, images=2, run=run, device="cpu")
+    assert [r.given.attack for r in found.removals] == ["cppn"]
+    np.savez_compressed(path, images=images, fooled=np.zeros(len(images), bool), target=target)
+    assert of_run(run, battery)[0].reason == "none of them fooled the victim they were made on"
+    assert probe(lenet(), battery, images=2, run=run, device="cpu").removals[0].removals is None
+    np.savez_compressed(path, images=images, fooled=fooled, target=target + 5)
+    with pytest.raises(InvalidInput, match="expected a class and a verdict for each image"):
+        of_run(run, battery)
+    wide = write_run(tmp_path, Recipe("wide", shape=(1, 16, 16), seed=3))
+    with pytest.raises(InvalidInput, match=r"expected images of \[1, 8, 8\] and 10 classes, got \[1, 16, 16\]"):
+        of_run(wide, battery)
+
+
+def test_same_probe_same_bytes_and_the_next_replaces_it(tmp_path: Path) -> None:
+    battery = read_battery("digits-v1")
+    found = probe(lenet(), battery, images=(4, 1), device="cpu")
+    for name in ("one", "two"):
+        write_probe(found, tmp_path / name)
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two
+    record = write_probe(probe(constant(), battery, images=(4,), device="cpu"), tmp_path / "two")
+    assert sorted([*record.files, "probe.json"]) == sorted(p.name for p in (tmp_path / "two").iterdir())
+    assert "maps-00001.png" not in record.files
+
+
+def test_every_number_is_explained_in_the_terminal(tmp_path: Path) -> None:
+    found = probe(lenet(), read_battery("digits-v1"), images=2, device="cpu")
+    text = io.StringIO()
+    Console(file=text, width=120).print(render(write_probe(found, tmp_path), tmp_path))
+    said = text.getvalue()
+    for words in ("Local", "Spatial", "Activation–inhibition", "Cumulative", "Repeated instances", "probe.json"):
+        assert words in said
+    rows = [line for line in said.splitlines() if re.match(r"^.{20,26}\S.*  \S", line)]
+    assert len(rows) >= 12
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_an_image_that_there_is_not_is_told() -> None:
+    with pytest.raises(InvalidInput, match="expected positions of 0 to 199, got 200"):
+        probe(lenet(), read_battery("digits-v1"), images=(3, 200), device="cpu")
+    with pytest.raises(InvalidInput, match="expected a record"):
+        probe(lenet(), read_battery("digits-v1"), run=Path("nowhere"), device="cpu")
+
+
+# Colours and maps
+
+
+def test_ramps_begin_and_end_where_they_should() -> None:
+    assert cividis(np.array([-1.0, 0.0, 1.0, 2.0])).tolist() == [[0, 32, 81]] * 2 + [[253, 234, 69]] * 2
+    light = cividis(np.linspace(0, 1, 50)) @ (0.2126, 0.7152, 0.0722)
+    assert (np.diff(light) > 0).all()
+    assert signed(np.array([0.0])).tolist() == [[247, 247, 247]]
+    assert signed(np.array([-1.0, 1.0])).tolist() == [[45, 0, 75], [127, 59, 8]]
+
+
+def test_scales_are_round_and_hold_what_is_shown() -> None:
+    scale = scales([np.array([[1e-9, 0.02]], np.float32)], [np.array([[-3.2, 1.0]], np.float32)])
+    assert (scale.low, scale.high, scale.change) == (1e-6, pytest.approx(0.1), 5)
+    flat = scales([np.array([[1.0]], np.float32)], [np.array([[0.0]], np.float32)])
+    assert (flat.low, flat.high, flat.change) == (1, 10, 1)
+
+
+@pytest.mark.parametrize(("size", "side", "stride"), [((8, 8), 2, 1), ((28, 28), 7, 3), ((224, 160), 48, 24)])
+def test_cells_stand_where_their_windows_centres_are(size: tuple[int, int], side: int, stride: int) -> None:
+    frame = Frame(*size, side, stride)
+    zoom = frame.zoom(176)
+    assert max(size) * zoom >= 176
+    rows, columns = frame.windows
+    colours = np.arange(rows * columns * 3, dtype=np.int64).reshape(rows, columns, 3).astype(np.uint8)
+    picture = drawn(colours, frame, zoom, enlarged(np.full((1, *size), 9, np.uint8), zoom))
+    assert picture.shape == (size[0] * zoom, size[1] * zoom, 3)
+    for row, column in ((0, 0), (rows - 1, columns - 1), (rows // 2, columns // 2)):
+        y, x = (int((i * stride + side / 2) * zoom) for i in (row, column))
+        assert (picture[y, x] == colours[row, column]).all()
+    assert (picture[0, 0] == 9).all() or side == stride
+
+
+# The entry's page
+
+
+def with_maps(folder: Path, recipe: Recipe = RECIPES[0], images: int = 9) -> Path:
+    run = write_run(folder, recipe)
+    record = json.loads((run / "record.json").read_bytes())
+    record["attacks"]["deepception"]["parameters"] |= {"side": 2, "stride": 1}
+    (run / "record.json").write_text(json.dumps(record))
+    rng = np.random.default_rng(3)
+    maps = {name: rng.random((images, 7, 7), np.float32) for name in ("local", "spatial", "activation")}
+    curves = {name: rng.random((images, 4), np.float32) for name in ("cumulative", "cumulative_random")}
+    curves["cumulative"][0, 2:] = np.nan
+    np.savez(run / "evidence" / "properties.npz", image=np.arange(images) * 2, **maps, **curves)  # pyright: ignore[reportArgumentType]
+    return run
+
+
+def test_the_page_shows_a_seeded_few_with_words_and_tables(tmp_path: Path) -> None:
+    run = with_maps(tmp_path / "runs")
+    section, files = patch_maps(RunFolder(run))
+    assert section is not None
+    assert section.shown == "4 of 9 images"
+    assert patch_maps(RunFolder(run))[1] == files
+    digest = RunFolder(run).record.digest
+    shown = {int(re.findall(r"image\D(\d+)", e.title)[0]) for e in section.examples}
+    assert shown == {2 * row for row in example_rows(9, digest)}
+    assert example_rows(9, digest) != example_rows(9, "another")
+    assert example_rows(2, digest) == [0, 1]
+    build([tmp_path / "runs"], tmp_path / "site")
+    (page,) = (tmp_path / "site" / "e").glob("*/index.html")
+    text = page.read_text(encoding="utf-8")
+    for file, data in files.items():
+        assert (page.parent / file).read_bytes() == data
+        assert f'src="{file}"' in text
+        with Image.open(io.BytesIO(data)) as picture:
+            assert picture.width == 176
+    assert len(section.rows) == 4
+    assert all(len(cells) == len(section.head) for _, cells in section.rows)
+    assert [name for name, _ in section.curves] == ["best positions", "random positions"]
+    assert 'id="maps"' in text
+    assert 'id="repetition"' in text
+    assert not re.search(r"<img(?![^>]* alt=\")", text)
+    assert " style=" not in text
+    (page.parent / "charts" / "repetition-dark.svg").read_bytes()
+
+
+def test_a_run_without_maps_has_no_section(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "runs", RECIPES[0])
+    assert patch_maps(RunFolder(run)) == (None, {})
+    build([tmp_path / "runs"], tmp_path / "site")
+    (page,) = (tmp_path / "site" / "e").glob("*/index.html")
+    assert 'id="maps"' not in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"local": np.zeros((9, 7, 6), np.float32)}, "expected float32 local of shape (9, 7, 7)"),
+        ({"spatial": np.full((9, 7, 7), 2, np.float32)}, "expected probabilities and finite changes"),
+        ({"activation": np.full((9, 7, 7), np.nan, np.float32)}, "expected probabilities and finite changes"),
+        ({"image": np.arange(9) + 1000}, "expected rows of 120 images"),
+        ({"cumulative": np.array([object()])}, "expected an npz with the properties' arrays"),
+    ],
+)
+def test_evidence_that_is_no_map_is_refused(tmp_path: Path, change: dict[str, np.ndarray], told: str) -> None:
+    run = with_maps(tmp_path)
+    path = run / "evidence" / "properties.npz"
+    with np.load(path) as arrays:
+        whole = dict(arrays)
+    np.savez(path, **{**whole, **change})  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read_maps(RunFolder(run), 120, Frame(8, 8, 2, 1))

@@ -12,7 +12,7 @@ from ..models.preprocess import Preprocess
 from .assemble import subject_of, subject_of_module
 from .battery import Battery, Tier, read_battery
 from .device import DeviceName
-from .evaluate import Run, evaluate_subject
+from .pipeline import Run, evaluate_subject
 from .progress import Progress
 from .submission import GivenSubmission, read_submission
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -19,19 +16,18 @@ from .options import (
     TIERS,
     DebugOption,
     DeviceOption,
+    FoolingRunOption,
+    ImagesOption,
     JsonOption,
     ProgressOption,
     SubmissionArgument,
     TierOption,
     WorkersOption,
+    images_of,
     one_of,
 )
-from .screen import Terminated, guarded, leave, print_json, terminate
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from .progress import Progress
+from .output import console, plain, print_estimate, print_run, shown
+from .screen import Signals, guarded, print_json
 
 app = typer.Typer(
     name="foolbench",
@@ -63,6 +59,7 @@ def _common(
 
 @app.command()
 def evaluate(
+    context: typer.Context,
     submission: SubmissionArgument,
     tier: TierOption = "standard",
     out: Annotated[
@@ -83,61 +80,98 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Run a submission through its battery. Interrupted? The same command goes on."""
-    with guarded(as_json, debug):
-        one_of("--tier", tier, TIERS)
-        one_of("--device", device, DEVICES)
-        one_of("--progress", progress, PROGRESS)
-        from .battery import Tier, read_battery
-        from .submission import read_submission
+    one_of("--tier", tier, TIERS)
+    one_of("--device", device, DEVICES)
+    one_of("--progress", progress, PROGRESS)
+    from .battery import Tier, read_battery
+    from .submission import read_submission
 
-        given = read_submission(submission)
-        battery = read_battery(given.spec.battery, tier=cast(Tier, tier), folder=given.folder)
-        from .assemble import subject_of
-        from .device import DeviceName
+    given = read_submission(submission)
+    battery = read_battery(given.spec.battery, tier=cast(Tier, tier), folder=given.folder)
+    from .assemble import subject_of
+    from .device import DeviceName
 
-        subject, where = subject_of(given), cast(DeviceName, device)
-        if dry_run:
-            _dry_run(subject, battery, where, workers, as_json)
-            return
-        from .evaluate import evaluate_subject
+    subject, where = subject_of(given), cast(DeviceName, device)
+    if dry_run:
+        from .estimate import estimate
 
-        display = _progress(progress)
-        try:
-            run = evaluate_subject(subject, battery, out=out, device=where, workers=workers, progress=display)
-        except (KeyboardInterrupt, Terminated) as stopped:
-            _interrupted(display, stopped, as_json)
-        finally:
-            display.end()
-        _report(run, as_json)
-        score = run.record.scores.robust_score.value
-        if run.failures:
-            raise typer.Exit(5)
-        if fail_under is not None and (score is None or score < fail_under):
-            raise typer.Exit(1)
+        print_estimate(estimate(subject, battery, device=where, workers=workers), subject, battery, as_json)
+        return
+    from .pipeline import evaluate_subject
+
+    with shown(progress, context.obj, as_json) as display:
+        run = evaluate_subject(subject, battery, out=out, device=where, workers=workers, progress=display)
+    print_run(run, as_json)
+    score = run.record.scores.robust_score.value
+    if run.failures:
+        raise typer.Exit(5)
+    if fail_under is not None and (score is None or score < fail_under):
+        raise typer.Exit(1)
+
+
+@app.command()
+def probe(
+    context: typer.Context,
+    submission: SubmissionArgument,
+    images: ImagesOption = "4",
+    run: FoolingRunOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write. [default: runs/probe-NAME-DIGEST]", show_default=False),
+    ] = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    progress: ProgressOption = "auto",
+    debug: DebugOption = False,
+) -> None:
+    """Show how a model responds to patches: their place, their number; in numbers and pictures."""
+    one_of("--device", device, DEVICES)
+    one_of("--progress", progress, PROGRESS)
+    chosen = images_of(images)
+    from .battery import read_battery
+    from .submission import read_submission
+
+    given = read_submission(submission)
+    battery = read_battery(given.spec.battery, folder=given.folder)
+    from . import probe_files
+    from .assemble import subject_of
+    from .device import DeviceName
+    from .probe import probe as measured
+    from .probe_report import render
+
+    if out is not None:
+        probe_files.check_folder(out)
+    where = cast(DeviceName, device)
+    with shown(progress, context.obj, as_json) as display:
+        done = measured(subject_of(given), battery, images=chosen, run=run, device=where, progress=display)
+    folder = out or probe_files.default_folder(done)
+    record = probe_files.write_probe(done, folder)
+    if as_json:
+        print_json({**record.model_dump(mode="json", by_alias=True), "folder": str(folder)})
+    else:
+        console().print(render(record, folder))
 
 
 @app.command()
 def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check a submission: its YAML, its files, its battery. Loads no model; all errors at once."""
-    with guarded(as_json, debug):
-        from .battery import read_battery
-        from .submission import read_submission
+    from .battery import read_battery
+    from .submission import read_submission
 
-        given = read_submission(submission)
-        battery = read_battery(given.spec.battery, folder=given.folder)
-        if as_json:
-            print_json({"schema": 1, "valid": True, "digest": given.digest(), "battery": battery.spec.name})
-        else:
-            typer.echo(f"{submission}: valid. {given.spec.name!r} on {battery.spec.name}, digest {given.digest()[:16]}")
+    given = read_submission(submission)
+    battery = read_battery(given.spec.battery, folder=given.folder)
+    if as_json:
+        print_json({"schema": 1, "valid": True, "digest": given.digest(), "battery": battery.spec.name})
+    else:
+        typer.echo(f"{submission}: valid. {given.spec.name!r} on {battery.spec.name}, digest {given.digest()[:16]}")
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of submission.yaml, for editors."""
-    with guarded(False, False):
-        from .submission import json_schema
+    from .submission import json_schema
 
-        print_json(json_schema())
+    print_json(json_schema())
 
 
 @app.command(name="list")
@@ -146,11 +180,10 @@ def list_(
     debug: DebugOption = False,
 ) -> None:
     """List what there is."""
-    with guarded(False, debug):
-        from . import catalogue
+    from . import catalogue
 
-        one_of("list", what, tuple(catalogue.KINDS))
-        _console().print(catalogue.table(what))
+    one_of("list", what, tuple(catalogue.KINDS))
+    console().print(catalogue.table(what))
 
 
 @app.command()
@@ -163,20 +196,20 @@ def leaderboard(
     debug: DebugOption = False,
 ) -> None:
     """Build the static site from finished runs."""
-    with guarded(as_json, debug):
-        from ..leaderboard.site import build
+    from ..leaderboard.site import build
 
-        try:
-            summary = build(runs, out)
-        except ValueError as error:
-            raise InvalidInput(Problem("FB112", f"{error}.", "see `foolbench leaderboard --help`")) from error
-        if as_json:
-            print_json({"schema": 1, **_plain(asdict(summary))})
-        else:
-            board = "board" if summary.boards == 1 else "boards"
-            typer.echo(
-                f"{out / 'index.html'}: {summary.entries} entries ({summary.ranked} ranked) on {summary.boards} {board}"
-            )
+    try:
+        summary = build(runs, out)
+    except ValueError as error:
+        message, _, fix = str(error).rpartition(": ")
+        raise InvalidInput(Problem("FB112", f"{message or error}.", fix)) from error
+    if as_json:
+        print_json({"schema": 1, **plain(asdict(summary))})
+    else:
+        board = "board" if summary.boards == 1 else "boards"
+        typer.echo(
+            f"{out / 'index.html'}: {summary.entries} entries ({summary.ranked} ranked) on {summary.boards} {board}"
+        )
 
 
 @app.command()
@@ -186,16 +219,16 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train one of the example models again from its seed."""
-    with guarded(False, debug):
-        from . import recipes
+    from . import recipes
 
-        one_of("train", recipe, tuple(recipes.RECIPES))
-        typer.echo(f"{recipes.RECIPES[recipe].title}: about {recipes.RECIPES[recipe].seconds:.0f} s", err=True)
-        typer.echo(str(recipes.train(recipe, out)))
+    one_of("train", recipe, tuple(recipes.RECIPES))
+    typer.echo(f"{recipes.RECIPES[recipe].title}: about {recipes.RECIPES[recipe].seconds:.0f} s", err=True)
+    typer.echo(str(recipes.train(recipe, out)))
 
 
 @app.command()
 def panel(
+    context: typer.Context,
     battery: Annotated[str, typer.Argument(help="A battery's name, or a YAML file.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The npz to write.", show_default=False)],
     device: DeviceOption = "auto",
@@ -204,18 +237,14 @@ def panel(
     debug: DebugOption = False,
 ) -> None:
     """Attack a battery's reference models. Done once a battery: transfer rows start from the images made here."""
-    with guarded(False, debug):
-        one_of("--device", device, DEVICES)
-        one_of("--progress", progress, PROGRESS)
-        from .device import DeviceName
-        from .panel_evidence import build
+    one_of("--device", device, DEVICES)
+    one_of("--progress", progress, PROGRESS)
+    from .device import DeviceName
+    from .panel_evidence import build
 
-        display = _progress(progress)
-        try:
-            digest = build(battery, out, cast(DeviceName, device), workers, display)
-        finally:
-            display.end()
-        typer.echo(f"{out}: sha256 {digest}")
+    with shown(progress, context.obj) as display:
+        digest = build(battery, out, cast(DeviceName, device), workers, display)
+    typer.echo(f"{out}: sha256 {digest}")
 
 
 @app.command()
@@ -224,81 +253,28 @@ def explain(
     debug: DebugOption = False,
 ) -> None:
     """Tell more about an error code."""
-    with guarded(False, debug):
-        from .explain import EXPLANATIONS
+    from .explain import EXPLANATIONS
 
-        one_of("explain", code.upper(), tuple(EXPLANATIONS))
-        found = EXPLANATIONS[code.upper()]
-        typer.echo(f"{code.upper()}: {found.title} (exit code {found.exit_code})\n\n{found.text}")
+    one_of("explain", code.upper(), tuple(EXPLANATIONS))
+    found = EXPLANATIONS[code.upper()]
+    typer.echo(f"{code.upper()}: {found.title} (exit code {found.exit_code})\n\n{found.text}")
 
 
 def main() -> None:
     """Entry point of the `foolbench` command."""
-    signal.signal(signal.SIGTERM, terminate)
     arguments = sys.argv[1:] or ["--help"]
-    with guarded("--json" in arguments, "--debug" in arguments):
+    signals = Signals()
+    with guarded("--json" in arguments, "--debug" in arguments, signals):
         try:
-            code = app(arguments, standalone_mode=False)
+            code = app(arguments, standalone_mode=False, obj=signals)
         except USAGE_ERROR as error:
             raise _usage(error) from None
-    sys.exit(code)
+        sys.exit(code)
 
 
 def _usage(error: Any) -> InvalidInput:
     command = error.ctx.command_path if error.ctx is not None else "foolbench"
     return InvalidInput(Problem("FB114", f"{command}: {error.format_message()}", f"{command} --help"))
-
-
-def _interrupted(display: Progress, stopped: BaseException, as_json: bool) -> NoReturn:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # leaving already; a second Ctrl-C would only spoil the screen
-    display.end()
-    so_far = getattr(display, "so_far", str)()
-    code = 143 if isinstance(stopped, Terminated) else 130
-    leave(f"Stopped{so_far}. Run the same command again to go on.", code, as_json)
-
-
-def _report(run: Any, as_json: bool) -> None:
-    import io
-
-    from .folder import atomically
-    from .report import render
-
-    text = io.StringIO()
-    _console(width=120, file=text).print(render(run.record, run.folder))
-    atomically(run.folder / "report.txt", text.getvalue().encode())
-    if as_json:
-        record = run.record.model_dump(mode="json", by_alias=True)
-        print_json({"schema": 1, "folder": str(run.folder), "record": record})
-    else:
-        _console().print(render(run.record, run.folder))
-
-
-def _dry_run(subject: Any, battery: Any, device: Any, workers: int | None, as_json: bool) -> None:
-    from .estimate import estimate, table
-
-    cost = estimate(subject, battery, device=device, workers=workers)
-    if as_json:
-        print_json({"schema": 1, **_plain(asdict(cost)), "seconds": cost.seconds})
-    else:
-        _console().print(table(cost, subject, battery))
-
-
-def _progress(kind: str) -> Progress:
-    from .live import progress_of
-
-    return progress_of(kind, _console(stderr=True))
-
-
-def _console(**options: Any) -> Console:
-    from rich.console import Console
-
-    if not sys.stdout.isatty() and "width" not in options and "stderr" not in options:
-        options["width"] = int(os.environ.get("COLUMNS", 120))
-    return Console(**options)
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
 
 
 if __name__ == "__main__":

@@ -44,17 +44,16 @@ def repeatable(device: torch.device) -> Iterator[None]:
     On the CPU each shard has one thread, and shards run side by side: results depend on no machine's core count. On a
     GPU cuDNN chooses deterministic algorithms, in float32 proper (TF32 is off).
     """
-    threads = torch.get_num_threads()
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    threads, tf32 = torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
     if device.type == "cpu":
         torch.set_num_threads(1)
-    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = True, False, False, False
+    torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        yield
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
     finally:
         torch.set_num_threads(threads)
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
+        torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def describe(device: torch.device) -> str:

@@ -109,8 +109,8 @@ def check_asked(images: Tensor, owners: Tensor, shape: tuple[int, int, int]) -> 
     """
     if images.shape[1:] != shape or len(images) == 0 or owners.shape != images.shape[:1]:
         raise ValueError(
-            f"expected at least one image (n, {', '.join(map(str, shape))}) and n owners, got {tuple(images.shape)} and "
-            f"{tuple(owners.shape)}: ask for images of the task's shape, each in the name of one task"
+            f"expected images (n, {', '.join(map(str, shape))}), n at least 1, and n owners, got {tuple(images.shape)} "
+            f"and {tuple(owners.shape)}: ask for images of the task's shape, each in the name of one task"
         )
 
 

@@ -12,6 +12,7 @@ them; anything else that escapes is a bug of foolbench (exit code 70).
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,3 +77,13 @@ class OverBudget(FoolbenchError):
     """An attack asked for more queries or gradients than its battery entry grants."""
 
     exit_code = 5
+
+
+def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
+    """What a failed write means to the user."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"expected room to write {path.name}, and the disk (or quota) of {path.parent} is full."
+        fix = "free some space and run the same command again: finished shards are kept"
+        return EnvironmentFault(Problem("FB402", message, fix))
+    message = f"expected to be able to write {path}, and got: {error.strerror or error}."
+    return EnvironmentFault(Problem("FB410", message, "choose another folder with --out, or mend its permissions"))

@@ -20,7 +20,7 @@ from .progress import planned
 from .shards import cut
 from .work import work
 
-SECONDS = 0.4
+SECONDS = 0.25
 """How long each entry is tried."""
 
 
@@ -85,7 +85,8 @@ def _seconds(arena: Arena, entry: Entry, images: int) -> float:
             first = (time.perf_counter(), asked)
 
     def stop() -> bool:
-        return time.perf_counter() - started > SECONDS
+        # A set-up may take longer than that; without a single answer there would be nothing to scale up.
+        return asked > 0 and time.perf_counter() - max(started, first[0]) > SECONDS
 
     try:
         result = work(arena, cut(entry)[0], stop=stop, tick=tick)

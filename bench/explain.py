@@ -107,6 +107,12 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A command or an option has another name, lacks its value, or has one of another type. The command with "
         "--help lists what it takes.",
     ),
+    "FB115": Explanation(
+        "a run whose images cannot be used",
+        2,
+        "--run names the folder of a finished evaluation, with record.json and evidence/, on images of the same shape "
+        "and with as many classes. The images may have been made on another model.",
+    ),
     # Model files
     "FB200": Explanation(
         "the model file is missing",
@@ -198,7 +204,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         4,
         "The battery's data is not where it should be. A shipped battery's data starts at the folder in the "
         "environment variable FOOLBENCH_DATA; the paths in a battery of your own start at its YAML. digits-v1 "
-        "needs no download.",
+        "needs no download; with FOOLBENCH_DOWNLOAD=1 in the environment MNIST and CIFAR-10 are fetched; ImageNet may "
+        "not be passed on. docs/batteries.md lists the layouts that are read.",
     ),
     "FB401": Explanation(
         "data was altered",
@@ -240,8 +247,9 @@ EXPLANATIONS: dict[str, Explanation] = {
     "FB407": Explanation(
         "the network failed",
         4,
-        "Something had to be fetched (such as timm's weights for `pretrained: true`) and could not be. Try again, "
-        "or put the file beside the submission and name it with `weights`.",
+        "Something had to be fetched (timm's weights for `pretrained: true`, a data set with FOOLBENCH_DOWNLOAD=1) and "
+        "could not be. Try again; or put the weights beside the submission and name them with `weights`, the data "
+        "where docs/batteries.md says.",
     ),
     "FB408": Explanation(
         "data does not fit",

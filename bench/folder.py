@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import EnvironmentFault, InvalidInput, Problem
-from .run import disk_fault
+from .errors import EnvironmentFault, InvalidInput, Problem, disk_fault
 
 try:
     import fcntl

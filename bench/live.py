@@ -155,9 +155,9 @@ class _Counting:
         """What to say after "Stopped": how much of the phase is done, and which of its attacks are finished."""
         if not self.groups:
             return ""
-        done = [group.title for group in self.groups.values() if group.finished == group.shards]
-        saved = f"; saved: {', '.join(done)}" if done else ""
-        return f" at {self.share:.0%} ({self.phase}{saved})"
+        done = [group.title.partition(" (")[0] for group in self.groups.values() if group.finished == group.shards]
+        saved = f"; saved: {' · '.join(done)}" if done else ""
+        return f" at {int(100 * self.share)}% ({self.phase}{saved})"
 
 
 class LiveProgress(_Counting):
@@ -192,12 +192,18 @@ class LiveProgress(_Counting):
             title = Text(f"{self.phase} · {left}", "bold")
             table = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 1))
             table.add_column("attack", no_wrap=True)
-            table.add_column("", width=24)
-            table.add_column("fooled", justify="right")
-            table.add_column("images", justify="right")
-            table.add_column("rate", justify="right")
+            width = max(6, min(24, self.console.width - 70))  # the bar gives way to the numbers
+            table.add_column("", width=width)
+            for name in ("fooled", "images", "rate"):
+                table.add_column(name, justify="right", no_wrap=True)
             for group in self.groups.values():
-                bar = ProgressBar(total=max(group.planned, 1), completed=min(group.done, group.planned), width=24)
+                bar = ProgressBar(
+                    total=max(group.planned, 1),
+                    completed=min(group.done, group.planned),
+                    width=width,
+                    complete_style="cyan",
+                    finished_style="green",
+                )
                 style = "" if group.started else "dim"
                 table.add_row(group.title, bar, group.success, f"{group.asked:,}", group.rate(now), style=style)
             return table

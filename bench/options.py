@@ -25,6 +25,15 @@ WorkersOption = Annotated[
         show_default=False,
     ),
 ]
+ImagesOption = Annotated[
+    str, typer.Option(metavar="N|I,J", help="How many images that the victim gets right, or which of the battery's.")
+]
+FoolingRunOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN", help="Take a finished run's fooling images; else some are evolved.", show_default=False
+    ),
+]
 ProgressOption = Annotated[str, typer.Option(metavar="KIND", help="auto, rich, plain or none.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
@@ -39,3 +48,16 @@ def one_of(name: str, value: str, legal: tuple[str, ...]) -> None:
 
         message = f"{name}: expected one of {', '.join(legal)}, got {value!r}."
         raise InvalidInput(Problem("FB113", message, f"{name} {nearest(value, list(legal)) or legal[0]}"))
+
+
+def images_of(text: str) -> int | tuple[int, ...]:
+    """`--images`: a count, or positions with a comma among them (`7,` is one). Raises InvalidInput otherwise."""
+    given = tuple(text.removesuffix(",").split(","))
+    if all(part.strip().isascii() and part.strip().isdigit() for part in given):
+        rows = tuple(int(part) for part in given)
+        if "," in text and len(set(rows)) == len(rows):
+            return rows
+        if "," not in text and rows[0] > 0:
+            return rows[0]
+    message = f"--images: expected a count, or different positions such as 0,5,12, got {text!r}."
+    raise InvalidInput(Problem("FB114", message, "--images 4"))

@@ -15,6 +15,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from .battery import Battery
+from .data import Data
 from .entries import Entry
 from .errors import EnvironmentFault, Problem
 
@@ -40,7 +41,8 @@ class Member:
     name: str
     label: np.ndarray
     """`(n,)`."""
-    tau: float
+    tau: float | None
+    """None where it gets no clean image right."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ class Sources:
         """As an npz."""
         arrays: dict[str, np.ndarray] = {"members": np.array([m.name for m in self.members])}
         for m in self.members:
-            arrays[f"{m.name}/label"], arrays[f"{m.name}/tau"] = m.label.astype(np.int16), np.array(m.tau)
+            arrays[f"{m.name}/label"], arrays[f"{m.name}/tau"] = (
+                m.label.astype(np.int16),
+                np.array(np.nan if m.tau is None else m.tau),
+            )
         for (model, entry), s in self.images.items():
             for name in ("images", "attacked", "fooled", "label", "confidence"):
                 arrays[f"{model}/{entry}/{name}"] = getattr(s, name)
@@ -72,7 +77,10 @@ def sources_from_bytes(raw: bytes) -> Sources:
     """Read an npz that `to_bytes` wrote. Raises ValueError, KeyError, zipfile.BadZipFile where it is none."""
     with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
         names = [str(name) for name in arrays["members"]]
-        members = tuple(Member(n, arrays[f"{n}/label"].astype(np.int64), float(arrays[f"{n}/tau"])) for n in names)
+        taus = {n: float(arrays[f"{n}/tau"]) for n in names}
+        members = tuple(
+            Member(n, arrays[f"{n}/label"].astype(np.int64), None if np.isnan(taus[n]) else taus[n]) for n in names
+        )
         keys = sorted({tuple(key.split("/")[:2]) for key in arrays.files if key.count("/") == 2})
         images = {
             (model, entry): SourceImages(
@@ -95,7 +103,7 @@ def wanted(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in chosen if entry.group not in ("noise", "random_cppn")]
 
 
-def find(battery: Battery, make: Callable[[], Sources]) -> Sources | None:
+def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources | None:
     """The panel's evidence: the file that the battery names, else a cached one, else made now and cached.
 
     None where the battery has no panel. Raises EnvironmentFault where the named file is missing or altered.
@@ -105,7 +113,7 @@ def find(battery: Battery, make: Callable[[], Sources]) -> Sources | None:
         return None
     if panel.evidence is not None:
         return _named(battery.folder / panel.evidence, panel.sha256)
-    path = user_cache_path("foolbench") / "panels" / f"{battery.spec.name}-{_cache_digest(battery)}.npz"
+    path = user_cache_path("foolbench") / "panels" / f"{battery.spec.name}-{_cache_digest(battery, data)}.npz"
     try:
         return sources_from_bytes(path.read_bytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -135,8 +143,8 @@ def _named(path: Path, sha256: str | None) -> Sources:
     return sources_from_bytes(raw)
 
 
-def _cache_digest(battery: Battery) -> str:
+def _cache_digest(battery: Battery, data: Data) -> str:
     from .provenance import source_digest, versions
 
-    what = [battery.digest, source_digest(), versions()]
+    what = [battery.digest, data.digest, data.training_digest(), source_digest(), versions()]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

@@ -52,6 +52,8 @@ def attack_panel(
         determined_by = {
             "panel": spec.sha256,
             "battery": battery.digest,
+            "data": data.digest,
+            "training": data.training_digest(),
             "source": source_digest(),
             "versions": versions(),
         }
@@ -64,7 +66,7 @@ def attack_panel(
             progress=progress,
         )
         progress.end()
-        members.append(Member(spec.name, clean.reading.label.cpu().numpy(), clean.tau or 2.0))
+        members.append(Member(spec.name, clean.reading.label.cpu().numpy(), clean.tau))
         for name, outcome in results.items():
             if isinstance(outcome, ShardResult):
                 images[spec.name, name] = SourceImages(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,9 @@ from ..leaderboard.words import (
     share_interval,
     signed,
 )
+
+WIDE = 112
+"""Columns of a terminal that shows every column of every table."""
 
 
 def render(record: Record, folder: Path | None = None) -> RenderableType:
@@ -69,7 +73,9 @@ def _headline(record: Record) -> Panel:
 
 
 def _attacks(record: Record) -> Table:
-    table = _table("Attacks", "fooled: lower is better; 95% Wilson intervals; median queries to success")
+    table = _Section(
+        "Attacks", "fooled: lower is better; 95% Wilson intervals; median queries to success", ("setting", "≥.99")
+    )
     for name in ("attack", "setting"):
         table.add_column(name)
     for name in ("fooled", "k/n", "95%", "survival", "≥.99", "queries"):
@@ -78,10 +84,8 @@ def _attacks(record: Record) -> Table:
     for name in ATTACKS:
         if name in record.attacks:
             _attack_row(table, name, record.attacks[name], clean)
-    if record.controls:
-        table.add_section()
-        for name, control in record.controls.items():
-            _attack_row(table, name, control, None, style="dim")
+    for name, control in record.controls.items():
+        _attack_row(table, name, control, None, " (control)")
     return table
 
 
@@ -91,9 +95,9 @@ def _unmeasured(record: Record) -> Text | None:
     return Text("\n".join(lines), "yellow") if lines else None
 
 
-def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | None, style: str = "") -> None:
-    ratio = attack.fooling_ratio
-    title, setting = Text(TITLES.get(name, name)), Text(attack.title, "dim")
+def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | None, note: str = "") -> None:
+    ratio, style = attack.fooling_ratio, "dim" if note else ""
+    title, setting = Text(TITLES.get(name, name) + note), Text(attack.title, "dim")
     if attack.mode == "surrogate":
         setting = Text(f"by transfer, {attack.budget} sources", "yellow")
     if ratio.value is None:
@@ -118,21 +122,21 @@ def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | No
 
 
 def _settings(record: Record) -> Table | None:
-    table = _table("Other settings", "shown beside the headline, not ranked")
+    table = _Section("Other settings", "shown beside the headline, not ranked", ("median size",))
     table.add_column("attack")
     table.add_column("setting")
     for name in ("fooled", "k/n", "95%", "median size"):
         table.add_column(name, justify="right", no_wrap=True)
     for name in ATTACKS:
         attack = record.attacks.get(name)
+        title = TITLES[name]
         for variant in attack.variants.values() if attack is not None else ():
             ratio = variant.fooling_ratio
             if ratio.value is None:
                 continue
             size = "" if variant.median_size is None else _size(variant.median_size, variant.limit or "")
-            table.add_row(TITLES[name], variant.title, _bar(ratio.value), counts(ratio), share_interval(ratio), size)
-        if attack is not None and attack.variants:
-            table.add_section()
+            table.add_row(title, variant.title, _bar(ratio.value), counts(ratio), share_interval(ratio), size)
+            title = ""
     return table if table.row_count else None
 
 
@@ -143,7 +147,9 @@ def _size(value: float, limit: str) -> str:
 def _difference(record: Record) -> Table | None:
     if record.difference is None or record.bare is None:
         return None
-    table = _table("With the defenses, minus without", "paired: same images, same seeds; in points, with 95% intervals")
+    table = _Section(
+        "With the defenses, minus without", "paired: same images, same seeds; in points, with 95% intervals"
+    )
     for name in ("", "bare model", "defended", "difference"):
         table.add_column(name, justify="left" if name == "" else "right")
     bare, full = record.bare.scores, record.scores
@@ -173,14 +179,14 @@ def _transfer(record: Record) -> Table | None:
     if not record.transfer:
         return None
     title = "Transfer, in %"
-    table = _table(
+    table = _Section(
         title, "images that fooled the one, tried on the other: panel → submission / submission → panel; any label"
     )
     models = list(dict.fromkeys(c.source for c in record.transfer if c.source != "submission"))
     table.add_column("panel model")
     shown = [name for name in ATTACKS if any(c.attack == name for c in record.transfer)]
     for name in shown:
-        table.add_column(TITLES[name].split(" (")[0], justify="right")
+        table.add_column(TITLES[name].split(" (")[0], justify="right", overflow="fold")
     cells = {(c.source, c.victim, c.attack): c.any_label for c in record.transfer}
     for model in models:
         row = []
@@ -227,12 +233,21 @@ def _ending(record: Record, folder: Path | None) -> Text:
     return text
 
 
-def _table(title: str, caption: str) -> Table:
-    heading = Text(title, "bold")
-    heading.append(f"  {caption}", "dim not bold")
-    return Table(
-        title=heading, title_justify="left", box=None, padding=(0, 1), header_style="underline", title_style=""
-    )
+class _Section(Table):
+    """A table under a heading that may be wider than itself."""
+
+    def __init__(self, title: str, caption: str, spare: tuple[str, ...] = ()):
+        super().__init__(box=None, padding=(0, 1), header_style="underline")
+        self.heading, self.spare = Text(f"\n{title}", "bold"), spare
+        self.heading.append(f"  {caption}", "dim not bold")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """On a narrow terminal it does without the columns in `spare`."""
+        yield self.heading
+        shown = copy(self)
+        if options.max_width < WIDE:
+            shown.columns = [column for column in self.columns if column.header not in self.spare]
+        yield from Table.__rich_console__(shown, console, options)
 
 
 def _with(measure: Measure, rest: str) -> str:

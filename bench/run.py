@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -14,7 +13,7 @@ import torch
 
 from .arena import Arena
 from .entries import Entry
-from .errors import EnvironmentFault, FoolbenchError, OverBudget, Problem
+from .errors import EnvironmentFault, FoolbenchError, OverBudget, Problem, disk_fault
 from .progress import Progress
 from .shards import Shard, ShardResult, cut, join, load_shard
 from .work import work
@@ -96,16 +95,6 @@ def _save(result: ShardResult, path: Path) -> None:
         result.save(path)
     except OSError as error:
         raise disk_fault(error, path) from error
-
-
-def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
-    """What a failed write means to the user."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = f"expected room to write {path.name}, and the disk (or quota) of {path.parent} is full."
-        fix = "free some space and run the same command again: finished shards are kept"
-        return EnvironmentFault(Problem("FB402", message, fix))
-    message = f"expected to be able to write {path}, and got: {error.strerror or error}."
-    return EnvironmentFault(Problem("FB410", message, "choose another folder with --out, or mend its permissions"))
 
 
 def _out_of_memory(error: BaseException) -> EnvironmentFault:

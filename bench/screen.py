@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,40 +15,61 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-import typer
+from .errors import FoolbenchError, Problem, disk_fault
 
-from .errors import FoolbenchError, Problem
+_SURROUNDINGS = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+)
+"""What the system says of a place that cannot be written to."""
 
 
-class Terminated(BaseException):
-    """SIGTERM came."""
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM came. Not KeyboardInterrupt, of which Typer makes a silent exit."""
 
 
-def terminate(signum: int, frame: object) -> None:
-    """Signal handler: leave by way of the finally blocks."""
-    raise Terminated
+class Signals:
+    """Turns Ctrl-C and SIGTERM into Interrupted, so that a command leaves by way of its finally blocks, and remembers
+    which of them came: a library that is just being imported may swallow it, or raise an error of its own for it."""
+
+    def __init__(self) -> None:
+        self.came: int | None = None
+        signal.signal(signal.SIGTERM, self._raise)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is for what a script puts in the background
+            signal.signal(signal.SIGINT, self._raise)
+
+    def _raise(self, number: int, frame: object) -> NoReturn:
+        self.came = number
+        raise Interrupted
+
+    def again(self) -> None:
+        """Raise what was swallowed."""
+        if self.came is not None:
+            raise Interrupted
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + (self.came or signal.SIGINT)
 
 
 @contextmanager
-def guarded(as_json: bool, debug: bool) -> Iterator[None]:
+def guarded(as_json: bool, debug: bool, signals: Signals) -> Iterator[None]:
     """Turn what escapes into a message and an exit code."""
     try:
         yield
-    except (typer.Exit, typer.Abort, SystemExit):
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # whoever read the output has enough of it
+            os._exit(128 + signal.SIGPIPE)
         raise
-    except BrokenPipeError:  # whoever read the output has enough of it
-        os._exit(128 + signal.SIGPIPE)
-    except KeyboardInterrupt:
-        leave("Stopped.", 130, as_json)
-    except Terminated:
-        leave("Terminated.", 143, as_json)
-    except FoolbenchError as error:
-        if debug:
-            traceback.print_exc()
-        _fail(error.problems, error.exit_code, as_json)
     except BaseException as error:
         if debug:
             traceback.print_exc()
+        if signals.came is not None:
+            leave("Stopped", signals.exit_code, as_json)
+        if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+            error = disk_fault(error, Path(os.fsdecode(error.filename or "/dev/stdout")))
+        if isinstance(error, FoolbenchError):
+            _fail(error.problems, error.exit_code, as_json)
         message = f"foolbench itself failed with {type(error).__name__}: {error}."
         fix = f"please report it with {_log(error)}, or run again with --debug"
         _fail((Problem("FB700", message, fix),), 70, as_json)
@@ -63,10 +85,12 @@ def _fail(problems: tuple[Problem, ...], code: int, as_json: bool) -> NoReturn:
 
 def leave(text: str, code: int, as_json: bool) -> NoReturn:
     """Say on stderr that the command was stopped, and leave with this exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # leaving already; a second Ctrl-C would only spoil the screen
+    fix = "run the same command again to go on"
     if as_json:
-        error = {"code": "FB409", "message": text, "fix": "run the same command again", "exit_code": code}
+        error = {"code": "FB409", "message": f"{text}.", "fix": fix, "exit_code": code}
         print_json({"schema": 1, "error": error, "errors": [error]})
-    typer.echo(text, err=True)
+    _say(f"{text}. {fix.capitalize()}.")
     raise SystemExit(code)
 
 
@@ -91,13 +115,18 @@ def print_json(value: Any) -> None:
 
 def show(problems: tuple[Problem, ...]) -> None:
     """Print each problem with its line and its fix on stderr; say how to learn more."""
+    for problem in problems:
+        _say(_shown(problem))
+    if len(problems) > 1:
+        _say(f"{len(problems)} errors", "bold red")
+
+
+def _say(text: Any, style: str = "") -> None:
+    """On stderr; a terminal wraps between words, and for all others a line stays a line."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    for problem in problems:
-        console.print(_shown(problem), soft_wrap=True, highlight=False)
-    if len(problems) > 1:
-        console.print(f"{len(problems)} errors", style="bold red", highlight=False)
+    console.print(text, style=style, soft_wrap=not console.is_terminal, highlight=False, markup=False)
 
 
 def _shown(problem: Problem) -> Any:

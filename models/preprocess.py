@@ -81,7 +81,8 @@ class Preprocess:
                 return self._scaled(images, height, width)
             short = min(h, w)
             images = self._scaled(images, h * self.resize // short, w * self.resize // short)
-            top, left = (images.shape[2] - height + 1) // 2, (images.shape[3] - width + 1) // 2
+            # rounded as torchvision's CenterCrop does, which most networks were measured with
+            top, left = round((images.shape[2] - height) / 2), round((images.shape[3] - width) / 2)
             return images[:, :, top : top + height, left : left + width]
 
         return sample

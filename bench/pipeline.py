@@ -22,6 +22,7 @@ from .battery import Battery
 from .data import Data
 from .device import DeviceName, choose, default_workers, describe, host, repeatable
 from .entries import Entry, entries
+from .errors import disk_fault
 from .evidence import write_evidence, write_originals
 from .examine import blinded, examine
 from .flags import flags_of
@@ -86,7 +87,7 @@ def evaluate_subject(
         folder = out or default_folder(subject, manifest)
         stack.enter_context(claimed(folder, manifest))
         progress.say(_plan(subject, battery, target, workers, folder))
-        sources = find(battery, lambda: attack_panel(battery, data, target, workers, progress, folder / "shards"))
+        sources = find(battery, data, lambda: attack_panel(battery, data, target, workers, progress, folder / "shards"))
 
         def measure(phase: str, assembled: Assembled) -> _Measured:
             return _measure(phase, assembled, battery, data, sources, plan, folder, manifest, workers, progress)
@@ -112,7 +113,10 @@ def evaluate_subject(
         write_originals(folder / "evidence", data, full.properties, full.arena.clean)
         if bare is not None:
             write_evidence(folder / "evidence" / "bare", plan, bare.results)
-        write_record(record, folder / "record.json")
+        try:
+            write_record(record, folder / "record.json")
+        except OSError as error:
+            raise disk_fault(error, folder / "record.json") from error
     return Run(record, folder)
 
 
@@ -129,6 +133,7 @@ def _manifest(subject: Subject, battery: Battery, data: Data, whole: Assembled, 
         "battery": battery.digest,
         "tier": battery.tier,
         "data": data.digest,
+        "training": data.training_digest(),
         "device": describe(device),
         "backend": whole.backend,
         "source": source_digest(),
@@ -220,7 +225,7 @@ def _record(
             mine.attacks, full.arena.clean, bare.record.attacks, bare.arena.clean, spec.judge.bootstrap, spec.name
         )
     revision, dirty = commit()
-    reason = _unranked(battery, mine)
+    reason = _unranked(battery, full.arena.data, mine)
     return Record(
         schema=1,
         battery=BatteryRef(
@@ -266,9 +271,11 @@ def _seeds(battery: Battery) -> dict[str, Any]:
     return {e.name: [seed(name, e.name, shard.index, "attack") for shard in cut(e)] for e in entries(battery)}
 
 
-def _unranked(battery: Battery, part: BareResult) -> str | None:
+def _unranked(battery: Battery, data: Data, part: BareResult) -> str | None:
     if battery.tier == "smoke":
         return "the smoke tier is never ranked"
     if not battery.shipped:
         return "a battery of the user's own has a board of its own"
+    if data.no_training is not None:
+        return data.no_training
     return part.scores.robust_score.reason

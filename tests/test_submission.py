@@ -202,7 +202,7 @@ TIMM = "schema: 1\nname: n\nauthors: [a]\nbattery: digits-v1\nmodel: {kind: timm
         ("pretrained: true", "5:27 FB104 model.name: Expected a name with its weights' tag, got 'resnet18'."),
         ("weights: lenet.onnx", "FB203 model.weights: Expected a .safetensors file, got 'lenet.onnx': pickles"),
         ("weights: w.safetensors, args: {checkpoint_path: evil.pth}", "FB104 model.args.checkpoint_path: Expected"),
-        ("weights: w.safetensors, args: {a: [1]}", "FB104 model.args.a: Expected true or false or a whole number or"),
+        ("weights: w.safetensors, args: {a: [b]}", "FB104 model.args.a[0]: Expected a whole number, got the text"),
     ],
 )  # fmt: skip
 def test_timm_models(tmp_path, given, expected):

@@ -1,0 +1,343 @@
+"""Each flag is earned by the least that should earn it, and by nothing less."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foolbench.attacks.base import Fool, Query, Search
+from foolbench.bench import evaluate
+from foolbench.bench.flags import flags_of
+from foolbench.bench.intervals import proportion, unmeasured
+from foolbench.bench.pipeline import Run, evaluate_subject
+from foolbench.leaderboard.record import AttackResult, Flag, Scores, TaskRow
+from foolbench.models.certificate import Certificate
+from planted import (
+    Linear,
+    battery,
+    classifier,
+    flag_codes,
+    halves,
+    left_or_right,
+    linear_onnx,
+    planning,
+    seeded,
+    small,
+    subject,
+)
+from torch import Tensor, nn
+
+SHAPE = (1, 8, 8)
+FGSM = small(fgsm={})
+
+
+def run(net: nn.Module, folder: Path, attacks: dict[str, Any] = FGSM, count: int = 20, **options: Any) -> Run:
+    planted = battery(folder, *halves(count), attacks=attacks, train=halves(8, seed=1))
+    return evaluate(net, battery=planted, out=folder / "run", device="cpu", **options)
+
+
+def flag(made: Run, code: str, attack: str | None = None) -> Flag:
+    (found,) = [f for f in made.record.flags if f.code == code and f.attack == attack]
+    assert found.sentence.endswith(".")
+    return found
+
+
+def test_an_honest_small_network_earns_none(tmp_path: Path) -> None:
+    rng = seeded()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 2))
+    weights = list(net.parameters())
+    images, labels = halves(60, seed=3)
+    with torch.no_grad():
+        for weight in weights:
+            weight.copy_(torch.randn(weight.shape, generator=rng) / weight[0].numel() ** 0.5)
+    for _ in range(60):
+        loss = nn.functional.cross_entropy(net(torch.from_numpy(images) / 255), torch.from_numpy(labels))
+        with torch.no_grad():
+            for weight, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                weight -= 0.3 * slope
+    made = run(net, tmp_path, small(one_pixel={}, fgsm={}, deepception={}, gradient_ascent={"steps": 60}))
+    assert made.record.scores.clean_accuracy.value == 1
+    assert made.record.attacks["fgsm"].mode == "gradient"
+    assert made.record.flags == []
+
+
+# randomised
+
+
+def test_randomised(tmp_path: Path) -> None:
+    planted = battery(tmp_path, *halves(8), attacks=small(fgsm={}, one_pixel={}, evolution={"generations": 30}))
+    noisy = classifier(left_or_right(gain=4.0), SHAPE, 2, noise=1.0)
+    made = evaluate_subject(subject(noisy), planted, out=tmp_path / "run", device="cpu")
+    assert 0.01 < flag(made, "randomised").evidence["largest_difference"] < 1  # type: ignore[operator]
+    shares = [row.share for name in made.record.attacks for row in made.record.attacks[name].tasks]
+    assert all(share is not None and round(10 * share, 4) in range(11) for share in shares)
+    assert len(set(shares)) > 3  # ten draws, and they differ
+    for attack in made.record.attacks.values():
+        assert all(row.fooled == ((row.share or 0) > 0.5) for row in attack.tasks)
+    again = evaluate_subject(subject(noisy), planted, out=tmp_path / "again", device="cpu", workers=2)
+    assert again.record.attacks["fgsm"].tasks == made.record.attacks["fgsm"].tasks
+    assert again.record.flags == made.record.flags
+
+
+def test_a_victim_is_randomised_that_says_so_or_is_caught(tmp_path: Path) -> None:
+    planted = battery(tmp_path, *halves(8), attacks=FGSM)
+    noisy = replace(classifier(left_or_right(gain=4.0), SHAPE, 2, noise=1.0), randomised=False)
+    caught = evaluate_subject(subject(noisy), planted, out=tmp_path / "caught", device="cpu")
+    assert "randomised" in flag_codes(caught.record)
+    assert all(row.share is not None for row in caught.record.attacks["fgsm"].tasks)
+    silent = classifier(left_or_right(), SHAPE, 2, noise=1e-12)
+    made = evaluate_subject(subject(silent), planted, out=tmp_path / "run", device="cpu")
+    assert flag(made, "randomised").evidence == {"largest_difference": 0.0}
+    assert {row.share for row in made.record.attacks["fgsm"].tasks} == {1.0}
+    steady = evaluate_subject(
+        subject(classifier(left_or_right(), SHAPE, 2)), planted, out=tmp_path / "steady", device="cpu"
+    )
+    assert "randomised" not in flag_codes(steady.record)
+    assert {row.share for row in steady.record.attacks["fgsm"].tasks} == {None}
+
+
+# zero_gradient, gradient_mismatch, surrogate
+
+
+class Rounding(nn.Module):
+    """Sees 3 bits: no gradient anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = left_or_right()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner((images * 8).round() / 8)
+
+
+class HalfDead(nn.Module):
+    """Its class-1 half of the margin is clipped flat: no gradient on images of class 1 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = left_or_right()
+
+    def forward(self, images: Tensor) -> Tensor:
+        margin = self.inner(images)[:, 0].clamp(min=-1)
+        return torch.stack([margin, -margin], 1)
+
+
+class WrongGradient(nn.Module):
+    """The right answers, and the gradient of something else."""
+
+    class Lie(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, logits: Tensor) -> Tensor:
+            return logits.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            return -3 * gradients[0]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = left_or_right()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.Lie.apply(self.inner(images))  # type: ignore[no-any-return]
+
+
+def test_zero_gradient_of_a_network_that_rounds(tmp_path: Path) -> None:
+    made = run(Rounding(), tmp_path)
+    assert flag(made, "zero_gradient").evidence == {"share": 1.0}
+    assert made.record.attacks["fgsm"].fooling_ratio.value is None
+    assert "gradient_mismatch" not in flag_codes(made.record)
+    assert "surrogate" not in flag_codes(made.record)  # nothing stood in: the battery has no panel
+
+
+def test_zero_gradient_on_some_images(tmp_path: Path) -> None:
+    made = run(HalfDead(), tmp_path)
+    assert flag(made, "zero_gradient").evidence == {"share": 0.5}
+    assert made.record.attacks["fgsm"].mode == "gradient"
+
+
+def test_zero_gradient_behind_a_victim_of_its_own(tmp_path: Path) -> None:
+    """Not refused when loaded, as a victim behind a defense is not; found out before the attacks."""
+    planted = battery(tmp_path, *halves(8), attacks=FGSM)
+    made = evaluate_subject(subject(classifier(Rounding(), SHAPE, 2)), planted, out=tmp_path / "run", device="cpu")
+    assert flag(made, "zero_gradient").evidence == {"share": 1.0}
+    assert "its gradient vanishes on 100% of the evaluation images" in made.failures["fgsm"]
+
+
+def test_gradient_mismatch(tmp_path: Path) -> None:
+    made = run(WrongGradient(), tmp_path)
+    assert "autograd is off from finite differences by" in str(flag(made, "gradient_mismatch").evidence["reason"])
+    assert flag_codes(made.record) == {"gradient_mismatch"}
+    assert made.record.certificate is not None
+    assert made.record.certificate["mismatch"] is True
+    assert made.record.attacks["fgsm"].fooling_ratio.value is None
+
+
+def test_surrogate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panel of which one model has the victim's own weights, one the upper half of them; one is turned sideways."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    turned = Linear(left_or_right().weight.view(2, 8, 8).transpose(1, 2).flatten(1))
+    upper = Linear(left_or_right().weight * (torch.arange(64) < 32))
+    nets = {"turned": turned, "twin": left_or_right(), "again": turned, "upper": upper}
+    attacks = small(fgsm={"curve": []}, one_pixel={"pixels": [1]}, gradient_ascent={"steps": 60, "runs": 1})
+    images, labels = halves(8)
+    panel = {"models": [linear_onnx(tmp_path, name, net) for name, net in nets.items()]}
+    planted = battery(tmp_path, images, labels, attacks=attacks, panel=panel)
+    made = evaluate(Rounding(), battery=planted, out=tmp_path / "run", device="cpu")
+    for name in ("fgsm", "gradient_ascent"):
+        attack = made.record.attacks[name]
+        assert attack.mode == "surrogate"
+        assert attack.mode_reason is not None
+        assert attack.mode_reason in flag(made, "surrogate", name).sentence
+        assert attack.fooling_ratio.value == 1  # the twin's images, wherever it stands among the others
+        assert attack.budget == 4  # one query a panel model
+        assert {row.queries for row in attack.tasks} == {2}
+        assert attack.gradients == 0
+    assert made.record.attacks["one_pixel"].mode == "black_box"
+    assert flag_codes(made.record) == {"surrogate", "zero_gradient"}
+    assert len([f for f in made.record.flags if f.code == "surrogate"]) == 2
+
+    honest = evaluate(left_or_right(), battery=planted, out=tmp_path / "honest", device="cpu")
+    assert honest.record.flags == []
+    transfer = {(c.source, c.victim, c.attack): c for c in honest.record.transfer or []}
+    assert len(transfer) == 4 * 2 * 3
+    # Transfer counts where both are right on the clean image. Half of a step of 0.2 does not fool the whole victim.
+    right = {
+        name: (net(torch.from_numpy(images) / 255).argmax(1).numpy() == labels).sum() for name, net in nets.items()
+    }
+    assert 0 < right["turned"] < right["upper"] == 8
+    for name in nets:
+        there, back = transfer[name, "submission", "fgsm"], transfer["submission", name, "fgsm"]
+        assert (there.any_label.k, there.any_label.n) == (8 if name == "twin" else 0, right[name]), name
+        assert (back.any_label.k, back.any_label.n) == (8 if name in ("twin", "upper") else 0, right[name]), name
+        assert (there.same_label, back.same_label) == (there.any_label, back.any_label)
+        assert transfer["submission", name, "one_pixel"].any_label.value is None  # nobody was fooled: nothing to try
+
+
+# saturated, rejects_clean
+
+
+@pytest.mark.parametrize(("gain", "saturated"), [(8.0, False), (20.0, False), (250.0, True)])
+def test_saturated(tmp_path: Path, gain: float, saturated: bool) -> None:
+    made = run(left_or_right(gain=gain), tmp_path)
+    assert flag_codes(made.record) == ({"saturated"} if saturated else set())
+    if saturated:
+        assert flag(made, "saturated").evidence == {"tau": 1.0}
+
+
+@pytest.mark.parametrize(("count", "flagged"), [(20, False), (18, True)])
+def test_rejects_clean(tmp_path: Path, count: int, flagged: bool) -> None:
+    """One image is turned away: of 20 that is the 5% that are tolerated, of 18 it is more."""
+
+    class Picky(nn.Module):
+        """Rejects what has a black corner."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.halves = left_or_right(columns=3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits = self.halves(images)
+            rejection = 200 * (0.1 - images[:, 0, 7, 7])
+            return torch.cat([logits[:, :2], rejection[:, None]], 1)
+
+    images, labels = halves(count)
+    images[2, 0, 7, 7] = 0
+    planted = battery(tmp_path, images, labels, attacks=FGSM)
+    made = evaluate(Picky(), battery=planted, out=tmp_path / "run", device="cpu", reject_index=2)
+    assert (made.record.scores.clean_rejection.k, made.record.scores.clean_rejection.n) == (1, count)
+    assert flag_codes(made.record) == ({"rejects_clean"} if flagged else set())
+    row = made.record.attacks["fgsm"].tasks[2]
+    assert row.before is row.fooled is row.label is row.confidence is None
+    assert row.spent == 0
+    assert made.record.attacks["fgsm"].fooling_ratio.n == 7
+    assert made.record.attacks["fgsm"].robust_accuracy is not None
+    assert made.record.attacks["fgsm"].robust_accuracy.n == 8
+
+
+# not_converged
+
+
+def progress(queries: list[int | None], budget: int = 1000, mode: Any = "black_box") -> AttackResult:
+    """An attack that first fooled its tasks after so many queries."""
+    won = sum(q is not None for q in queries)
+    return AttackResult(
+        title="planted",
+        parameters={},
+        fooling_ratio=proportion(won, len(queries)),
+        budget=budget,
+        task="fool",
+        mode=mode,
+        tasks=[TaskRow(run=0, target=i, counts=True, fooled=q is not None, queries=q) for i, q in enumerate(queries)],
+    )
+
+
+def not_converged(attack: AttackResult) -> list[Flag]:
+    scores = Scores(**{name: unmeasured("planted") for name in Scores.model_fields})
+    found = flags_of(
+        {"evolution": attack},
+        scores,
+        tau=0.9,
+        randomised=False,
+        difference=0.0,
+        zero_gradient_share=0.0,
+        mismatch=None,
+    )
+    assert {f.code for f in found} <= {"not_converged", "surrogate"}
+    return [f for f in found if f.code == "not_converged"]
+
+
+def test_not_converged() -> None:
+    """40 tasks, half of them fooled: the interval is ±0.149, so 6 late ones (0.15) are more, 5 (0.125) are not."""
+    early: list[int | None] = [100] * 14 + [None] * 20
+    (found,) = not_converged(progress([*early, *[901] * 6]))
+    assert found.attack == "evolution"
+    assert found.evidence["gain"] == 6 / 40
+    assert found.evidence["half_width"] == pytest.approx(0.1481, abs=1e-3)
+    assert "fooled 6 more tasks of 40" in found.sentence
+    assert not_converged(progress([*early, 100, *[901] * 5])) == []
+    assert not_converged(progress([*early, *[900] * 6])) == []  # the last tenth begins after 900
+    assert not_converged(progress([*early, *[9] * 6], budget=9)) == []  # a single step, or nearly so
+    assert not_converged(progress([*early, *[901] * 6], mode="surrogate")) == []
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Asks about mid-gray for so long, then about one image for each class that fools."""
+
+    wait: int
+
+    def search(self, task: Fool, rng: torch.Generator) -> Search:
+        known = torch.zeros(2, *task.shape)
+        known[0, :, :, :4], known[1, :, :, 4:] = 1, 1
+        gray, runs = torch.full((task.runs, *task.shape), 0.5), torch.arange(task.runs)
+        for _ in range(self.wait):
+            yield Query(gray, runs)
+        for image in known:
+            yield Query(image.expand_as(gray), runs)
+        return known.expand(task.runs, -1, -1, -1, -1)
+
+
+@pytest.mark.parametrize(("wait", "flagged"), [(198, True), (178, False)])
+def test_an_attack_that_only_just_gets_there_has_not_converged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: int, flagged: bool
+) -> None:
+    planning(monkeypatch, {"evolution": Patient(wait)})
+    made = run(left_or_right(), tmp_path, small(evolution={}))  # 200 queries a run
+    evolution = made.record.attacks["evolution"]
+    assert [row.queries for row in evolution.tasks] == [wait + 1, wait + 2] * 2
+    assert evolution.fooling_ratio.value == 1
+    assert ("not_converged" in flag_codes(made.record)) is flagged
+
+
+def test_certificates_are_told_from_one_another(tmp_path: Path) -> None:
+    """A mismatch is no vanishing gradient, though its share is known as well."""
+    planted = battery(tmp_path, *halves(8), attacks=FGSM)
+    off = Certificate(agrees=False, mismatch=True, zero_gradient_share=0.5, reason="planted")
+    victim = classifier(left_or_right(), SHAPE, 2)
+    blind = subject(victim.__class__(SHAPE, 2, victim.device, victim.probabilities, None), certificate=off)
+    made = evaluate_subject(blind, planted, out=tmp_path / "run", device="cpu")
+    assert flag_codes(made.record) == {"gradient_mismatch"}

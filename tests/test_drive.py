@@ -148,7 +148,7 @@ def test_a_budget_is_enforced_before_the_question_is_put() -> None:
     [
         (Query(bright(0, 0, 0), owners(0)), "n owners, got \\(3, 1, 2, 2\\) and \\(1,\\)"),
         (Query(bright(0), owners(0, 0)), "n owners"),
-        (Query(bright(), owners()), "at least one image"),
+        (Query(bright(), owners()), "n at least 1"),
         (Query(torch.zeros(1, 1, 3, 3), owners(0)), "images of the task's shape"),
         (Query(bright(0), owners(2)), "expected owners below 2, got 2"),
     ],

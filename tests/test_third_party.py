@@ -30,7 +30,6 @@ NETS = nets()
 ONE_OF_EACH_KIND = {
     "mnist_vnncomp21_mnist-net_256x2",  # flat pixels, batch of 1
     "mnist_vnncomp21_eran_mnist_relu_9_200",  # NCHW, batch of 1, many logits exactly 0
-    "mnist_vnncomp21_verivital_Convnet_maxpool",
     "mnist_zoo_mnist-8",  # 0-255, logits of 10,000
     "cifar10_vnncomp21_resnet_2b",  # mean and std a channel, batch of 1
     "cifar10_vnncomp21_oval21_cifar_base_kw",

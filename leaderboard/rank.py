@@ -70,11 +70,11 @@ def unranked_reason(record: Record) -> str | None:
         attack = record.attacks.get(name)
         if attack is None:
             return f"{TITLES[name]}: no result"
-        if (
-            attack.fooling_ratio.value is None and not attack.tasks
-        ):  # a ratio over no image at all is null, yet measured
-            return f"{TITLES[name]}: {attack.fooling_ratio.reason or 'not measured'}"
-        if any(row.counts and row.fooled is None for row in attack.tasks):
+        ratio, stopped = attack.fooling_ratio, any(row.counts and row.fooled is None for row in attack.tasks)
+        # A ratio over no image at all is null too, and yet measured: the victim got none right.
+        if ratio.value is None and ratio.n != 0 and (stopped or not attack.tasks):
+            return f"{TITLES[name]}: {ratio.reason or 'not measured'}"
+        if stopped:
             return f"{TITLES[name]}: not run on every task"
     if record.scores.robust_score.value is None:
         return record.scores.robust_score.reason or "no robust score"

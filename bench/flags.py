@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from pydantic import JsonValue
+
 from ..leaderboard.record import ATTACKS, TITLES, AttackResult, Flag, Scores
 
 REJECTS_CLEAN = 0.05
@@ -25,6 +27,7 @@ def flags_of(
     found: list[Flag | None] = [
         _randomised(randomised, difference),
         _zero_gradient(zero_gradient_share),
+        _dead_start(attacks),
         _gradient_mismatch(mismatch),
         _saturated(tau),
         _rejects_clean(scores),
@@ -52,6 +55,23 @@ def _zero_gradient(share: float | None) -> Flag | None:
         "That is no robustness: trust the black-box rows, and give non-differentiable parts a surrogate gradient."
     )
     return Flag(code="zero_gradient", sentence=sentence, evidence={"share": share})
+
+
+def _dead_start(attacks: Mapping[str, AttackResult]) -> Flag | None:
+    """Gradient ascent that met no gradient where it starts: one look a setting, and nothing to climb."""
+    attack = attacks.get("gradient_ascent")
+    if attack is None or attack.mode != "gradient":
+        return None
+    looks = max(len(attack.variants), 1)
+    stuck = sum(1 for row in attack.tasks if row.fooled is False and row.spent <= looks)
+    if stuck == 0:
+        return None
+    sentence = (
+        f"The gradient vanishes where the ascent starts (the mean training image and a little noise) on {stuck} of "
+        f"{len(attack.tasks)} tasks, so the attack never moved there. That is no robustness: trust the black-box rows."
+    )
+    evidence: dict[str, JsonValue] = {"stuck": stuck, "tasks": len(attack.tasks)}
+    return Flag(code="zero_gradient", attack="gradient_ascent", sentence=sentence, evidence=evidence)
 
 
 def _gradient_mismatch(reason: str | None) -> Flag | None:

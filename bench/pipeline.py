@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +232,7 @@ def _record(
         battery=BatteryRef(
             name=spec.name,
             tier=battery.tier,
-            digest=battery.digest,
+            digest=_board_digest(battery, full.arena.data),
             shape=spec.shape,
             classes=list(spec.class_names),
             shipped=battery.shipped,
@@ -264,6 +265,13 @@ def _record(
             seeds={"rule": "sha256(battery, entry, shard, purpose), first 63 bits", "attack": _seeds(battery)},
         ),
     )
+
+
+def _board_digest(battery: Battery, data: Data) -> str:
+    """Two data sets under one YAML are two boards; a battery that states its data's digest names them already."""
+    if battery.shipped or battery.spec.digest is not None:
+        return battery.digest
+    return sha256(f"{battery.digest}{data.digest}".encode()).hexdigest()
 
 
 def _seeds(battery: Battery) -> dict[str, Any]:

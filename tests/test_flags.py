@@ -159,6 +159,21 @@ def test_zero_gradient_on_some_images(tmp_path: Path) -> None:
     assert made.record.attacks["fgsm"].mode == "gradient"
 
 
+class DeadAtTheMean(nn.Module):
+    """Sees halves brighter than 0.33: a slope on every clean image, and none around their mean of 0.27."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        sides = torch.stack([images[..., :4].mean((1, 2, 3)), images[..., 4:].mean((1, 2, 3))], 1)
+        return 100 * (sides - 0.33).relu()
+
+
+def test_zero_gradient_where_gradient_ascent_starts(tmp_path: Path) -> None:
+    made = run(DeadAtTheMean(), tmp_path, small(gradient_ascent={"steps": 20}))
+    tasks = len(made.record.attacks["gradient_ascent"].tasks)
+    assert flag(made, "zero_gradient", "gradient_ascent").evidence == {"stuck": tasks, "tasks": tasks}
+    assert [f.code for f in made.record.flags] == ["zero_gradient"]
+
+
 def test_zero_gradient_behind_a_victim_of_its_own(tmp_path: Path) -> None:
     """Not refused when loaded, as a victim behind a defense is not; found out before the attacks."""
     planted = battery(tmp_path, *halves(8), attacks=FGSM)

@@ -41,27 +41,34 @@ def run_entries(
     The result does not depend on `workers` or on the order in which shards finish. Raises the first error that no
     other entry can survive (ModelFailure, EnvironmentFault, KeyboardInterrupt), with finished shards saved.
     """
-    plan = [(shard, shard.digest(determined_by)) for entry in entries for shard in cut(entry)]
-    done: dict[tuple[str, int], ShardResult] = {}
+    plan = [shard for entry in entries for shard in cut(entry)]
+    paths = {
+        shard: None if folder is None else folder / f"{shard.name}-{shard.digest(determined_by)[:16]}.npz"
+        for shard in plan
+    }
     failed: dict[tuple[str, int], EntryFailure] = {}
     stop = threading.Event()
+    # Before any thread starts: Python 3.11 cannot read two npz headers at once (ast's recursion check is not its own).
+    found = {shard: load_shard(path) for shard, path in paths.items() if path is not None}
+    done = {(shard.entry.name, shard.index): result for shard, result in found.items() if result is not None}
+    for (name, index), result in done.items():
+        progress.finished(name, index, result)
 
-    def one(shard: Shard, digest: str) -> ShardResult:
-        path = None if folder is None else folder / f"{shard.entry.name}-{shard.index:04d}-{digest[:16]}.npz"
-        finished = None if path is None else load_shard(path)
-        if finished is None:
-            tick = progress.shard(shard.entry.name, shard.index)
-            finished = work(arena, shard, stop=stop.is_set, tick=tick)
-            if path is not None:
-                _save(finished, path)
+    def one(shard: Shard) -> ShardResult:
+        tick = progress.shard(shard.entry.name, shard.index)
+        finished = work(arena, shard, stop=stop.is_set, tick=tick)
+        path = paths[shard]
+        if path is not None:
+            _save(finished, path)
         progress.finished(shard.entry.name, shard.index, finished)
         return finished
 
     # Long shards first, so that no worker is left alone with the last of them.
-    order = sorted(plan, key=lambda item: -item[0].entry.budget * (item[0].stop - item[0].start))
+    missing = [shard for shard in plan if (shard.entry.name, shard.index) not in done]
+    order = sorted(missing, key=lambda shard: -shard.entry.budget * (shard.stop - shard.start))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="shard")
     try:
-        futures = {pool.submit(one, shard, digest): shard for shard, digest in order}
+        futures = {pool.submit(one, shard): shard for shard in order}
         waiting = set(futures)
         while waiting:
             ready, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -82,7 +89,7 @@ def run_entries(
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
     results: dict[str, ShardResult | EntryFailure] = {}
-    for entry in {shard.entry.name: shard.entry for shard, _ in plan}.values():
+    for entry in {shard.entry.name: shard.entry for shard in plan}.values():
         keys = [(entry.name, shard.index) for shard in cut(entry)]
         # The first of its failures, whichever came first: every shard of a failing entry is worked on to its end.
         failure = next((failed[key] for key in keys if key in failed), None)

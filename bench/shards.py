@@ -24,6 +24,11 @@ class Shard:
     start: int
     stop: int
 
+    @property
+    def name(self) -> str:
+        """Which shard, for a file's name."""
+        return f"{self.entry.name}-{self.index:04d}"
+
     def digest(self, determined_by: Mapping[str, Any]) -> str:
         """sha256 over everything that determines the result: this shard, and what the caller names."""
         what = {"entry": self.entry.name, "index": self.index, "start": self.start, "stop": self.stop, **determined_by}

@@ -207,9 +207,9 @@ def leaderboard(
         print_json({"schema": 1, **plain(asdict(summary))})
     else:
         board = "board" if summary.boards == 1 else "boards"
-        typer.echo(
-            f"{out / 'index.html'}: {summary.entries} entries ({summary.ranked} ranked) on {summary.boards} {board}"
-        )
+        entry = "entry" if summary.entries == 1 else "entries"
+        numbers = f"{summary.entries} {entry} ({summary.ranked} ranked) on {summary.boards} {board}"
+        typer.echo(f"{out / 'index.html'}: {numbers}")
 
 
 @app.command()

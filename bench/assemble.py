@@ -11,20 +11,19 @@ from typing import Any, TypeVar, assert_never
 
 import torch
 
-from ..defenses import bit_depth, jpeg, median, onnx_preprocess
 from ..models.base import Classifier
 from ..models.certificate import Certificate
 from ..models.check import Kind, ModelFileError, checked_onnx, external_files, sha256_of
-from ..models.image_graph import load_image_graph
 from ..models.loaded import Loaded
 from ..models.module import from_module, module_digest
 from ..models.onnx import load_onnx
 from ..models.preprocess import Preprocess
 from .battery import Battery, PanelModel
 from .data import Data
+from .defended import defended
 from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem
 from .seeds import generator
-from .submission import BitDepth, GivenSubmission, Input, Jpeg, Median, OnnxDefense, OnnxModel, TimmModel
+from .submission import GivenSubmission, Input, OnnxModel, TimmModel
 
 T = TypeVar("T")
 CODES: dict[Kind, str] = {
@@ -115,7 +114,7 @@ def _submitted(
     victim = loaded.classifier
     # An image meets the defenses in the order in which they are written, so the last one wraps the model first.
     for i, defense in reversed(list(enumerate(spec.defenses))):
-        victim = _loading(lambda v=victim, d=defense: _defended(v, d, folder, battery, data), ("defenses", i), given)
+        victim = _loading(lambda v=victim, d=defense: defended(v, d, folder, battery, data), ("defenses", i), given)
     digest = _digest([model_digest, [d.model_dump(mode="json") for d in spec.defenses]])
     return replace(bare, victim=victim, bare=bare, digest=digest)
 
@@ -152,35 +151,6 @@ def _model(model: OnnxModel | TimmModel, folder: Path, battery: Battery, data: D
             )
         case _:
             assert_never(model)
-
-
-def _defended(
-    inner: Classifier, defense: BitDepth | Jpeg | Median | OnnxDefense, folder: Path, battery: Battery, data: Data
-) -> Classifier:
-    match defense:
-        case BitDepth():
-            return bit_depth(inner, bits=defense.bits)
-        case Jpeg():
-            return jpeg(inner, quality=defense.quality)
-        case Median():
-            return median(inner, size=defense.size)
-        case OnnxDefense():
-            common = _common(battery, data, inner.device)
-            graph = load_image_graph(
-                folder / defense.path,
-                shape=battery.spec.shape,
-                layout=defense.layout,
-                scale=defense.scale,
-                channels=defense.channels,
-                input_name=defense.name,
-                output_name=defense.output_name,
-                sha256=defense.sha256,
-                device=inner.device,
-                images=common["images"],
-            )
-            return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
-        case _:
-            assert_never(defense)
 
 
 def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device) -> Loaded:
@@ -221,9 +191,14 @@ def preprocess_of(given: Input) -> Preprocess:
 
 
 def _common(battery: Battery, data: Data, device: torch.device) -> dict[str, Any]:
-    images = torch.tensor(data.images).to(device).to(torch.float32) / 255
     rng = generator(battery.spec.name, "certificate", device=device)
-    return {"shape": battery.spec.shape, "classes": battery.classes, "device": device, "images": images, "rng": rng}
+    return {
+        "shape": battery.spec.shape,
+        "classes": battery.classes,
+        "device": device,
+        "images": data.pixels(device),
+        "rng": rng,
+    }
 
 
 def _digest(what: object) -> str:

@@ -34,7 +34,7 @@ def _attacks() -> tuple[list[str], list[tuple[str, ...]]]:
 
 
 def _defenses() -> tuple[list[str], list[tuple[str, ...]]]:
-    from .submission import Defense
+    from .defense_specs import Defense
 
     return ["kind", "what it does"], _kinds(Defense)
 

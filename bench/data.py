@@ -19,6 +19,7 @@ from .errors import EnvironmentFault, Problem
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from .datasets import Digits
 
@@ -46,6 +47,12 @@ class Data:
     of ImageNet, the donors are others than the battery means and the mean is as ever."""
     digest: str
     """sha256 of the evaluation images' shape, pixels and labels."""
+
+    def pixels(self, device: torch.device) -> torch.Tensor:
+        """The evaluation images as a Classifier takes them: `(n, c, h, w)` float32 in [0, 1] on the device."""
+        import torch
+
+        return torch.tensor(self.images).to(device).to(torch.float32) / 255
 
     def training_digest(self) -> str:
         """sha256 of what attacks are given of the training images: the mean image and the donors."""

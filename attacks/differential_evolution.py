@@ -9,6 +9,16 @@ import torch
 from torch import Tensor
 
 
+def latin_hypercube(tasks: int, population: int, dimensions: int, rng: torch.Generator) -> Tensor:
+    """First populations in [0, 1): along each dimension exactly one member in each of `population` equal strata.
+
+    Returns `(tasks, population, dimensions)` float32 on the generator's device (McKay, Beckman & Conover 1979).
+    """
+    size = (tasks, population, dimensions)
+    strata = torch.rand(size, generator=rng, device=rng.device).argsort(1)
+    return (strata + torch.rand(size, generator=rng, device=rng.device)) / population
+
+
 def draw_partners(tasks: int, population: int, rng: torch.Generator) -> Tensor:
     """Draw r1, r2, r3 for every member: uniform, distinct from each other and from the member itself.
 
@@ -47,3 +57,12 @@ def select(members: Tensor, fitness: Tensor, children: Tensor, children_fitness:
     """
     better = children_fitness > fitness
     return torch.where(better.unsqueeze(2), children, members), torch.where(better, children_fitness, fitness)
+
+
+def into_range(children: Tensor, bounds: Tensor, redraw: torch.Generator | None = None) -> Tensor:
+    """Bring genes `(t, p, d)` into [0, `bounds`], `(d,)`: to the nearest bound, or drawn anew uniformly from the range
+    (as SciPy does) where a generator to `redraw` from is given."""
+    if redraw is None:
+        return torch.minimum(children.clamp(min=0), bounds)
+    fresh = torch.rand(children.shape, generator=redraw, device=redraw.device) * bounds
+    return torch.where((children < 0) | (children > bounds), fresh, children)

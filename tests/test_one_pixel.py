@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from foolbench.attacks.base import Perturb
-from foolbench.attacks.differential_evolution import draw_partners, mutate, select
-from foolbench.attacks.one_pixel import OnePixel, _paint
+from foolbench.attacks.differential_evolution import draw_partners, into_range, latin_hypercube, mutate, select
+from foolbench.attacks.one_pixel import OnePixel, _Canvas, _write
 from scipy.optimize import differential_evolution
 from torch import Tensor
 
@@ -24,9 +24,9 @@ def gray_images(count: int, channels: int, side: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, channels, side, side), generator=generator(seed)) / 255
 
 
-def perturb(images: Tensor, labels: Tensor | None = None) -> Perturb:
+def perturb(images: Tensor, labels: Tensor | None = None, targets: Tensor | None = None) -> Perturb:
     labels = torch.zeros(len(images), dtype=torch.int64) if labels is None else labels
-    return Perturb(images, labels, images[:1], images.mean(0))
+    return Perturb(images, labels, images[:1], images.mean(0), targets)
 
 
 def attack(settings: OnePixel, task: Perturb, victim: Victim, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -105,13 +105,91 @@ def test_painting_equals_a_plain_loop() -> None:
     images = gray_images(3, 3, 4)
     genes = torch.rand((3, 50, 10), generator=generator(5)) * torch.tensor([4.0, 4, 255, 255, 255] * 2)
     genes[:, 0] = torch.tensor([4.0, 4, 255, 255, 255, 0, 0, 254.4, 254.6, 0])  # the upper bounds themselves
-    painted = _paint(torch.empty(3, 50, 3, 4, 4), images, genes)
+    painted = images.unsqueeze(1).repeat(1, 50, 1, 1, 1)
+    _write(painted, genes)
     for t in range(3):
         for p in range(50):
             expected = images[t].clone()
             for x, y, *colours in genes[t, p].reshape(2, 5).tolist():  # later pixels overwrite earlier ones
                 expected[:, min(int(y), 3), min(int(x), 3)] = torch.tensor(colours).round() / 255
             assert torch.equal(painted[t, p], expected)
+
+
+def test_repainting_equals_painting_afresh() -> None:
+    images = gray_images(5, 3, 4)
+    canvas = _Canvas(images, 20)
+    for step, active in enumerate(([0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [0, 2, 3], [0, 2, 3], [0, 2], [2])):
+        rows = torch.tensor(active)
+        genes = torch.rand((len(rows), 20, 15), generator=generator(step))
+        genes *= torch.tensor([4.0, 4, 255, 255, 255] * 3)
+        afresh = images[rows].unsqueeze(1).repeat(1, 20, 1, 1, 1)
+        _write(afresh, genes)
+        assert torch.equal(canvas.paint(rows, genes), afresh)
+
+
+def test_a_latin_hypercube_fills_each_stratum_once() -> None:
+    drawn = latin_hypercube(3, 40, 5, generator())
+    assert ((drawn >= 0) & (drawn < 1)).all()
+    assert torch.equal((drawn * 40).long().sort(1).values, torch.arange(40)[None, :, None].expand(3, 40, 5))
+    assert not torch.equal(drawn[0], drawn[1])
+    assert abs(float((drawn * 40 % 1).mean()) - 0.5) < 0.05  # uniform within a stratum
+
+
+def test_genes_come_back_into_range() -> None:
+    bounds = torch.tensor([10.0, 255.0])
+    genes = torch.tensor([[-3.0, 300.0], [4.0, -1.0], [10.0, 0.0]]).repeat(1000, 1)[None]
+    nearest = torch.tensor([[0.0, 255.0], [4.0, 0.0], [10.0, 0.0]]).repeat(1000, 1)[None]
+    assert torch.equal(into_range(genes, bounds), nearest)
+    redrawn = into_range(genes, bounds, generator())
+    inside = (genes >= 0) & (genes <= bounds)
+    assert torch.equal(redrawn[inside], genes[inside])
+    assert ((redrawn >= 0) & (redrawn <= bounds)).all()
+    assert abs(float(redrawn[0, 0::3, 0].mean()) - 5) < 0.4  # 4 standard errors
+    assert abs(float(redrawn[0, 1::3, 1].mean()) - 127.5) < 10
+
+
+def test_targeted_it_stops_at_its_own_target_alone() -> None:
+    """The first row's brightness speaks for class 1, the last row's for class 2: either fools, one is aimed at."""
+
+    def victim(images: Tensor) -> Tensor:
+        first, last = (images[:, 0, row].amax(1) for row in (0, 7))
+        return torch.stack([torch.full_like(first, 0.6), first, last], 1).mul(4).softmax(1)
+
+    targets = torch.tensor([1, 2, 2, 1, 2])
+    task = perturb(torch.zeros(5, 1, 8, 8), targets=targets)
+    finals, _ = attack(OnePixel(targeted=True, population=20), task, victim)
+    assert victim(finals).argmax(1).tolist() == targets.tolist()
+    untargeted, _ = attack(OnePixel(population=20), task, victim)
+    assert victim(untargeted).argmax(1).tolist() != targets.tolist()
+
+
+def test_out_of_reach_of_its_target_it_returns_what_came_nearest() -> None:
+    """Class 1 is easily reached; of class 2, which grows with brightness, there is never enough."""
+    seen: list[Tensor] = []
+
+    def victim(images: Tensor) -> Tensor:
+        near = 0.2 * images.flatten(1).amax(1)
+        seen.append(near)
+        return torch.stack([0.1 * torch.ones_like(near), 0.9 - near, near], 1)
+
+    settings = OnePixel(targeted=True, population=20, iterations=9)
+    finals, spent = attack(settings, perturb(torch.zeros(1, 1, 8, 8), targets=torch.tensor([2])), victim)
+    assert int(spent) == 200
+    assert float(victim(finals)[0, 2]) == float(torch.cat(seen[:-1]).max())
+    with pytest.raises(ValueError, match="expected a task with targets for a targeted attack, got None"):
+        attack(settings, perturb(torch.zeros(1, 1, 8, 8)), victim)
+
+
+@pytest.mark.parametrize("first", ["normal", "uniform", "latin"])
+def test_the_first_population_is_as_said(first: Literal["normal", "uniform", "latin"]) -> None:
+    genes = OnePixel(pixels=2, population=2000, first=first)._first(torch.tensor([8.0, 4, 255] * 2), 1, generator())[0]
+    for x, y, colour in genes.T.split(3):
+        assert abs(float(x.mean()) - 4) < 0.25
+        assert abs(float(y.max()) - 4) < 0.1
+        inside = ((colour >= 0) & (colour <= 255)).float().mean()
+        assert float(inside) == 1 if first != "normal" else abs(float(inside) - 0.684) < 0.05
+        even = (colour / 255 * 2000).long().unique().numel() == 2000
+        assert even == (first == "latin")
 
 
 def test_it_finds_the_fatal_pixel_and_stops() -> None:
@@ -178,6 +256,8 @@ def test_without_success_the_best_candidate_is_returned() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="expected pixels >= 1, population >= 4 and iterations >= 0, got 1, 3 and 100"):
         OnePixel(population=3)
+    with pytest.raises(ValueError, match="expected first to be one of normal, uniform, latin, got 'gauss'"):
+        OnePixel(first="gauss")  # pyright: ignore[reportArgumentType]
 
 
 def shared_data() -> Path | None:

@@ -105,6 +105,11 @@ class _Logits(nn.Module):
         return self.classifier.logits(images.to(torch.float32), self.rng)
 
 
+def differentiable(classifier: Classifier) -> nn.Module:
+    """A classifier's logits as a torch module, pixels in [0, 1] in, for libraries that only know torch."""
+    return _Logits(classifier).eval()
+
+
 def victims() -> list[Victim]:
     """CIFAR-10 and MNIST nets of the data folder where it is there, and the shipped LeNet-5 on digits."""
     found = [_digits()]

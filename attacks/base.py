@@ -53,7 +53,8 @@ class Query(NamedTuple):
     """A request for answers."""
 
     images: Tensor
-    """`(n, c, h, w)` float32 in [0, 1], n at least 1. The victim sees them rounded to 8 bits."""
+    """`(n, c, h, w)` float32 in [0, 1], n at least 1. The victim sees them rounded to 8 bits. They belong to the
+    attack, which may write its next images into the same memory once they are answered: keep copies, write to none."""
     owners: Tensor
     """`(n,)` int64: the task each image is asked for, or -1 for what is learnt once for the whole block (charged
     separately, to the attack's set-up)."""

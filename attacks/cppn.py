@@ -10,7 +10,7 @@ from torch import Tensor
 from .base import Fool, Query, Search
 from .color import check_channels, paint
 from .genome import Genomes, first_genomes
-from .map_elites import contest, draw_parents, empty_cells, install
+from .map_elites import contest, draw_parents, empty_cells, install_
 from .ranges import check_sizes
 from .render import coordinates, render
 from .variation import Variation
@@ -68,9 +68,9 @@ class Cppn(CppnImages):
                 genomes = self.mutate(elites.take(parents.view(-1)), rng)
             offered = self.paint(genomes, pixels, task.shape)
             answers = yield Query(offered, owners)
-            result = contest(confidence, answers[:, targets].view(runs, self.children, cells))
+            result = contest(confidence, answers.index_select(1, targets).view(runs, self.children, cells))
             confidence = result.confidence
-            images = install(images, offered.view(runs, self.children, *task.shape), result)
+            install_(images, offered.view(runs, self.children, *task.shape), result)
             winners = genomes.take(result.run * self.children + result.child)
             elites = elites.put(result.run * cells + result.cell, winners)
         return images

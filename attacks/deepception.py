@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .base import Perturb, Query, Search
 from .patch_bank import PATCH_KINDS, PatchKind, build_bank, of_class, rejected
-from .patches import grid_corners, overlaps, paste, paste_at_each
+from .patches import copy_each, grid_corners, overlaps, paste, paste_at_each_, unpaste_at_each_
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,19 @@ class Deepception:
         best = torch.full((len(task.images),), torch.inf, device=task.images.device)
         single = best[:, None].repeat(1, len(corners))
         patches = bank.patches[:1].repeat(len(task.images), 1, 1, 1)
+        probes = copy_each(task.images, len(corners))
         for choice in bank.others(task.labels, self.bank).unbind(1):
             rows = (choice >= 0).nonzero()[:, 0]
             if not len(rows):
                 break
+            if len(rows) < len(probes):
+                probes = copy_each(task.images[rows], len(corners))
             tried = bank.patches[choice[rows]]
-            probes = paste_at_each(task.images[rows], tried, corners).flatten(0, 1)
             owners = rows.repeat_interleave(len(corners))
-            found = _margins((yield Query(probes, owners)), task, owners).view(len(rows), -1)
+            # The same copies serve all patches: a patch is put on and taken off at less cost than an image is copied.
+            paste_at_each_(probes, tried, corners)
+            found = _margins((yield Query(probes.flatten(0, 1), owners)), task, owners).view(len(rows), -1)
+            unpaste_at_each_(probes, task.images[rows], corners, self.side)
             better = found.amin(1) < best[rows]
             won = rows[better]
             best[won], single[won], patches[won] = found.amin(1)[better], found[better], tried[better]

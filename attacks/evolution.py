@@ -8,8 +8,8 @@ import torch
 
 from .base import Fool, Query, Search
 from .color import check_channels, paint
-from .map_elites import contest, draw_parents, empty_cells, install
-from .polynomial import polynomial_mutation
+from .map_elites import contest, draw_parents, empty_cells, install_
+from .polynomial import polynomial_mutation_
 from .ranges import check_eta, check_rates, check_sizes
 
 
@@ -49,17 +49,19 @@ class Evolution:
         targets = task.targets.to(device)
         runs, cells = task.runs, len(targets)
         owners = torch.arange(runs, device=device).repeat_interleave(self.children)
-        every_run = torch.arange(runs, device=device)[:, None]
+        first_cell = torch.arange(runs, device=device)[:, None] * cells
 
         confidence = empty_cells(runs, cells, device)
         elites = torch.zeros(runs, cells, *task.shape, device=device)
-        genes = torch.rand(runs, self.children, *task.shape, generator=rng, device=device)
+        genes = torch.rand(runs * self.children, *task.shape, generator=rng, device=device)
         for generation in range(self.generations):
             if generation:
-                parents = elites[every_run, draw_parents(runs, cells, self.children, rng)]
+                parents = first_cell + draw_parents(runs, cells, self.children, rng)
                 rate = self.mutation_rate * 0.5 ** (generation // self.halve_every)
-                genes = polynomial_mutation(parents, rate, self.eta, rng)
-            answers = yield Query(paint(genes).flatten(0, 1), owners)
-            result = contest(confidence, answers[:, targets].view(runs, self.children, cells))
-            confidence, elites = result.confidence, install(elites, genes, result)
+                genes = elites.flatten(0, 1).index_select(0, parents.view(-1))
+                polynomial_mutation_(genes, rate, self.eta, rng)
+            answers = yield Query(paint(genes), owners)
+            result = contest(confidence, answers.index_select(1, targets).view(runs, self.children, cells))
+            confidence = result.confidence
+            install_(elites, genes.view(runs, self.children, *task.shape), result)
         return paint(elites)

@@ -42,7 +42,7 @@ class Fgsm:
         if self.targeted and task.targets is None:
             raise ValueError("expected a task with targets for a targeted step, got None: set Perturb.targets")
         sign = _direction(task, oracle, task.targets if self.targeted else None)
-        return (task.images + self.epsilon * sign).clamp(0, 1)
+        return sign.mul_(self.epsilon).add_(task.images).clamp_(0, 1)
 
 
 @dataclass(frozen=True)

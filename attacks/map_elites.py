@@ -1,8 +1,8 @@
 """MAP-Elites with one cell per class (Mouret & Clune 2015, as Nguyen, Yosinski & Clune use it, CVPR 2015).
 
 Every child is tried on every cell and takes each one where the victim is strictly more confident in that cell's class
-than it was for the cell's elite, so one image may hold many cells. Nothing but elites survives. All functions are pure
-and work on many independent runs at once.
+than it was for the cell's elite, so one image may hold many cells. Nothing but elites survives. All functions work on
+many independent runs at once.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ def contest(confidence: Tensor, offered: Tensor) -> Contest:
     return Contest(torch.maximum(confidence, best), run, cell, child[run, cell])
 
 
-def install(elites: Tensor, children: Tensor, result: Contest) -> Tensor:
-    """Move the winners into their cells: `(runs, k, ...)` elites and `(runs, n, ...)` children to new elites."""
-    return elites.index_put((result.run, result.cell), children[result.run, result.child])
+def install_(elites: Tensor, children: Tensor, result: Contest) -> None:
+    """Move the winners among `(runs, n, ...)` children into their cells of the contiguous `(runs, k, ...)` elites."""
+    winners = children.flatten(0, 1).index_select(0, result.run * children.shape[1] + result.child)
+    elites.view(-1, *elites.shape[2:]).index_copy_(0, result.run * elites.shape[1] + result.cell, winners)
 
 
 def draw_parents(runs: int, cells: int, children: int, rng: torch.Generator) -> Tensor:

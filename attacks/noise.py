@@ -15,7 +15,7 @@ from .base import Fool, Query, Search
 from .color import check_channels
 from .cppn import CppnImages
 from .genome import first_genomes
-from .map_elites import contest, empty_cells, install
+from .map_elites import contest, empty_cells, install_
 from .ranges import check_sizes
 from .render import coordinates
 
@@ -87,7 +87,7 @@ def _keep_best(task: Fool, children: int, generations: int, draw: Callable[[int]
     for _ in range(generations):
         images = draw(task.runs * children)
         answers = yield Query(images, owners)
-        result = contest(confidence, answers[:, targets].view(task.runs, children, len(targets)))
+        result = contest(confidence, answers.index_select(1, targets).view(task.runs, children, len(targets)))
         confidence = result.confidence
-        kept = install(kept, images.view(task.runs, children, *task.shape), result)
+        install_(kept, images.view(task.runs, children, *task.shape), result)
     return kept

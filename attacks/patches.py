@@ -78,11 +78,28 @@ def paste(images: Tensor, patches: Tensor, corners: Tensor) -> Tensor:
 
 def paste_at_each(images: Tensor, patches: Tensor, corners: Corners) -> Tensor:
     """Each image's patch at each corner alone: `(n, c, h, w)`, `(n, c, s, s)` -> new `(n, g, c, h, w)`."""
-    pasted = images.repeat_interleave(len(corners), 0).view(len(images), len(corners), *images.shape[1:])
+    pasted = copy_each(images, len(corners))
+    paste_at_each_(pasted, patches, corners)
+    return pasted
+
+
+def copy_each(images: Tensor, count: int) -> Tensor:
+    """So many copies of each image: `(n, c, h, w)` -> new `(n, count, c, h, w)`."""
+    return images.repeat_interleave(count, 0).view(len(images), count, *images.shape[1:])
+
+
+def paste_at_each_(pasted: Tensor, patches: Tensor, corners: Corners) -> None:
+    """Write each image's patch `(n, c, s, s)`, at each of g corners, into the copy `(n, g, c, h, w)` that is its."""
     side = patches.shape[-1]
     for at, (row, column) in enumerate(corners):
         pasted[:, at, :, row : row + side, column : column + side] = patches
-    return pasted
+
+
+def unpaste_at_each_(pasted: Tensor, images: Tensor, corners: Corners, side: int) -> None:
+    """Give such copies of `(n, c, h, w)` images back what patches of `side` have covered."""
+    for at, (row, column) in enumerate(corners):
+        window = (..., slice(row, row + side), slice(column, column + side))
+        pasted[:, at][window] = images[window]
 
 
 def windows_on_canvas(sources: Tensor, canvas: Tensor, corners: Corners, side: int) -> Tensor:

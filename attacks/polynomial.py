@@ -25,12 +25,18 @@ def polynomial_mutation(genes: Tensor, rate: float, eta: float, rng: torch.Gener
         A new tensor of the same shape, dtype and device.
     """
     mutant = genes.clone(memory_format=torch.contiguous_format)
-    flat = mutant.view(-1)
-    hit = _bernoulli_indices(len(flat), rate, rng)
-    side = 1.0 - 2.0 * torch.rand(hit.shape, generator=rng, dtype=genes.dtype, device=genes.device)
-    size = 1.0 - (1.0 - side.abs()).pow_(1.0 / (eta + 1.0))
-    flat[hit] = torch.copysign(size, side).add_(flat[hit]).clamp_(0.0, 1.0)
+    polynomial_mutation_(mutant, rate, eta, rng)
     return mutant
+
+
+def polynomial_mutation_(genes: Tensor, rate: float, eta: float, rng: torch.Generator) -> None:
+    """The same in place, for contiguous genes."""
+    flat = genes.view(-1)
+    hit = _bernoulli_indices(len(flat), rate, rng)
+    side = torch.rand(hit.shape, generator=rng, dtype=genes.dtype, device=genes.device).mul_(-2.0).add_(1.0)
+    step = side.abs().neg_().add_(1.0).pow_(1.0 / (eta + 1.0)).neg_().add_(1.0).copysign_(side)
+    # No index comes twice, so the order of writing does not matter.
+    flat.scatter_(0, hit, step.add_(flat.index_select(0, hit)).clamp_(0.0, 1.0))
 
 
 def _bernoulli_indices(count: int, rate: float, rng: torch.Generator) -> Tensor:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from .genome import ACTIVATIONS, INPUTS, Genomes
 
-_CHUNK = 2**22
-"""Values held at once: about what a CPU's outer cache takes, and little for a GPU. Bounds the memory."""
+_CHUNK = 2**23
+"""Values held at once, free node slots counted in. Bounds the memory: 32 MiB are about what a CPU's outer cache takes,
+and little for a GPU. In smaller parts, what a part costs by itself tells."""
 
 
 def coordinates(height: int, width: int, device: torch.device) -> Tensor:
@@ -47,11 +48,16 @@ def render(genomes: Genomes, pixels: Tensor, weight_limit: float) -> Tensor:
         `(g, outputs, p)` in [0, 1].
     """
     rows = genomes.activation.shape[1] * pixels.shape[1]
+    images = pixels.new_empty(len(genomes), genomes.outputs, pixels.shape[1])
     chunks = torch.arange(len(genomes), device=pixels.device).split(max(1, _CHUNK // rows))
-    return torch.cat([_render(genomes.take(chunk), pixels, weight_limit) for chunk in chunks])
+    for chunk in chunks:
+        part = genomes if len(chunk) == len(genomes) else genomes.take(chunk)
+        _render(part, pixels, weight_limit, images[chunk[0] : chunk[0] + len(chunk)])
+    return images
 
 
-def _render(genomes: Genomes, pixels: Tensor, weight_limit: float) -> Tensor:
+def _render(genomes: Genomes, pixels: Tensor, weight_limit: float, out: Tensor) -> None:
+    """Write the images of some genomes to `(g, outputs, p)`."""
     count, slots = genomes.activation.shape
     needed, level = _needed(genomes), _levels(genomes)
 
@@ -68,7 +74,7 @@ def _render(genomes: Genomes, pixels: Tensor, weight_limit: float) -> Tensor:
     into, order = torch.sort(row.gather(1, genomes.target).view(-1)[edge] - INPUTS, stable=True)
     edge = edge[order]
     source = row.gather(1, genomes.source).view(-1)[edge]
-    weight = (genomes.weights.view(-1)[edge].to(pixels.dtype) * 2.0 - 1.0) * weight_limit
+    weight = (genomes.weights.reshape(-1)[edge].to(pixels.dtype) * 2.0 - 1.0) * weight_limit
     first = F.pad(torch.bincount(into, minlength=len(node)).cumsum(0), (1, 0))
 
     groups = F.pad(torch.bincount(kind, minlength=ACTIVATIONS).cumsum(0), (1, 0))
@@ -80,7 +86,7 @@ def _render(genomes: Genomes, pixels: Tensor, weight_limit: float) -> Tensor:
         if groups[group] == groups[last]:
             continue
         bags, edges = slice(groups[group], groups[last] + 1), slice(group_edges[group], group_edges[last])
-        values[INPUTS + groups[group] : INPUTS + groups[last]] = F.embedding_bag(
+        potentials = F.embedding_bag(
             source[edges],
             values,
             first[bags] - group_edges[group],
@@ -90,21 +96,22 @@ def _render(genomes: Genomes, pixels: Tensor, weight_limit: float) -> Tensor:
         )
         for activation, (start, stop) in enumerate(zip(groups[group:last], groups[group + 1 : last + 1], strict=True)):
             if start < stop:
-                _activate_(values[INPUTS + start : INPUTS + stop], activation)
-    return values[row[:, INPUTS : INPUTS + genomes.outputs]].abs_()
+                rows = slice(start - groups[group], stop - groups[group])
+                _activate(potentials[rows], activation, values[INPUTS + start : INPUTS + stop])
+    torch.index_select(values, 0, row[:, INPUTS : INPUTS + genomes.outputs].reshape(-1), out=out.flatten(0, 1)).abs_()
 
 
-def _activate_(potential: Tensor, activation: int) -> None:
-    """Replace potentials by one of the four functions of them."""
+def _activate(potential: Tensor, activation: int, out: Tensor) -> None:
+    """Write one of the four functions of the potentials."""
     if activation == 0:
-        potential.sin_()
+        torch.sin(potential, out=out)
     elif activation == 1:
-        potential.sigmoid_().mul_(2.0).sub_(1.0)
+        torch.sigmoid(potential, out=out).mul_(2.0).sub_(1.0)
     elif activation == 2:
         # Cut off at 1e-35: subnormal numbers cost a CPU some ten times as much.
-        potential.square_().clamp_(max=80.0).neg_().exp_()
+        torch.square(potential, out=out).clamp_(max=80.0).neg_().exp_()
     else:
-        potential.clamp_(-3.0, 3.0).div_(3.0)
+        torch.clamp(potential, -3.0, 3.0, out=out).div_(3.0)
 
 
 def _needed(genomes: Genomes) -> Tensor:

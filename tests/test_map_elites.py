@@ -5,7 +5,7 @@ import colorsys
 import pytest
 import torch
 from foolbench.attacks.color import check_channels, hls_to_rgb, paint
-from foolbench.attacks.map_elites import contest, draw_parents, empty_cells, install
+from foolbench.attacks.map_elites import contest, draw_parents, empty_cells, install_
 from foolbench.attacks.polynomial import polynomial_mutation
 
 CPU = torch.device("cpu")
@@ -25,15 +25,14 @@ def test_contest_equals_a_loop_over_children_and_cells():
         # Few distinct values, so that ties among children and with the elites abound.
         offered = torch.randint(2 + generation, (runs, children, cells), generator=rng) / 20
         genes = torch.rand(runs, children, 2, generator=rng)
-        before = confidence.clone(), elites.clone(), genes.clone()
+        before = confidence.clone(), genes.clone()
 
         result = contest(confidence, offered)
-        replaced = install(elites, genes, result)
+        install_(elites, genes, result)
 
         assert torch.equal(confidence, before[0])
-        assert torch.equal(elites, before[1])
-        assert torch.equal(genes, before[2])
-        confidence, elites = result.confidence, replaced
+        assert torch.equal(genes, before[1])
+        confidence = result.confidence
         for run in range(runs):
             for child in range(children):
                 for cell in range(cells):
@@ -84,6 +83,21 @@ def test_polynomial_mutation_keeps_range_rate_and_parents():
     assert polynomial_mutation(genes.transpose(1, 3), 0.1, 15.0, generator(1)).shape == (50, 50, 40, 1)
 
 
+def test_hls_is_bit_for_bit_the_plain_formula_and_stays_in_range():
+    hls = torch.rand(40, 3, 30, 30, generator=generator())
+    hls[20:30] = (hls[20:30] * 24).round() / 24
+    hls[30:] = (hls[30:] * 12).round() / 12 + torch.randint(-2, 3, hls[30:].shape, generator=generator(1)) * 2**-24
+    hls.clamp_(0, 1)
+    hue, lightness, saturation = hls.unbind(1)
+    reach = saturation * torch.minimum(lightness, 1 - lightness)
+    sectors = [torch.remainder(hue * 12 + offset, 12) for offset in (0, 8, 4)]
+    waves = [torch.minimum(sector - 3, 9 - sector).clamp(-1, 1) for sector in sectors]
+    rgb = hls_to_rgb(hls)
+    assert torch.equal(rgb, torch.stack([lightness - reach * wave for wave in waves], 1))
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+
+
 def test_hls_equals_the_standard_library():
     hls = torch.rand(60, 3, 2, 3, generator=generator(), dtype=torch.float64)
     hls[:6, 0] = torch.arange(6).view(6, 1, 1) / 6
@@ -93,6 +107,7 @@ def test_hls_equals_the_standard_library():
     torch.testing.assert_close(
         rgb.movedim(1, -1).reshape(-1, 3), torch.tensor(expected, dtype=torch.float64), atol=1e-12, rtol=0
     )
+    assert torch.equal(hls_to_rgb(hls[5]), rgb[5])
     gray = torch.rand(2, 1, 3, 3, generator=generator())
     assert paint(gray) is gray
     with pytest.raises(ValueError, match="expected images of 1 or 3 channels, got 4: convert them to gray or to RGB"):

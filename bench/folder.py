@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import EnvironmentFault, InvalidInput, Problem, disk_fault
+from .npz import packed
 
 try:
     import fcntl
@@ -39,11 +40,7 @@ def atomically(path: Path, content: bytes) -> None:
 
 def arrays(path: Path, **values: np.ndarray) -> None:
     """Write an npz whole or not at all; equal arrays give equal bytes."""
-    import io
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **values)
-    atomically(path, buffer.getvalue())
+    atomically(path, packed(values))
 
 
 @contextmanager

@@ -16,8 +16,12 @@ from platformdirs import user_cache_path
 
 from .battery import Battery
 from .data import Data
-from .entries import Entry
+from .entries import Entry, entries
 from .errors import EnvironmentFault, Problem
+from .npz import packed
+
+ROWS = ("attacked", "fooled", "label", "confidence")
+"""What is kept of each task beside its image."""
 
 
 @dataclass(frozen=True)
@@ -57,46 +61,55 @@ class Sources:
         """The images of every panel model that has some for this entry."""
         return [self.images[m.name, entry] for m in self.members if (m.name, entry) in self.images]
 
-    def to_bytes(self) -> bytes:
-        """As an npz."""
+    def to_bytes(self, battery: Battery, data: Data) -> bytes:
+        """As an npz. Where an entry changes evaluation images, the difference (uint8, modulo 256) is kept, which
+        compresses several times better than the images do."""
+        changes = {entry.name for entry in entries(battery) if entry.task == "perturb"}
         arrays: dict[str, np.ndarray] = {"members": np.array([m.name for m in self.members])}
         for m in self.members:
-            arrays[f"{m.name}/label"], arrays[f"{m.name}/tau"] = (
-                m.label.astype(np.int16),
-                np.array(np.nan if m.tau is None else m.tau),
-            )
+            arrays[f"{m.name}/label"] = m.label.astype(np.int16)
+            arrays[f"{m.name}/tau"] = np.array(np.nan if m.tau is None else m.tau)
         for (model, entry), s in self.images.items():
-            for name in ("images", "attacked", "fooled", "label", "confidence"):
+            if entry in changes:
+                arrays[f"{model}/{entry}/change"] = s.images - data.images[: len(s.images)]
+            else:
+                arrays[f"{model}/{entry}/images"] = s.images
+            for name in ROWS:
                 arrays[f"{model}/{entry}/{name}"] = getattr(s, name)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        return buffer.getvalue()
+        return packed(arrays, small=True)
 
 
-def sources_from_bytes(raw: bytes) -> Sources:
-    """Read an npz that `to_bytes` wrote. Raises ValueError, KeyError, zipfile.BadZipFile where it is none."""
+def sources_from_bytes(raw: bytes, evaluation: np.ndarray) -> Sources:
+    """Read an npz that `to_bytes` wrote for the same evaluation images.
+
+    Raises ValueError, KeyError, zipfile.BadZipFile where it is none.
+    """
     with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+
+        def source(model: str, entry: str) -> SourceImages:
+            at = f"{model}/{entry}"
+            if f"{at}/change" in arrays:
+                change = arrays[f"{at}/change"]
+                images = change + evaluation[: len(change)]
+            else:
+                images = arrays[f"{at}/images"]
+            attacked, fooled, label, confidence = (arrays[f"{at}/{name}"] for name in ROWS)
+            return SourceImages(model, images, attacked, fooled, label, confidence)
+
         names = [str(name) for name in arrays["members"]]
         taus = {n: float(arrays[f"{n}/tau"]) for n in names}
         members = tuple(
             Member(n, arrays[f"{n}/label"].astype(np.int64), None if np.isnan(taus[n]) else taus[n]) for n in names
         )
-        keys = sorted({tuple(key.split("/")[:2]) for key in arrays.files if key.count("/") == 2})
-        images = {
-            (model, entry): SourceImages(
-                model,
-                *(arrays[f"{model}/{entry}/{f}"] for f in ("images", "attacked", "fooled", "label", "confidence")),
-            )
-            for model, entry in keys
-        }
-    return Sources(members, images)
+        keys = sorted({(model, entry) for model, entry, _ in (k.split("/") for k in arrays.files if k.count("/") == 2)})
+        return Sources(members, {key: source(*key) for key in keys})
 
 
-def wanted(entries: Iterable[Entry]) -> list[Entry]:
+def wanted(plan: Iterable[Entry]) -> list[Entry]:
     """The entries that panel models are attacked with: each attack's headline, and every white-box setting."""
     seen: set[str] = set()
     chosen = []
-    for entry in entries:
+    for entry in plan:
         if entry.box == "white" or entry.group not in seen:
             chosen.append(entry)
         seen.add(entry.group)
@@ -112,23 +125,23 @@ def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources |
     if panel is None:
         return None
     if panel.evidence is not None:
-        return _named(battery.folder / panel.evidence, panel.sha256)
+        return _named(battery.folder / panel.evidence, panel.sha256, data)
     path = user_cache_path("foolbench") / "panels" / f"{battery.spec.name}-{_cache_digest(battery, data)}.npz"
     try:
-        return sources_from_bytes(path.read_bytes())
+        return sources_from_bytes(path.read_bytes(), data.images)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         sources = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(sources.to_bytes())
+        temporary.write_bytes(sources.to_bytes(battery, data))
         os.replace(temporary, path)
     except OSError:
         pass  # a cache that cannot be written costs time, not results
     return sources
 
 
-def _named(path: Path, sha256: str | None) -> Sources:
+def _named(path: Path, sha256: str | None, data: Data) -> Sources:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -140,7 +153,7 @@ def _named(path: Path, sha256: str | None) -> Sources:
         raise EnvironmentFault(
             Problem("FB401", message, "restore the file: results against another panel are not comparable")
         )
-    return sources_from_bytes(raw)
+    return sources_from_bytes(raw, data.images)
 
 
 def _cache_digest(battery: Battery, data: Data) -> str:

@@ -31,8 +31,9 @@ def build(battery: str, out: Path, device: DeviceName, workers: int | None, prog
         raise InvalidInput(Problem("FB105", message, "add `panel:` with its models", key="panel"))
     target = choose(device)
     with repeatable(target):
-        sources = attack_panel(read, read.load(), target, workers or default_workers(target), progress, None)
-    content = sources.to_bytes()
+        data = read.load()
+        sources = attack_panel(read, data, target, workers or default_workers(target), progress, None)
+    content = sources.to_bytes(read, data)
     atomically(out, content)
     return hashlib.sha256(content).hexdigest()
 

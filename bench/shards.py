@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .entries import Entry
+from .npz import packed
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class ShardResult:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with open(temporary, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **{f.name: getattr(self, f.name) for f in fields(self)})
+                file.write(packed({f.name: getattr(self, f.name) for f in fields(self)}))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

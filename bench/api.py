@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from ..models.backend import Backend
 from ..models.preprocess import Preprocess
 from .assemble import subject_of, subject_of_module
 from .battery import Battery, Tier, read_battery
@@ -26,6 +27,8 @@ def evaluate(
     device: DeviceName = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
+    backend: Backend = "auto",
+    max_batch: int | None = None,
     name: str | None = None,
     preprocess: Preprocess | None = None,
     output: Literal["logits", "probabilities"] = "logits",
@@ -43,6 +46,8 @@ def evaluate(
         device: `auto` takes the GPU where there is one.
         workers: shards worked on side by side; default: one a core on the CPU, one on a GPU. Changes no result.
         progress: told what happens; default: nothing is.
+        backend: which implementation answers: `auto` (a fixed rule), `onnxruntime`, `torch` or `compiled`.
+        max_batch: the most images to send through the network at once, to bound memory; default: the battery's batch.
         name: modules only: what to call it (default: its class's name).
         preprocess: modules only: what the module expects of pixels in [0, 1] (default: just those).
         output: modules only: what it returns.
@@ -53,6 +58,8 @@ def evaluate(
             what to do.
     """
     where = None if out is None else Path(out)
+    how: dict[str, Any] = {"device": device, "workers": workers, "progress": progress}
+    how |= {"backend": backend, "max_batch": max_batch}
     if isinstance(subject, torch.nn.Module):
         chosen = battery if isinstance(battery, Battery) else read_battery(battery or "digits-v1", tier=tier)
         made = subject_of_module(
@@ -62,8 +69,8 @@ def evaluate(
             output=output,
             reject_index=reject_index,
         )
-        return evaluate_subject(made, chosen, out=where, device=device, workers=workers, progress=progress)
+        return evaluate_subject(made, chosen, out=where, **how)
     given = subject if isinstance(subject, GivenSubmission) else read_submission(Path(subject))
     if not isinstance(battery, Battery):
         battery = read_battery(battery or given.spec.battery, tier=tier, folder=given.folder)
-    return evaluate_subject(subject_of(given), battery, out=where, device=device, workers=workers, progress=progress)
+    return evaluate_subject(subject_of(given), battery, out=where, **how)

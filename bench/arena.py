@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..models.base import Classifier
 from .battery import Battery
 from .data import Data
 from .examine import Clean
+from .memory import Memory
 from .panel import Sources
 
 
@@ -21,6 +22,8 @@ class Arena:
     clean: Clean
     sources: Sources | None
     """The panel's images, for a victim without gradients; None where there is no panel."""
+    memory: Memory = field(default_factory=Memory)
+    """How many images fit into it at once."""
 
     @property
     def draws(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from ..attacks.base import Ascent, BlackBox, Objective, WhiteBox
 from ..models.base import Classifier
 from .errors import ModelFailure, OverBudget, Problem
+from .memory import Memory
 
 Hit = Callable[[Tensor, Tensor], Tensor]
 """`(probabilities (n, K), owners (n,))` -> bool `(n, tasks an owner holds)`: which answers succeed as they stand."""
@@ -42,6 +43,8 @@ class Meter:
     setup: int = 0
     queries: int = 0
     gradients: int = 0
+    fooled: int = 0
+    """Tasks fooled so far, as the driver saw it; the judge decides later."""
     spent: Tensor = field(init=False)
     first: Tensor = field(init=False)
     """`(owners, tasks_per_owner)` int64: what the owner had spent, that query included, when the task was first
@@ -50,49 +53,71 @@ class Meter:
     def __post_init__(self) -> None:
         self.spent = torch.zeros(self.owners, dtype=torch.int64, device=self.device)
         self.first = torch.full((self.owners, self.tasks_per_owner), -1, dtype=torch.int64, device=self.device)
+        self._rota = _Rota.of(torch.empty(0, dtype=torch.int64, device=self.device), self.owners)
 
     def charge(self, owners: Tensor) -> Tensor:
         """Count one look for each row before it is taken; returns `(n,)` int64 what its owner has then spent.
 
         Raises OverBudget before anything is asked of the victim.
         """
-        shared = owners < 0
-        setup = int(shared.sum())
-        counts = torch.bincount(owners[~shared] if setup else owners, minlength=self.owners)
-        if len(counts) > self.owners:
-            raise ValueError(f"expected owners below {self.owners}, got {int(owners.max())}: name tasks of the block")
-        total = self.spent + counts
+        if not torch.equal(owners, self._rota.owners):
+            self._rota = _Rota.of(owners, self.owners)
+        rota, setup = self._rota, self._rota.setup
+        total = self.spent + rota.counts
         worst = int(total.max()) if self.owners else 0
         if worst > self.budget:
             raise _over_budget("a task", worst, self.budget)
         if self.setup + setup > self.setup_budget:
             raise _over_budget("its set-up", self.setup + setup, self.setup_budget)
-        order = torch.argsort(owners, stable=True)
-        starts = torch.cumsum(counts, 0) - counts
-        position = torch.empty_like(owners)
-        position[order] = torch.arange(len(owners), device=self.device) - setup
-        at = self.spent[owners] + position - starts[owners] + 1
+        at = self.spent[owners] + rota.turn
         self.spent, self.setup = total, self.setup + setup
         return at
 
     def observe(self, probabilities: Tensor, owners: Tensor, at: Tensor) -> None:
         """Note which tasks these answers fool for the first time."""
-        hits = self.hit(probabilities, owners)
-        hits &= (self.first[owners] < 0) & (owners >= 0).unsqueeze(1)
-        rows, columns = hits.nonzero(as_tuple=True)
+        if self.fooled == self.first.numel():
+            return
+        rows, columns = self.hit(probabilities, owners).nonzero(as_tuple=True)
         if len(rows) == 0:
             return
-        flat = owners[rows] * self.tasks_per_owner + columns
+        who = owners[rows]
+        new = (who >= 0) & (self.first[who, columns] < 0)
+        rows, flat = rows[new], (who * self.tasks_per_owner + columns)[new]
+        if len(rows) == 0:
+            return
         never = torch.iinfo(torch.int64).max
-        earliest = torch.full((self.owners * self.tasks_per_owner,), never, dtype=torch.int64, device=self.device)
+        earliest = torch.full((self.first.numel(),), never, dtype=torch.int64, device=self.device)
         earliest.scatter_reduce_(0, flat, at[rows], "amin")
-        fooled = (earliest < never).view_as(self.first)
-        self.first = torch.where(fooled, earliest.view_as(self.first), self.first)
+        earliest = earliest.view_as(self.first)
+        self.first = torch.where(earliest < never, earliest, self.first)
+        self.fooled = int((self.first >= 0).sum())
 
-    @property
-    def fooled(self) -> int:
-        """Tasks fooled so far, as the driver saw it; the judge decides later."""
-        return int((self.first >= 0).sum())
+
+class _Rota(NamedTuple):
+    """In whose name the rows of a query are asked. Most searches ask in the same names every time."""
+
+    owners: Tensor
+    """`(n,)`, a copy."""
+    setup: int
+    """Rows that no owner pays for."""
+    counts: Tensor
+    """`(owners,)`: rows of each."""
+    turn: Tensor
+    """`(n,)`: how many rows its owner has up to each row, that row included."""
+
+    @staticmethod
+    def of(owners: Tensor, count: int) -> _Rota:
+        """Raises ValueError for an owner that the block does not have."""
+        shared = owners < 0
+        setup = int(shared.sum())
+        counts = torch.bincount(owners[~shared] if setup else owners, minlength=count)
+        if len(counts) > count:
+            raise ValueError(f"expected owners below {count}, got {int(owners.max())}: name tasks of the block")
+        order = torch.argsort(owners, stable=True)
+        starts = torch.cumsum(counts, 0) - counts
+        position = torch.empty_like(owners)
+        position[order] = torch.arange(len(owners), device=owners.device) - setup
+        return _Rota(owners.clone(), setup, counts, position - starts[owners] + 1)
 
 
 def _over_budget(who: str, asked: int, granted: int) -> OverBudget:
@@ -128,11 +153,9 @@ def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int
     """
     out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
     for start in range(0, len(images), batch):
-        part = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
-        total = part.sum(1)
-        if not bool((total <= 1.001).all()) or not bool((part >= 0).all()):  # NaN fails the first comparison
-            raise _nonsense(part)
-        out[start : start + batch] = part
+        out[start : start + batch] = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
+    if not bool((out.sum(1) <= 1.001).all()) or not bool((out >= 0).all()):  # NaN fails the first comparison
+        raise _nonsense(out)
     return out
 
 
@@ -207,6 +230,8 @@ class DrivenOracle:
     draws: int
     """Gradients averaged for each image (EOT); 1 unless the victim is randomised."""
     stop: Callable[[], bool]
+    memory: Memory = field(default_factory=Memory)
+    """Bounds the images whose gradients are taken at once."""
     rejects: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -230,16 +255,17 @@ class DrivenOracle:
         at = self._before(images, owners)
         assert self.victim.logits is not None
         parts: list[Ascent] = []
-        for start in range(0, len(images), self.batch):
-            rows = torch.arange(start, min(start + self.batch, len(images)), device=images.device)
-            draws = [self._differentiate(images[rows], rows, objective) for _ in range(self.draws)]
-            parts.append(
-                draws[0] if len(draws) == 1 else Ascent(*(torch.stack(x).mean(0) for x in zip(*draws, strict=True)))
-            )
-        result = Ascent(*(torch.cat(x) for x in zip(*parts, strict=True)))
+        for rows in torch.arange(len(images), device=images.device).split(self.batch):
+            parts += self.memory.pieces(len(rows), lambda some, of=rows: self._expected(images, of[some], objective))
+        result = parts[0] if len(parts) == 1 else Ascent(*(torch.cat(x) for x in zip(*parts, strict=True)))
         self.meter.gradients += len(images)
         self._after(result.logits, owners, at)
         return result
+
+    def _expected(self, images: Tensor, rows: Tensor, objective: Objective) -> Ascent:
+        """The mean over the draws."""
+        draws = [self._differentiate(images[rows], rows, objective) for _ in range(self.draws)]
+        return draws[0] if len(draws) == 1 else Ascent(*(torch.stack(x).mean(0) for x in zip(*draws, strict=True)))
 
     def _differentiate(self, images: Tensor, rows: Tensor, objective: Objective) -> Ascent:
         assert self.victim.logits is not None
@@ -248,7 +274,7 @@ class DrivenOracle:
             logits = victim_call(self.victim.logits, leaf, self.rng)
             values = objective(logits, rows)
             (gradients,) = torch.autograd.grad(values.sum(), leaf)
-        return Ascent(logits.detach(), values.detach(), torch.nan_to_num(gradients))
+        return Ascent(logits.detach(), values.detach(), gradients.nan_to_num_())
 
     def _before(self, images: Tensor, owners: Tensor) -> Tensor:
         if self.stop():

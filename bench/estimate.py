@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 
 from ..leaderboard.record import TITLES
 from ..leaderboard.words import duration
+from ..models.backend import Backend
 from .arena import Arena
 from .assemble import Subject
 from .battery import Battery
+from .calibrate import LEAVING, Pace, paces
 from .device import DeviceName, choose, default_workers, describe, repeatable
-from .drive import Stopped
 from .entries import Entry, entries
 from .examine import blinded, examine
+from .memory import Memory, sparing
 from .progress import planned
 from .shards import cut
-from .work import work
-
-SECONDS = 0.25
-"""How long each entry is tried."""
+from .surrogate import granted
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,10 @@ class Cost:
     title: str
     images: int
     """Images asked for at most: attacks that stop at success ask for fewer."""
+    expected: int
+    """Images that it will probably ask for, going by how fast the first tasks were done with."""
     seconds: float
-    """At most, with all workers."""
+    """For the expected images, with all workers."""
 
 
 @dataclass(frozen=True)
@@ -40,78 +42,109 @@ class Estimate:
     """What `--dry-run` tells."""
 
     costs: list[Cost]
+    overhead: float
+    """Seconds for what is no attack: loading, certifying and questioning the victim."""
     device: str
+    backend: str
     workers: int
     victims: int
     """2 where a bare model is run beside a defended one."""
 
     @property
     def seconds(self) -> float:
-        """For everything, at most."""
-        return sum(cost.seconds for cost in self.costs)
+        """For everything."""
+        return self.overhead + sum(cost.seconds for cost in self.costs)
 
 
 def estimate(
-    subject: Subject, battery: Battery, *, device: DeviceName = "auto", workers: int | None = None
+    subject: Subject,
+    battery: Battery,
+    *,
+    device: DeviceName = "auto",
+    workers: int | None = None,
+    backend: Backend = "auto",
+    max_batch: int | None = None,
 ) -> Estimate:
-    """Load the subject, try each entry's first shard for a moment, and scale up. Writes nothing."""
-    target = choose(device)
+    """Load the subject, try the first shards of each entry for a moment, and scale up. Writes nothing."""
+    started = time.perf_counter()
+    target, memory = choose(device), Memory(max_batch)
     workers = workers or default_workers(target)
     costs: dict[str, Cost] = {}
+    tried = 0.0
     with repeatable(target):
         data = battery.load()
-        whole = subject.assemble(battery, data, target)
+        whole = subject.assemble(battery, data, target, backend)
         victims = [whole] if whole.bare is None else [whole, whole.bare]
         for assembled in victims:
-            clean = examine(assembled.victim, battery, data)
-            arena = Arena(battery, data, blinded(assembled.victim, clean), clean, None)
+            victim = sparing(assembled.victim, memory)
+            clean = examine(victim, battery, data, memory)
+            arena = Arena(battery, data, blinded(victim, clean), clean, None, memory)
+            before_trials = time.perf_counter()
             for entry in entries(battery):
+                if entry.finite is not None and arena.victim.logits is None:
+                    entry = replace(entry, budget=granted(entry, 0))
                 images = planned(entry, len(data.labels)).images
-                seconds = _seconds(arena, entry, images) / workers
-                before = costs.get(entry.group, Cost(TITLES.get(entry.group, entry.group), 0, 0.0))
-                costs[entry.group] = Cost(before.title, before.images + images, before.seconds + seconds)
-    return Estimate(list(costs.values()), describe(target), workers, len(victims))
+                expected, seconds = _cost(arena, entry, images, workers)
+                before = costs.get(entry.group, Cost(TITLES.get(entry.group, entry.group), 0, 0, 0.0))
+                costs[entry.group] = Cost(
+                    before.title, before.images + images, before.expected + expected, before.seconds + seconds
+                )
+            tried += time.perf_counter() - before_trials
+    overhead = time.perf_counter() - started - tried
+    return Estimate(list(costs.values()), overhead, describe(target), whole.backend, workers, len(victims))
 
 
-def _seconds(arena: Arena, entry: Entry, images: int) -> float:
-    if entry.box == "white" and arena.victim.logits is None:
-        return 0.0  # a few queries of the panel's images
-    started, asked, first = time.perf_counter(), 0, (0.0, 0)
+def _cost(arena: Arena, entry: Entry, images: int, workers: int) -> tuple[int, float]:
+    """Images and seconds of one entry."""
+    if entry.box == "white" and arena.victim.logits is None and entry.finite is None:
+        return 0, 0.0  # a few queries of the panel's images
+    shards = cut(entry)
+    together = paces(arena, shards[:workers])
+    share = len(together) / len(shards)
+    rounds = math.ceil(len(shards) / workers)
+    if all(pace.finished for pace in together):
+        return round(sum(p.asked for p in together) / share), max(p.seconds for p in together) * rounds
+    expected = sum(_whole(pace, entry, images / len(shards)) for pace in together) / share
+    each = [_whole(pace, entry, images / len(shards)) * pace.per_image for pace in together]
+    # As many shards run side by side as there are workers; the last round may be less than full.
+    return round(expected), sum(each) / len(each) * rounds
 
-    def tick(count: int, fooled: int) -> None:
-        nonlocal asked, first
-        asked += count
-        if first == (0.0, 0):  # the first batch pays for what happens once
-            first = (time.perf_counter(), asked)
 
-    def stop() -> bool:
-        # A set-up may take longer than that; without a single answer there would be nothing to scale up.
-        return asked > 0 and time.perf_counter() - max(started, first[0]) > SECONDS
+def _whole(pace: Pace, entry: Entry, granted: float) -> float:
+    """How many images a shard will ask for in all, when it was stopped after some.
 
-    try:
-        result = work(arena, cut(entry)[0], stop=stop, tick=tick)
-        return float(result.seconds) * len(cut(entry))
-    except Stopped:
-        now = time.perf_counter()
-    since, before = first if asked > first[1] else (started, 0)
-    return images * (now - since) / max(asked - before, 1)
+    Where tasks leave as they succeed, ever fewer images are asked for at a time. They fall about as a power of the
+    number of rounds (success comes ever more slowly): each doubling is taken to shrink them as the last one seen did.
+    """
+    counts = pace.counts
+    if pace.finished:
+        return pace.asked
+    seen, rounds = len(counts), granted / counts[0]
+    if entry.group not in LEAVING or rounds <= seen:
+        return granted
+    power = min(math.log2(counts[-1] / counts[(seen - 1) // 2]), 0.0)
+    left = sum((t / seen) ** power for t in range(seen + 1, math.ceil(rounds) + 1))
+    return pace.asked + counts[-1] * left
 
 
 def table(cost: Estimate, subject: Subject, battery: Battery) -> Table:
     """The plan as people read it."""
     spec = battery.spec
-    title = f"{subject.name} on {spec.name} ({battery.tier}), {cost.device}, {cost.workers} workers"
+    title = f"{subject.name} on {spec.name} ({battery.tier}), {cost.device}, {cost.backend}, {cost.workers} workers"
     out = Table(
         title=title, title_justify="left", box=None, padding=(0, 1), title_style="bold", header_style="underline"
     )
     out.add_column("attack")
     out.add_column("images, at most", justify="right")
-    out.add_column("time, at most", justify="right")
+    out.add_column("expected", justify="right")
+    out.add_column("time", justify="right")
     for row in cost.costs:
-        out.add_row(row.title, f"{row.images:,}", duration(row.seconds))
+        out.add_row(row.title, f"{row.images:,}", f"{row.expected:,}", duration(row.seconds))
+    out.add_row("Loading and questions", "", "", duration(cost.overhead))
     out.add_section()
     both = "victim and bare model together" if cost.victims == 2 else "all"
-    out.add_row(both, f"{sum(row.images for row in cost.costs):,}", duration(cost.seconds), style="bold")
-    out.caption = "Attacks that stop at success cost less. Nothing was written."
+    images, expected = sum(row.images for row in cost.costs), sum(row.expected for row in cost.costs)
+    out.add_row(both, f"{images:,}", f"{expected:,}", duration(cost.seconds), style="bold")
+    out.caption = "Measured on the first tasks of each attack. Nothing was written."
     out.caption_justify = "left"
     return out

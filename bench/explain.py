@@ -177,6 +177,12 @@ EXPLANATIONS: dict[str, Explanation] = {
         2,
         "The file is a model, of a kind that cannot be run here: the message says which part of it and why.",
     ),
+    "FB211": Explanation(
+        "a backend that cannot answer for the model",
+        2,
+        "--backend named an implementation that cannot run this model, or whose answers differ from the model's own by "
+        "more than rounding. Without the option a fixed rule chooses one that agrees.",
+    ),
     # The model while it runs
     "FB300": Explanation(
         "answers that are no probabilities",

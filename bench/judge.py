@@ -14,6 +14,9 @@ from .limits import Limit
 SLACK = 1e-4
 """How far outside [0, 1] an attack's float arithmetic may stray before the judge calls the image out of range."""
 
+_AT_ONCE = 64
+"""Images rounded at once: float copies of a whole set of large images would fill the memory."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -38,7 +41,7 @@ def hits_fool(probabilities: Tensor, targets: Tensor, tau: float) -> Tensor:
     """`(n, K)`, `(k,)` -> bool `(n, k)`: accepted as the target, with confidence at least τ."""
     reading = read(probabilities)
     accepted = reading.label.unsqueeze(1) == targets.unsqueeze(0)
-    return accepted & (probabilities[:, targets] >= tau)
+    return accepted & (probabilities.index_select(1, targets) >= tau)
 
 
 def hits_perturb(probabilities: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
@@ -85,7 +88,7 @@ def judge_fool(
     fooled, flats, first, confidence = [], [], None, []
     rows = torch.arange(len(images), device=victim.device)
     for _ in range(draws):
-        probabilities = answers(victim, images.to(torch.float32) / 255, rng, batch)
+        probabilities = _answers(victim, images, rng, batch)
         reading = read(probabilities)
         first = first or reading
         of_target = probabilities[rows, targets]
@@ -117,7 +120,7 @@ def judge_perturb(
         refused[i] = refused[i] or f"changed by {float(size[i]):.4g}, limit {limit}"
     fooled, first, confidence = [], None, []
     for _ in range(draws):
-        reading = read(answers(victim, images.to(torch.float32) / 255, rng, batch))
+        reading = read(_answers(victim, images, rng, batch))
         first = first or reading
         fooled.append(hits_perturb(reading.probabilities, labels, targets))
         confidence.append(reading.confidence)
@@ -126,15 +129,22 @@ def judge_perturb(
 
 
 def _to_bytes(finals: Tensor) -> tuple[Tensor, list[str]]:
-    flat = finals.flatten(1)
-    bad = ~((flat >= -SLACK) & (flat <= 1 + SLACK)).all(1)  # also true for NaN
-    low, high = flat.amin(1), flat.amax(1)
+    low, high = finals.flatten(1).aminmax(dim=1)
+    sound = (low >= -SLACK) & (high <= 1 + SLACK)  # false for NaN
     refused = [
-        "" if not bad[i] else f"pixels from {float(low[i]):.4g} to {float(high[i]):.4g}, limit 0 to 1"
-        for i in range(len(finals))
+        "" if kept else f"pixels from {lowest:.4g} to {highest:.4g}, limit 0 to 1"
+        for kept, lowest, highest in zip(sound.tolist(), low.tolist(), high.tolist(), strict=True)
     ]
-    images = torch.nan_to_num(finals).mul(255).round().clamp(0, 255).to(torch.uint8)
+    images = torch.empty(finals.shape, dtype=torch.uint8, device=finals.device)
+    for part, rounded in zip(finals.split(_AT_ONCE), images.split(_AT_ONCE), strict=True):
+        rounded.copy_(torch.nan_to_num(part).mul_(255).round_().clamp_(0, 255))
     return images, refused
+
+
+def _answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+    """The answers to `(n, c, h, w)` uint8 images, which become floats a batch at a time."""
+    parts = [answers(victim, part.to(torch.float32) / 255, rng, batch) for part in images.split(batch)]
+    return torch.cat(parts)
 
 
 def _verdicts(

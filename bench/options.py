@@ -25,6 +25,18 @@ WorkersOption = Annotated[
         show_default=False,
     ),
 ]
+BackendOption = Annotated[
+    str, typer.Option(metavar="BACKEND", help="What answers: auto (a fixed rule), onnxruntime, torch or compiled.")
+]
+MaxBatchOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Images sent through the network at once, at most, to bound memory. [default: the battery's batch]",
+        show_default=False,
+    ),
+]
 ImagesOption = Annotated[
     str, typer.Option(metavar="N|I,J", help="How many images that the victim gets right, or which of the battery's.")
 ]
@@ -38,6 +50,7 @@ ProgressOption = Annotated[str, typer.Option(metavar="KIND", help="auto, rich, p
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
 
+BACKENDS = ("auto", "onnxruntime", "torch", "compiled")
 TIERS, DEVICES, PROGRESS = ("standard", "smoke"), ("auto", "cpu", "cuda"), ("auto", "rich", "plain", "none")
 
 

@@ -93,6 +93,8 @@ class Variant(_Model):
     """Perturb only."""
     label_change: Measure | None = None
     """Perturb only: label changed, over all images (Moosavi-Dezfooli 2017's denominator)."""
+    rejected: Measure | None = None
+    """Perturb only: the victim rejects the final image; of the images in the fooling ratio's denominator."""
     median_confidence: float | None = None
     queries: float | None = None
     """Median queries to success, over successes."""
@@ -193,6 +195,9 @@ class Provenance(_Model):
     seconds: float
     seeds: dict[str, JsonValue]
     workers: int | None = None
+    batch: int | None = None
+    """The most images that went through the network at once, in the end, where memory or the user allowed fewer than
+    the battery's batch; it moves the last bits of float32."""
     host: dict[str, JsonValue] = Field(default_factory=dict)
 
 

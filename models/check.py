@@ -25,6 +25,7 @@ Kind = Literal[
     "outputs",
     "input",
     "unsupported",
+    "backend",
     "nan",
     "changing",
 ]

@@ -26,7 +26,8 @@ class Loaded:
     classifier: Classifier
     certificate: Certificate
     backend: str
-    """What answers come from: "onnxruntime-cpu", "onnxruntime-cuda", "torch (onnx2fx)" or "torch"."""
+    """What answers come from: "onnxruntime-cpu", "onnxruntime-cpu (exported)", "onnxruntime-cuda", "torch (onnx2fx)",
+    "torch (compiled)" or "torch"."""
     reference: Callable[[Tensor], Tensor]
     """Images `(n, c, h, w)` -> logits `(n, columns)`, of the network run just as it is, without gradients."""
 

@@ -9,12 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .backend import Backend, check_backend, compiled, refuse_backend, tried
 from .certificate import Scores, blocks, certify
 from .check import ModelFileError
+from .exported import exported
 from .head import Head, Output
 from .loaded import Loaded, agree, assembled, inferring, refuse_change, taken
 from .preprocess import Preprocess
-from .runtime import first_line
+from .runtime import Raw, first_line
 
 
 def from_module(
@@ -28,15 +30,21 @@ def from_module(
     device: torch.device,
     images: Tensor,
     rng: torch.Generator,
+    backend: Backend = "auto",
+    batch: int = 256,
+    export: bool = False,
 ) -> Loaded:
     """Turn a torch module into a Classifier.
 
     A copy is taken, put into eval mode and frozen: training may go on, what is evaluated stays as it was. The module
-    is given preprocessed images in the dtype of its first parameter. Arguments as for `load_onnx`.
+    is given preprocessed images in the dtype of its first parameter. Gradients are always its own. Arguments as for
+    `load_onnx`, and `export`: whether backend `auto` means ONNX Runtime on the CPU, where torch can export the module
+    and the export agrees with it.
 
     Raises:
         ModelFileError: classes, where it gives another number of columns; outputs, where its answers are no tensor,
-            not finite, not what `output` says, change from call to call or depend on the other images of the batch.
+            not finite, not what `output` says, change from call to call or depend on the other images of the batch;
+            backend, where the one that was named cannot answer for it.
         RuntimeError: where the module fails on a batch of images.
     """
     head = Head(classes, output, reject_index)
@@ -68,10 +76,37 @@ def from_module(
 
     precise = _precise(module, head, preprocess.on(shape[0], device, torch.float64), images[:1])
     certificate = certify(reference, logits, images, rng, precise=precise)
-    probabilities = inferring(logits, classes) if output == "logits" else passed_on
+
+    def through(raw: Raw) -> Scores:
+        dtype, prepare = _dtype(module), preprocess.on(shape[0], device)
+
+        def answered(images: Tensor) -> Tensor:
+            prepared = prepare(images)
+            return head.logits(head.scores(raw(prepared if dtype is None else prepared.to(dtype)))).float()
+
+        return answered
+
+    def by_onnxruntime() -> Scores:
+        if device.type != "cpu":
+            raise refuse_backend("onnxruntime", "a torch module is exported for the CPU only")
+        some = preprocess.on(shape[0], device)(images[:2].expand(2, *shape))
+        answered = through(exported(module, some.to(_dtype(module) or some.dtype)))
+        check_backend("onnxruntime", answered, reference, images)
+        return answered
+
+    named, answering = "torch", logits
+    if backend == "compiled":
+        named, answering = "torch (compiled)", compiled(logits, reference, images, batch)
+    elif backend == "onnxruntime" or (backend == "auto" and export and device.type == "cpu"):
+        try:
+            named, answering = "onnxruntime-cpu (exported)", tried("onnxruntime", by_onnxruntime)
+        except ModelFileError:
+            if backend != "auto":
+                raise
+    probabilities = inferring(answering, classes) if output == "logits" or answering is not logits else passed_on
     rejects = reject_index is not None
     whole = assembled(shape, classes, device, probabilities, logits, certificate, rejects=rejects)
-    return Loaded(whole, certificate, "torch", reference)
+    return Loaded(whole, certificate, named, reference)
 
 
 def module_digest(module: nn.Module) -> str:
@@ -87,7 +122,7 @@ def module_digest(module: nn.Module) -> str:
 
 
 def _scoring(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor]) -> Scores:
-    dtype = next((p.dtype for p in module.parameters() if p.dtype.is_floating_point), None)
+    dtype = _dtype(module)
 
     def scores(images: Tensor) -> Tensor:
         prepared = prepare(images)
@@ -113,6 +148,11 @@ def _scoring(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor])
         return head.scores(raw)
 
     return scores
+
+
+def _dtype(module: nn.Module) -> torch.dtype | None:
+    """What it computes in: its first parameter's; None where it has none."""
+    return next((p.dtype for p in module.parameters() if p.dtype.is_floating_point), None)
 
 
 def _precise(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor], image: Tensor) -> Scores | None:

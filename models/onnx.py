@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .backend import Backend, compiled, refuse_backend
 from .certificate import LOGIT_TOLERANCE, Certificate, Scores, blocks, certify
 from .check import checked_onnx
 from .convert import NoCopyError, torch_copy
@@ -44,13 +45,15 @@ def load_onnx(
     images: Tensor,
     rng: torch.Generator,
     threads: int = 1,
+    backend: Backend = "auto",
+    batch: int = 256,
 ) -> Loaded:
     """Load an ONNX file as a Classifier.
 
-    Answers come from ONNX Runtime on the CPU; on a CUDA device from the torch copy if its logits are certified, else
-    from ONNX Runtime there. Gradients always come from the torch copy (onnx2fx), and only if it is certified; where
-    the output is probabilities made by a final Softmax, from before that Softmax, so that its saturation hides
-    nothing.
+    Answers come, unless a `backend` is named, from ONNX Runtime on the CPU; on a CUDA device from the torch copy if its
+    logits are certified, else from ONNX Runtime there. Gradients always come from the torch copy (onnx2fx), and only
+    if it is certified; where the output is probabilities made by a final Softmax, from before that Softmax, so that its
+    saturation hides nothing.
 
     A batch size written into the file is opened; the result is compared on real images with the file as it is, and
     where it disagrees the file runs in its own batch size: right, but slow.
@@ -69,9 +72,12 @@ def load_onnx(
         images: `(m, c, h, w)` float32 in [0, 1], evaluation images to certify on (200 of them at most).
         rng: on `device`, for the certificate's random directions.
         threads: ONNX Runtime's threads inside an operator, on the CPU.
+        backend: what answers; see models/backend.py.
+        batch: the most images that will be asked about at once: what the backend `compiled` is compiled for.
 
     Raises:
-        ModelFileError: for whatever is wrong with the file or with what was declared of it, each with its fix.
+        ModelFileError: for whatever is wrong with the file or with what was declared of it, each with its fix; backend,
+            where the one that was named cannot answer for it.
         RuntimeError: where the network fails while it runs.
     """
     model = checked_onnx(path, sha256)
@@ -101,15 +107,31 @@ def load_onnx(
         return head.logits(head.scores(opened.as_it_is(feed(images))))
 
     logits, certificate = _differentiable(opened, head, feeding, trial, reference, images, rng)
-    backend, probabilities = "onnxruntime-cpu", answers(opened.run)
-    if device.type == "cuda":
-        if logits is not None and not certificate.mismatch:
-            backend, probabilities = "torch (onnx2fx)", inferring(logits, classes)
-        elif on_cuda := open_on_cuda(opened, head, trial, device):
-            backend, probabilities = "onnxruntime-cuda", answers(on_cuda)
+    certified = None if certificate.mismatch else logits
+
+    def by_onnxruntime() -> tuple[str, Scores] | None:
+        if device.type == "cpu":
+            return "onnxruntime-cpu", answers(opened.run)
+        on_cuda = open_on_cuda(opened, head, trial, device)
+        return None if on_cuda is None else ("onnxruntime-cuda", answers(on_cuda))
+
+    named, probabilities = "onnxruntime-cpu", answers(opened.run)  # what always works: tensors are moved to it and back
+    if backend in ("torch", "compiled"):
+        if certified is None:
+            raise refuse_backend(backend, f"there is no torch copy that may speak for it: {certificate.reason}")
+        named, torch_answers = "torch (onnx2fx)", certified
+        if backend == "compiled":
+            named, torch_answers = "torch (compiled)", compiled(certified, reference, images, batch)
+        probabilities = inferring(torch_answers, classes)
+    elif backend == "auto" and device.type == "cuda" and certified is not None:
+        named, probabilities = "torch (onnx2fx)", inferring(certified, classes)
+    elif (found := by_onnxruntime()) is not None:
+        named, probabilities = found
+    elif backend == "onnxruntime":
+        raise refuse_backend(backend, "ONNX Runtime has no CUDA provider here, or answers otherwise on it")
     rejects = reject_index is not None
     whole = assembled(shape, classes, device, probabilities, logits, certificate, rejects=rejects)
-    return Loaded(whole, certificate, backend, reference)
+    return Loaded(whole, certificate, named, reference)
 
 
 def _differentiable(

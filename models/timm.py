@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
+from .backend import Backend
 from .check import ModelFileError, checked_safetensors
 from .head import Output
 from .loaded import Loaded
@@ -49,10 +50,12 @@ def load_timm(
     device: torch.device,
     images: Tensor,
     rng: torch.Generator,
+    backend: Backend = "auto",
+    batch: int = 256,
 ) -> Loaded:
     """Build a timm model and load its weights, exactly all of them.
 
-    Answers and gradients come from the same torch module.
+    Gradients come from the torch module; answers too, or from its export to ONNX Runtime (see models/backend.py).
 
     Args:
         name: timm's name, with a tag where `pretrained` is to mean particular weights (`resnet18.a1_in1k`).
@@ -71,6 +74,8 @@ def load_timm(
         device: see there.
         images: see there.
         rng: see there.
+        backend: see there.
+        batch: see there.
 
     Raises:
         ModelFileError: unknown names and arguments (unsupported); a weights file that is missing, altered, no
@@ -109,6 +114,9 @@ def load_timm(
         device=device,
         images=images,
         rng=rng,
+        backend=backend,
+        batch=batch,
+        export=True,
     )
 
 

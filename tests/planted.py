@@ -261,7 +261,7 @@ def subject(victim: Classifier, *, bare: Classifier | None = None, certificate: 
     """A subject for `evaluate_subject` from ready Classifiers."""
     sound = certificate or Certificate(agrees=True)
 
-    def assemble(battery: Battery, data: Data, device: torch.device) -> Assembled:
+    def assemble(battery: Battery, data: Data, device: torch.device, backend: str) -> Assembled:
         inner = None if bare is None else Assembled(bare, None, sound, "torch", "bare")
         return Assembled(victim, inner, sound, "torch", "victim")
 

@@ -102,6 +102,17 @@ def test_the_first_success_is_numbered_in_each_owner_s_own_order() -> None:
     assert counted.spent.tolist() == [3, 4, 3, 1]
 
 
+def test_the_same_names_again_are_counted_again_and_other_names_in_the_same_tensor_are_noticed() -> None:
+    counted = meter(3, setup=10)
+    names = owners(1, 0, 1)
+    assert counted.charge(names).tolist() == [1, 1, 2]
+    assert counted.charge(names).tolist() == [3, 2, 4]
+    names[:] = owners(2, 0, -1)
+    assert counted.charge(names)[:2].tolist() == [1, 3]
+    assert counted.spent.tolist() == [3, 4, 1]
+    assert counted.setup == 1
+
+
 def test_one_query_can_fool_several_tasks_of_its_run() -> None:
     table = torch.tensor([[0.6, 0.1, 0.1], [0.1, 0.1, 0.8], [0.9, 0.05, 0.05]])
     victim, _ = watched(lambda images: table[(images[:, 0, 0, 0] * 255).round().long()], classes=3)

@@ -50,7 +50,7 @@ def test_a_model_answers_as_timm_s_own(weights: Path):
     assert loaded.classifier.logits is not None
     torch.testing.assert_close(loaded.classifier.logits(images, seeded()).softmax(1), expected, atol=1e-5, rtol=0)
     assert loaded.certificate.agrees
-    assert loaded.backend == "torch"
+    assert loaded.backend == "onnxruntime-cpu (exported)"
 
 
 def test_the_model_s_own_preprocessing_is_the_default(weights: Path):

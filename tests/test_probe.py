@@ -57,7 +57,7 @@ def constant() -> Subject:
     answer = torch.full((10,), 0.05)
     answer[3] = 0.55
 
-    def assemble(battery, data, device) -> Assembled:
+    def assemble(battery, data, device, backend) -> Assembled:
         victim = Classifier(battery.spec.shape, 10, device, lambda x, rng: answer.expand(len(x), 10), None)
         return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "constant", "0" * 64)
 

@@ -1,0 +1,86 @@
+"""Which implementation answers for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from .certificate import Scores, blocks
+from .check import ModelFileError
+from .loaded import agree
+from .quiet import quiet
+from .runtime import first_line
+
+T = TypeVar("T")
+Backend = Literal["auto", "onnxruntime", "torch", "compiled"]
+"""`auto` is a fixed rule for the device and the kind of network, from measurements, never by stopwatch: on the CPU ONNX
+Runtime answers for files and for timm models (exported), eager torch for a module of one's own; on a GPU eager torch
+answers for all, and ONNX Runtime for files that have no certified torch copy."""
+
+
+def refuse_backend(backend: Backend, why: str) -> ModelFileError:
+    """The error for a backend that was asked for by name and cannot speak for the network."""
+    return ModelFileError(
+        "backend",
+        f"expected the backend {backend} to answer as the network itself does, and {why}",
+        "leave --backend out, and a backend that does is chosen",
+    )
+
+
+def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int) -> Scores:
+    """Compile `scores` with torch.compile and check it on real images.
+
+    Shapes are fixed: a batch is filled up with its last image to the next of a few sizes, each compiled once, here.
+
+    Args:
+        scores: images `(n, c, h, w)` -> `(n, columns)`.
+        reference: what must come out, within rounding.
+        images: real images, on the device.
+        batch: the largest number of images to answer at once.
+
+    Raises:
+        ModelFileError: backend, where there is no compiler or the network cannot be compiled, or answers otherwise.
+    """
+    sizes = sorted({-(-batch // 4**i) for i in range(4)})
+    fixed = torch.compile(scores, dynamic=False)
+
+    def answer(images: Tensor) -> Tensor:
+        found = []
+        for part in images.split(batch):
+            n = len(part)
+            size = next(size for size in sizes if size >= n)
+            filled = torch.cat([part, part[-1:].expand(size - n, *part.shape[1:])]) if n < size else part
+            found.append(fixed(filled)[:n].clone())
+        return torch.cat(found)
+
+    def trial() -> None:
+        # Every size before any shard starts: shards run in threads, and what is compiled must not depend on order.
+        with quiet(), torch.inference_mode():
+            for size in sizes:
+                answer(images[torch.arange(size, device=images.device) % len(images)])
+        check_backend("compiled", answer, reference, images)
+
+    tried("compiled", trial)
+    return answer
+
+
+def check_backend(backend: Backend, scores: Scores, reference: Scores, images: Tensor) -> None:
+    """Hold a backend to the network's own answers on real images. Raises ModelFileError (backend)."""
+    with torch.inference_mode():
+        for block in blocks(images):
+            truth, other = reference(block), scores(block)
+            if not agree(truth, other):
+                raise refuse_backend(backend, f"it differs by up to {float((truth - other).abs().max()):.3g}")
+
+
+def tried(backend: Backend, attempt: Callable[[], T]) -> T:
+    """Do something that a backend may fail in; whatever it raises (but not lack of memory) is a refusal of it."""
+    try:
+        return attempt()
+    except (ModelFileError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a compiler raises, or the lack of one
+        raise refuse_backend(backend, f"it failed ({type(error).__name__}: {first_line(error)})") from error

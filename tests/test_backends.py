@@ -1,0 +1,109 @@
+"""What answers for a network: ONNX Runtime, eager torch, compiled torch. All must say the same."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foolbench.models.backend import check_backend
+from foolbench.models.check import ModelFileError
+from foolbench.models.loaded import Loaded
+from foolbench.models.module import from_module
+from foolbench.models.onnx import load_onnx
+from foolbench.models.preprocess import Preprocess
+from model_files import CPU, pictures, seeded
+from torch import Tensor, nn
+
+ROOT = Path(__file__).parents[1]
+LENET = ROOT / "models" / "panel" / "digits-lenet-a.onnx"
+FOREST = ROOT / "models" / "panel" / "digits-forest.onnx"
+COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
+SHAPE = (1, 8, 8)
+COMMON: dict[str, Any] = {"shape": SHAPE, "classes": 10, "preprocess": Preprocess(), "output": "logits", "device": CPU}
+
+
+def lenet(**kwargs: Any) -> Loaded:
+    return load_onnx(LENET, images=pictures(40, SHAPE), rng=seeded(), **COMMON, **kwargs)
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("compiled", marks=needs_compiler)])
+def test_every_backend_of_a_file_answers_as_onnx_runtime_does(backend):
+    by_default, other = lenet(), lenet(backend=backend, batch=20)
+    assert by_default.backend == "onnxruntime-cpu"
+    assert other.backend == {"torch": "torch (onnx2fx)", "compiled": "torch (compiled)"}[backend]
+    for count in (1, 6, 20, 47):  # more than a batch, and less than any size that was compiled
+        images = pictures(count, SHAPE)
+        torch.testing.assert_close(
+            other.classifier.probabilities(images, seeded()),
+            by_default.classifier.probabilities(images, seeded()),
+            atol=1e-5,
+            rtol=0,
+        )
+
+
+class Net(nn.Module):
+    """Small, with what an exporter must get right: a batch size of any kind, a reshape, a pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = nn.functional.max_pool2d(self.conv(x).relu(), 2)
+        return self.head(pooled.reshape(x.shape[0], -1))
+
+
+class FixedWhenExported(Net):
+    """`len` is a plain number to an exporter: the graph takes two images and no more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * torch.ones(len(x), 1)
+
+
+def module(net: nn.Module, **kwargs):
+    return from_module(net, images=pictures(30, SHAPE), rng=seeded(), **COMMON, **kwargs)
+
+
+def test_a_module_of_one_s_own_answers_itself_and_exported_the_same():
+    net = Net()
+    own, exported = module(net), module(net, backend="onnxruntime")
+    assert own.backend == "torch"
+    assert exported.backend == "onnxruntime-cpu (exported)"
+    for count in (1, 5, 64):
+        images = pictures(count, SHAPE)
+        torch.testing.assert_close(
+            exported.classifier.probabilities(images, seeded()),
+            own.classifier.probabilities(images, seeded()),
+            atol=1e-6,
+            rtol=0,
+        )
+
+
+def test_what_cannot_be_exported_answers_itself_unless_the_export_was_asked_for():
+    assert module(FixedWhenExported(), export=True).backend == "torch"
+    with pytest.raises(ModelFileError, match="it failed") as refused:
+        module(FixedWhenExported(), backend="onnxruntime")
+    assert refused.value.kind == "backend"
+
+
+def test_a_file_without_a_torch_copy_is_refused_to_torch():
+    forest: dict[str, Any] = COMMON | {"output": "probabilities", "output_name": "probabilities", "backend": "torch"}
+    with pytest.raises(ModelFileError, match="no torch copy") as refused:
+        load_onnx(
+            FOREST,
+            images=pictures(40, SHAPE),
+            rng=seeded(),
+            **forest,
+        )
+    assert refused.value.kind == "backend"
+
+
+def test_a_backend_that_answers_otherwise_is_refused():
+    def truth(images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :10]
+
+    check_backend("compiled", lambda images: truth(images) + 1e-6, truth, pictures(20, SHAPE))
+    with pytest.raises(ModelFileError, match=r"differs by up to 0\.01"):
+        check_backend("compiled", lambda images: truth(images) + 0.01, truth, pictures(20, SHAPE))

@@ -1,0 +1,82 @@
+"""Lack of memory halves the batch; the run goes on, and the record says so."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from foolbench.bench.memory import Memory, out_of_memory, sparing
+from foolbench.bench.pipeline import Run, evaluate_subject
+from foolbench.models.base import Classifier
+from planted import CPU, battery, classifier, halves, left_or_right, seeded, subject
+from torch import Tensor, nn
+
+
+def hungry(most: int, asked: list[int], error: Exception) -> Classifier:
+    """Answers no more than `most` images at once."""
+
+    def probabilities(images: Tensor, rng: torch.Generator) -> Tensor:
+        asked.append(len(images))
+        if len(images) > most:
+            raise error
+        return images.flatten(1)[:, :2].softmax(1)
+
+    return Classifier((1, 2, 2), 2, CPU, probabilities, probabilities)
+
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes"),
+    RuntimeError("Failed to allocate memory for requested buffer of size 99"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=str)
+def test_the_batch_halves_until_it_fits_and_stays_there(error: Exception):
+    asked: list[int] = []
+    victim, memory = hungry(12, asked, error), Memory()
+    images = torch.rand(100, 1, 2, 2, generator=seeded())
+    answers = sparing(victim, memory).probabilities(images, seeded())
+    assert torch.equal(answers, images.flatten(1)[:, :2].softmax(1))
+    assert asked[:4] == [100, 50, 25, 13]
+    assert memory.limit == 7
+    del asked[:]
+    sparing(victim, memory).probabilities(images, seeded())
+    assert max(asked) == 7
+
+
+def test_other_errors_are_not_taken_for_it_and_one_image_is_the_end():
+    assert not out_of_memory(RuntimeError("shapes do not match"))
+    victim = sparing(hungry(0, [], MemoryError()), Memory())
+    with pytest.raises(MemoryError):
+        victim.probabilities(torch.rand(8, 1, 2, 2), seeded())
+
+
+class Hungry(nn.Module):
+    """Tells left from right, but no more than `most` images at a time; with gradients, half as many."""
+
+    def __init__(self, most: int):
+        super().__init__()
+        self.net, self.most = left_or_right(), most
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > (self.most // 2 if torch.is_grad_enabled() and images.requires_grad else self.most):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return self.net(images)
+
+
+def test_a_run_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):
+    images, labels = halves(40)
+    chosen = battery(tmp_path / "battery", images, labels, train=halves(40, seed=1))
+
+    def measured(most: int, max_batch: int | None = None) -> Run:
+        victim = classifier(Hungry(most), (1, 8, 8), 2)
+        return evaluate_subject(
+            subject(victim), chosen, out=tmp_path / f"{most}-{max_batch}", workers=1, max_batch=max_batch
+        )
+
+    whole, halved, limited = measured(1000), measured(40), measured(1000, max_batch=16)
+    assert not whole.failures | halved.failures
+    assert [run.record.provenance.batch for run in (whole, halved, limited)] == [None, 20, 16]
+    scores = [run.record.scores.model_dump() for run in (whole, halved, limited)]
+    assert scores[0] == scores[1] == scores[2]

@@ -7,10 +7,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar
 
 import torch
 
+from ..models.backend import Backend
 from ..models.base import Classifier
 from ..models.certificate import Certificate
 from ..models.check import Kind, ModelFileError, checked_onnx, external_files, sha256_of
@@ -22,8 +23,8 @@ from .battery import Battery, PanelModel
 from .data import Data
 from .defended import defended
 from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem
-from .seeds import generator
-from .submission import GivenSubmission, Input, OnnxModel, TimmModel
+from .loading import common, load_model, preprocess_of
+from .submission import GivenSubmission
 
 T = TypeVar("T")
 CODES: dict[Kind, str] = {
@@ -38,6 +39,7 @@ CODES: dict[Kind, str] = {
     "outputs": "FB208",
     "input": "FB209",
     "unsupported": "FB210",
+    "backend": "FB211",
     "nan": "FB300",
     "changing": "FB302",
 }
@@ -65,15 +67,18 @@ class Subject:
     as_given: dict[str, Any]
     digest: str
     """sha256 of everything that makes it what it is."""
-    assemble: Callable[[Battery, Data, torch.device], Assembled]
-    """Loads and certifies it on the battery's data. Raises FoolbenchError."""
+    load: Callable[[Battery, Data, torch.device, Backend], Assembled]
+
+    def assemble(self, battery: Battery, data: Data, device: torch.device, backend: Backend = "auto") -> Assembled:
+        """Load and certify it on the battery's data. Raises FoolbenchError."""
+        return self.load(battery, data, device, backend)
 
 
 def subject_of(given: GivenSubmission) -> Subject:
     """A submission read from YAML."""
     digest = _digest([given.digest(), _external_data(given)])
     return Subject(
-        given.spec.name, given.as_given, digest, lambda b, d, device: _submitted(given, digest, b, d, device)
+        given.spec.name, given.as_given, digest, lambda b, d, device, by: _submitted(given, digest, b, d, device, by)
     )
 
 
@@ -82,11 +87,9 @@ def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess
     digest = module_digest(module)
     shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
 
-    def assemble(battery: Battery, data: Data, device: torch.device) -> Assembled:
-        loaded = _loading(
-            lambda: from_module(module, preprocess=preprocess, **_common(battery, data, device), **declared),
-            "the module",
-        )
+    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend) -> Assembled:
+        given = common(battery, data, device, backend)
+        loaded = _loading(lambda: from_module(module, preprocess=preprocess, **given, **declared), "the module")
         return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, digest)
 
     return Subject(name, shown, _digest([digest, repr(preprocess), sorted(declared.items())]), assemble)
@@ -103,10 +106,10 @@ def _external_data(given: GivenSubmission) -> dict[str, str]:
 
 
 def _submitted(
-    given: GivenSubmission, given_digest: str, battery: Battery, data: Data, device: torch.device
+    given: GivenSubmission, given_digest: str, battery: Battery, data: Data, device: torch.device, backend: Backend
 ) -> Assembled:
     spec, folder = given.spec, given.folder
-    loaded = _loading(lambda: _model(spec.model, folder, battery, data, device), "model", given)
+    loaded = _loading(lambda: load_model(spec.model, folder, battery, data, device, backend), "model", given)
     model_digest = _digest([spec.model.model_dump(mode="json"), given_digest])
     bare = Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, model_digest)
     if not spec.defenses:
@@ -119,40 +122,6 @@ def _submitted(
     return replace(bare, victim=victim, bare=bare, digest=digest)
 
 
-def _model(model: OnnxModel | TimmModel, folder: Path, battery: Battery, data: Data, device: torch.device) -> Loaded:
-    common = _common(battery, data, device)
-    match model:
-        case OnnxModel():
-            return load_onnx(
-                folder / model.path,
-                preprocess=preprocess_of(model.input),
-                output=model.output,
-                output_name=model.output_name,
-                input_name=model.input.name,
-                reject_index=model.reject_index,
-                sha256=model.sha256,
-                **common,
-            )
-        case TimmModel():
-            from ..models.timm import load_timm  # on use: importing timm and torchvision takes seconds
-
-            return load_timm(
-                model.name,
-                weights=None if model.weights is None else folder / model.weights,
-                pretrained=model.pretrained,
-                sha256=model.sha256,
-                num_classes=model.num_classes or battery.classes + (model.reject_index is not None),
-                in_chans=model.in_chans or battery.spec.shape[0],
-                args=dict(model.args),
-                preprocess=None if model.input is None else preprocess_of(model.input),
-                output=model.output,
-                reject_index=model.reject_index,
-                **common,
-            )
-        case _:
-            assert_never(model)
-
-
 def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device) -> Loaded:
     """Load one of a battery's reference models, certified like a submission's."""
     return _loading(
@@ -163,7 +132,7 @@ def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.
             output_name=model.output_name,
             input_name=model.input.name,
             sha256=model.sha256,
-            **_common(battery, data, device),
+            **common(battery, data, device),
         ),
         f"the panel model {model.name}",
     )
@@ -174,31 +143,6 @@ def panel_classifier(battery: Battery, name: str, data: Data, device: torch.devi
     assert battery.spec.panel is not None
     model = next(m for m in battery.spec.panel.models if m.name == name)
     return panel_member(battery, model, data, device).classifier
-
-
-def preprocess_of(given: Input) -> Preprocess:
-    """What a submission says of its input, in the models' own terms."""
-    return Preprocess(
-        size=given.size,
-        mean=given.mean,
-        std=given.std,
-        scale=given.scale,
-        channels=given.channels,
-        layout=given.layout,
-        resize=given.resize,
-        interpolation=given.interpolation,
-    )
-
-
-def _common(battery: Battery, data: Data, device: torch.device) -> dict[str, Any]:
-    rng = generator(battery.spec.name, "certificate", device=device)
-    return {
-        "shape": battery.spec.shape,
-        "classes": battery.classes,
-        "device": device,
-        "images": data.pixels(device),
-        "rng": rng,
-    }
 
 
 def _digest(what: object) -> str:

@@ -35,12 +35,14 @@ def _attacks() -> tuple[list[str], list[tuple[str, ...]]]:
 
 def _defenses() -> tuple[list[str], list[tuple[str, ...]]]:
     from .defense_specs import Defense
+    from .packages import installed
 
-    return ["kind", "what it does"], _kinds(Defense)
+    found = [(f"package: {p.name}", f"Installed with {p.distribution} {p.version}.") for p in installed()]
+    return ["kind", "what it does"], [*_kinds(Defense), *found]
 
 
 def _models() -> tuple[list[str], list[tuple[str, ...]]]:
-    from .submission import Model
+    from .model_specs import Model
 
     return ["kind", "what it is"], _kinds(Model)
 

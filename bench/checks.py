@@ -7,6 +7,7 @@ someone else cannot reach out of it. Where the validation context holds `folder`
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -114,6 +115,15 @@ class NamesFile(Spec):
                 fix = f"fetch the file again, or, if it is the right one, sha256: {got}"
                 raise refuse("FB201", message, fix, at=("sha256",))
         return self
+
+
+def files_named(value: object) -> Iterator[str]:
+    """The name of every file that a spec names, itself or in what it holds."""
+    if isinstance(value, NamesFile) and (name := value.named()) is not None:
+        yield name
+    held = vars(value).values() if isinstance(value, Spec) else value if isinstance(value, tuple) else ()
+    for part in held:
+        yield from files_named(part)
 
 
 def file_sha256(path: Path) -> str:

@@ -5,12 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
-from ..defenses import bit_depth, jpeg, median, onnx_preprocess
+from ..defenses import (
+    bit_depth,
+    ensemble,
+    gaussian_blur,
+    gaussian_noise,
+    jpeg,
+    median,
+    onnx_preprocess,
+    packaged,
+    pca,
+    random_resize_pad,
+    randomized_smoothing,
+    total_variation,
+)
 from ..models.base import Classifier
+from ..models.check import ModelFileError
 from ..models.image_graph import load_image_graph
 from .battery import Battery
 from .data import Data
-from .defense_specs import BitDepth, Defense, Jpeg, Median, OnnxDefense
+from .defense_specs import (
+    BitDepth,
+    Defense,
+    Ensemble,
+    GaussianBlur,
+    GaussianNoise,
+    Jpeg,
+    Median,
+    OnnxDefense,
+    PackageDefense,
+    Pca,
+    RandomizedSmoothing,
+    RandomResizePad,
+    TotalVariation,
+)
+from .detecting import detecting, detecting_by_graph
+from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax
+from .fitting import training_images
+from .loading import load_onnx_file
+from .model_specs import OnnxFile
+from .packages import named
 
 
 def defended(inner: Classifier, defense: Defense, folder: Path, battery: Battery, data: Data) -> Classifier:
@@ -26,6 +60,34 @@ def defended(inner: Classifier, defense: Defense, folder: Path, battery: Battery
             return jpeg(inner, quality=defense.quality)
         case Median():
             return median(inner, size=defense.size)
+        case GaussianBlur():
+            return gaussian_blur(inner, sigma=defense.sigma)
+        case TotalVariation():
+            return total_variation(inner, weight=defense.weight, iterations=defense.iterations)
+        case RandomResizePad():
+            return random_resize_pad(inner, grow=defense.grow)
+        case GaussianNoise():
+            return gaussian_noise(inner, sigma=defense.sigma)
+        case RandomizedSmoothing():
+            return randomized_smoothing(
+                inner,
+                sigma=defense.sigma,
+                samples=defense.samples,
+                alpha=defense.alpha,
+                gradient_samples=defense.gradient_samples,
+            )
+        case Pca():
+            images, _ = training_images(battery, defense.images)
+            return pca(inner, images, components=defense.components)
+        case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
+            return detecting(inner, defense, battery)
+        case Ensemble():
+            others = [_member(model, folder, battery, data, inner) for model in defense.models]
+            return ensemble(inner, others)
+        case PackageDefense():
+            return packaged(inner, defense.name, named(defense.name).load(), defense.args)
+        case OnnxDefense(role="detector"):
+            return detecting_by_graph(inner, defense, folder, battery, data)
         case OnnxDefense():
             graph = load_image_graph(
                 folder / defense.path,
@@ -42,3 +104,11 @@ def defended(inner: Classifier, defense: Defense, folder: Path, battery: Battery
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
         case _:
             assert_never(defense)
+
+
+def _member(model: OnnxFile, folder: Path, battery: Battery, data: Data, inner: Classifier) -> Classifier:
+    """Load one of an ensemble's further models; what is wrong with it names it, since there may be many."""
+    try:
+        return load_onnx_file(model, folder, battery, data, inner.device).classifier
+    except ModelFileError as error:
+        raise ModelFileError(error.kind, f"{model.path}: {error.sentence}", error.fix) from error

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models.base import Classifier
+from .clip import clip
 from .preprocess import Images, preprocess, straight_through
 
 
@@ -41,9 +42,7 @@ def onnx_preprocess(
                     f"expected the preprocessor {name} to return finite values, got NaN or infinity: "
                     f"look for a division or a logarithm of zero in the graph"
                 )
-            result = result.to(images.device)
-            # Not clamp alone: its derivative is 0 at exactly 0 and 1 too, which would hide black and white pixels.
-            return torch.where((result < 0) | (result > 1), result.detach().clamp(0, 1), result)
+            return clip(result.to(images.device))
 
         return clipped
 

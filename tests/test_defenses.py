@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from defense_victims import Defense, ask_logits, camera, gradient, pixels, small_net, through
-from foolbench.defenses import bit_depth, jpeg, median, onnx_preprocess
+from foolbench.defenses import bit_depth, gaussian_blur, jpeg, median, onnx_preprocess, pca, total_variation
 from foolbench.models.base import Classifier
 from torch import Tensor
 
@@ -20,10 +20,17 @@ DEFENSES: dict[str, Defense] = {
     "jpeg": lambda inner: jpeg(inner, quality=60),
     "median_odd": lambda inner: median(inner, size=3),
     "median_even": lambda inner: median(inner, size=2),
+    "gaussian_blur": lambda inner: gaussian_blur(inner, sigma=0.8),
+    "total_variation": lambda inner: total_variation(inner, weight=0.1, iterations=20),
+    "pca": lambda inner: pca(inner, pixels(inner.shape, n=40, seed=9), components=12),
     "onnx_exact": lambda inner: onnx_preprocess(inner, graph_like, graph_like),
     "onnx_surrogate": lambda inner: onnx_preprocess(inner, graph_like),
 }
 SURROGATES = {"bit_depth": ("bit_depth",), "jpeg": ("jpeg",), "onnx_surrogate": ("onnx",)}
+MATRIX_PRODUCTS = {"pca"}
+"""Their last bits depend on how many images are multiplied at once."""
+ROUNDED = MATRIX_PRODUCTS | {"gaussian_blur", "total_variation"}
+"""Their last bits depend on the device."""
 SHAPES = [(1, 8, 8), (3, 12, 9)]
 
 
@@ -53,7 +60,8 @@ def test_the_inner_classifier_sees_images_of_the_same_kind_in_range(name: str, s
 def test_each_image_is_changed_alone(name: str):
     images = pixels((1, 12, 12), n=100)
     alone = torch.cat([through(DEFENSES[name], image[None]) for image in images])
-    assert torch.equal(through(DEFENSES[name], images), alone)
+    together = through(DEFENSES[name], images)
+    assert float((together - alone).abs().max()) <= (1e-6 if name in MATRIX_PRODUCTS else 0)
 
 
 @pytest.mark.parametrize("rejects", [False, True])
@@ -141,4 +149,6 @@ def test_on_a_gpu_the_same_images_come_out(name: str):
     device = torch.device("cuda")
     DEFENSES[name](replace(inner, device=device)).probabilities(images.to(device), torch.Generator(device))
     assert seen[-1].device.type == "cuda"
-    assert torch.equal(seen[-1].cpu(), through(DEFENSES[name], images))
+    torch.testing.assert_close(
+        seen[-1].cpu(), through(DEFENSES[name], images), rtol=0, atol=1e-5 if name in ROUNDED else 0
+    )

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from foolbench.bench.defense_specs import Defense
 from foolbench.bench.errors import InvalidInput, Problem
 from foolbench.bench.explain import EXPLANATIONS
 from foolbench.bench.submission import GivenSubmission, Submission, json_schema, read_submission
@@ -134,6 +136,7 @@ colour: !!python/object/apply:os.system ["touch owned"]
     assert not Path("owned").exists()
 
 
+KINDS = " or ".join(get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(Defense)[0]))
 ONE = [  # what is replaced in VALID, by what, and the one problem that follows
     ("name: LeNet-5 behind 3-bit squeezing", 'name: "a\\u202eb"',
      "2:7 FB104 name: Expected printable text, got 'a\\u202eb'. | use letters, digits, punctuation, spaces"),
@@ -171,9 +174,9 @@ ONE = [  # what is replaced in VALID, by what, and the one problem that follows
     ("bits: 3", "<<: {}",
      "14:5 FB105 defenses[0].bits: The key `bits` is missing. | bits: 3"),
     ("kind: median", "kind: [median]",
-     "16:11 FB104 defenses[2].kind: Expected bit_depth or jpeg or median or onnx, got a list of 1. | kind: median"),
-    ("role: preprocess", "role: detector",
-     "18:24 FB104 defenses[3].role: Expected preprocess, got the text 'detector'. | role: preprocess"),
+     f"16:11 FB104 defenses[2].kind: Expected {KINDS}, got a list of 1. | kind: median"),
+    ("role: preprocess", "role: preprocessor",
+     "18:24 FB104 defenses[3].role: Expected preprocess or detector, got the text 'preprocessor'. | role: preprocess"),
 ]  # fmt: skip
 
 

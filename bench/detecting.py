@@ -1,0 +1,118 @@
+"""From what a submission says of a detector to the Classifier that rejects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_never
+
+from torch import Tensor
+
+from ..defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
+from ..defenses.threshold import Clean, Threshold
+from ..models.base import Classifier
+from ..models.score_graph import load_score_graph
+from .battery import Battery
+from .data import Data
+from .defense_specs import OnnxDefense
+from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
+from .errors import FoolbenchError
+from .fitting import training_images
+from .seeds import generator
+
+HELD_OUT = 3
+"""One training image of so many chooses the threshold of what is fitted to the others. On the images that it was fitted
+to, a density of many parameters is far higher than on new ones, and a threshold from there rejects too many of those.
+"""
+
+
+def detecting(
+    inner: Classifier,
+    defense: FeatureSqueezing | MaxSoftmax | Energy | Density | Mahalanobis,
+    battery: Battery,
+) -> Classifier:
+    """Let one detector reject. Raises ValueError, and EnvironmentFault where training images cannot be read."""
+    match defense:
+        case FeatureSqueezing():
+            at = _by_clean_images(inner, defense, defense.kind, battery)
+            return feature_squeezing(inner, at, bits=defense.bits, size=defense.size)
+        case MaxSoftmax():
+            at = _by_clean_images(inner, defense, defense.kind, battery)
+            return max_softmax(inner, at, temperature=defense.temperature)
+        case Energy():
+            at = _by_clean_images(inner, defense, defense.kind, battery)
+            return energy(inner, at, temperature=defense.temperature)
+        case Density():
+            images, labels = training_images(battery, defense.images)
+            fit, held = _parted(len(images))
+            return density(
+                inner,
+                _at(inner, defense, defense.kind, battery, images[held]),
+                images[fit],
+                labels[fit],
+                generator(battery.spec.name, "defense", defense.kind, "fit", device=inner.device),
+                features=defense.features,
+                dimensions=defense.dimensions,
+                covariance=defense.covariance,
+                shrinkage=defense.shrinkage,
+                components=defense.components,
+            )
+        case Mahalanobis():
+            images, labels = training_images(battery, defense.images)
+            fit, held = _parted(len(images))
+            return mahalanobis(
+                inner,
+                _at(inner, defense, defense.kind, battery, images[held]),
+                images[fit],
+                labels[fit],
+                generator(battery.spec.name, "defense", defense.kind, "fit", device=inner.device),
+                features=defense.features,
+                dimensions=defense.dimensions,
+                shrinkage=defense.shrinkage,
+            )
+        case _:
+            assert_never(defense)
+
+
+def detecting_by_graph(
+    inner: Classifier, defense: OnnxDefense, folder: Path, battery: Battery, data: Data
+) -> Classifier:
+    """Let a graph of the researcher's own reject. Raises ModelFileError, ValueError and RuntimeError."""
+    graph = load_score_graph(
+        folder / defense.path,
+        shape=battery.spec.shape,
+        layout=defense.layout,
+        scale=defense.scale,
+        channels=defense.channels,
+        input_name=defense.name,
+        output_name=defense.output_name,
+        sha256=defense.sha256,
+        device=inner.device,
+        images=data.pixels(inner.device),
+    )
+    at = _by_clean_images(inner, defense, "onnx", battery)
+    return onnx_detector(inner, graph.run, at, graph.differentiable, name=defense.path)
+
+
+def _by_clean_images(inner: Classifier, defense: Rejects, kind: str, battery: Battery) -> Threshold | Clean:
+    if defense.threshold is not None and defense.spread is not None:
+        return Threshold(defense.threshold, defense.spread)
+    try:
+        images, _ = training_images(battery, defense.images)
+    except (ValueError, FoolbenchError) as error:
+        if defense.threshold is None:
+            raise
+        raise ValueError(f"{error}; or give `spread` beside `threshold`, and none are needed") from error
+    return _at(inner, defense, kind, battery, images)
+
+
+def _at(inner: Classifier, defense: Rejects, kind: str, battery: Battery, images: Tensor) -> Threshold | Clean:
+    if defense.threshold is not None and defense.spread is not None:
+        return Threshold(defense.threshold, defense.spread)
+    rng = generator(battery.spec.name, "defense", kind, device=inner.device)
+    return Clean(images.to(inner.device), rng, defense.reject, defense.threshold)
+
+
+def _parted(count: int) -> tuple[list[int], list[int]]:
+    """Positions to fit to and positions to choose the threshold by."""
+    held = list(range(HELD_OUT - 1, count, HELD_OUT))
+    return sorted(set(range(count)) - set(held)), held

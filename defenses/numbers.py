@@ -1,0 +1,17 @@
+"""Checks of parameters that are no whole numbers."""
+
+from __future__ import annotations
+
+
+def number(defense: str, parameter: str, value: float, above: float, most: float) -> float:
+    """Return `value` as a float if it is a number above `above` and at most `most`.
+
+    Raises:
+        ValueError: it is not (bool and NaN are not numbers here).
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not above < value <= most:
+        raise ValueError(
+            f"expected {parameter} of {defense} to be a number above {above:g} and at most {most:g}, got {value!r}: "
+            f"choose one in that range"
+        )
+    return float(value)

@@ -1,0 +1,42 @@
+"""A defense from an installed package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..models.base import Classifier
+
+
+def packaged(inner: Classifier, name: str, factory: Callable[..., Any], args: Mapping[str, Any]) -> Classifier:
+    """`factory(inner, **args)`, checked.
+
+    What it returns must be a Classifier of the same shape, classes and device. What it says of its gradient, its chance
+    and its rejection is taken as it says; what the evaluation finds out about them is another matter.
+
+    Raises:
+        ValueError: it returned something else, or raised something else than the errors below.
+        TypeError, RuntimeError: the factory raised it.
+    """
+    try:
+        result = factory(inner, **args)
+    except (ValueError, TypeError, RuntimeError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"expected the defense {name} to be built, and it raised {type(error).__name__}: {error}; "
+            f"look at `args`, or ask its authors"
+        ) from error
+    if not isinstance(result, Classifier):
+        raise ValueError(
+            f"expected the defense {name} to return a Classifier, got {type(result).__name__}: "
+            f"return dataclasses.replace(inner, ...)"
+        )
+    for what in ("shape", "classes", "device"):
+        mine, its = getattr(inner, what), getattr(result, what)
+        if mine != its:
+            raise ValueError(
+                f"expected the defense {name} to keep {what} {mine}, got {its}: "
+                f"return dataclasses.replace(inner, ...) without changing it"
+            )
+    return result

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from .data import Data, data_root, load
 from .data_kinds import DataSpec, FolderData, ImageNetData, NpzData
 from .errors import InvalidInput, Problem
-from .submission import Input
+from .model_specs import Input
 from .yaml_source import read
 
 Tier = Literal["standard", "smoke"]
@@ -89,6 +89,23 @@ class SmallestSpec(_Spec):
     bisections: Annotated[int, Field(ge=0)]
 
 
+class FiniteSpec(_Spec):
+    """`fgsm.finite`: see bench/finite_difference.py. For victims without gradients only."""
+
+    queries: Annotated[int, Field(ge=3)]
+    """Granted to each image's gradient."""
+    step: Epsilon
+
+    @model_validator(mode="after")
+    def _gray_levels(self) -> FiniteSpec:
+        levels = pixel_range(self.step) * 255
+        if round(levels) < 1 or abs(levels - round(levels)) > 1e-6:
+            raise ValueError(
+                f"expected a step of whole gray levels, since queries have 8 bits, got {self.step}: write it as 8/255"
+            )
+        return self
+
+
 class FgsmSpec(_Spec):
     """`fgsm`: see attacks/fgsm.py."""
 
@@ -96,6 +113,7 @@ class FgsmSpec(_Spec):
     epsilon: Epsilon
     curve: tuple[Epsilon, ...]
     smallest: SmallestSpec
+    finite: FiniteSpec | None = None
     images_per_shard: Positive
 
 
@@ -147,6 +165,8 @@ class JudgeSpec(_Spec):
     flat_confidence: Rate
     draws: Positive
     expectation_draws: Positive
+    query_draws: Positive = 8
+    """Draws that an attack's query to a randomised victim is answered with the mean of."""
     bootstrap: Positive
 
 

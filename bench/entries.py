@@ -16,6 +16,7 @@ from ..attacks.noise import Noise, RandomCppn
 from ..attacks.one_pixel import OnePixel
 from ..attacks.patch_bank import PatchKind
 from .battery import Battery, DeepceptionSpec, FgsmSpec, GradientAscentSpec, OnePixelSpec, pixel_range
+from .finite_difference import FiniteDifferences
 from .limits import Limit
 
 
@@ -48,6 +49,8 @@ class Entry:
     """Perturb: aimed at the class that the victim finds least likely; only that label counts."""
     best_of: bool = False
     """Whether the group's result is, task by task, the best of all its entries."""
+    finite: FiniteDifferences | None = None
+    """White box: how it estimates gradients of a victim that has none; None: only the panel stands in."""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -150,6 +153,8 @@ def _one_pixel(a: OnePixelSpec) -> Iterator[Entry]:
 
 
 def _fgsm(a: FgsmSpec) -> Iterator[Entry]:
+    finite = None if a.finite is None else FiniteDifferences(a.finite.queries, pixel_range(a.finite.step))
+
     def entry(
         name: str, title: str, attack: WhiteBox[Any], budget: int, epsilon: float, least_likely: bool = False
     ) -> Entry:
@@ -165,6 +170,7 @@ def _fgsm(a: FgsmSpec) -> Iterator[Entry]:
             budget,
             limit=Limit("linf", epsilon),
             least_likely=least_likely,
+            finite=finite,
         )
 
     headline = pixel_range(a.epsilon)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +13,7 @@ from .battery import Battery
 from .data import Data
 from .drive import answers, victim_call
 from .judge import Reading, read
+from .memory import Memory
 from .seeds import generator
 
 NOWHERE = 0.99
@@ -36,6 +38,10 @@ class Clean:
     """The largest difference between two answers to the same image."""
     zero_gradient_share: float | None
     """Share of images whose input gradient (of the label against all else) vanishes; None without gradients."""
+    vanishes: Tensor | None = None
+    """`(n,)` bool: on which of them."""
+    share: Tensor | None = None
+    """`(n,)`: share of the draws on which a randomised victim accepts the image as its class; None without chance."""
 
     @property
     def accepted(self) -> Tensor:
@@ -44,8 +50,9 @@ class Clean:
 
     @property
     def right(self) -> Tensor:
-        """`(n,)` bool: accepted, and the true class."""
-        return self.reading.label == self.truth
+        """`(n,)` bool: accepted, and the true class; where chance decides, on more than half of the draws as well."""
+        right = self.reading.label == self.truth
+        return right if self.share is None else right & (self.share > 0.5)
 
     @property
     def least_likely(self) -> Tensor:
@@ -53,21 +60,41 @@ class Clean:
         return self.reading.probabilities.argmin(1)
 
 
-def examine(victim: Classifier, battery: Battery, data: Data) -> Clean:
-    """Ask the victim about every evaluation image, twice."""
+def examine(victim: Classifier, battery: Battery, data: Data, memory: Memory | None = None) -> Clean:
+    """Ask the victim about every evaluation image, twice, and as often as the judge would where that shows that it is
+    randomised. `memory` bounds the images that gradients are taken of at once.
+
+    Each pass is an odd number of calls, so that an answer by the parity of the calls differs from pass to pass.
+    """
+    memory = memory or Memory()
     images = torch.tensor(data.images).to(victim.device)
     truth = torch.tensor(data.labels).to(victim.device)
+    batch = battery.spec.batch
     rng = generator(battery.spec.name, "clean", device=victim.device)
     pixels = images.to(torch.float32) / 255
-    first = answers(victim, pixels, rng, battery.spec.batch)
-    second = answers(victim, pixels, rng, battery.spec.batch)
+
+    def ask() -> Tensor:
+        answered = answers(victim, pixels, rng, batch)
+        if math.ceil(len(pixels) / batch) % 2 == 0:
+            answers(victim, pixels[:batch], rng, batch)
+        return answered
+
+    first, second = ask(), ask()
     difference = float((first - second).abs().max())
     reading = read(first)
-    right = reading.label == truth
-    tau = tau_of(reading.confidence[right], battery.spec.judge.tau_quantile)
     randomised = victim.randomised or difference > SAME
-    share = None if victim.logits is None else _zero_gradient_share(victim, pixels, rng, battery.spec.gradient_batch)
-    return Clean(images, truth, reading, tau, randomised, difference, share)
+    share = None
+    if randomised:
+        labels = [reading.label, read(second).label]
+        labels += [read(ask()).label for _ in range(battery.spec.judge.draws - len(labels))]
+        share = (torch.stack(labels) == truth).double().mean(0)
+    right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
+    tau = tau_of(reading.confidence[right], battery.spec.judge.tau_quantile)
+    if victim.logits is None:
+        return Clean(images, truth, reading, tau, randomised, difference, None, share=share)
+    vanishes = _vanishes(victim, pixels, rng, battery.spec.gradient_batch, memory)
+    zero_share = float(vanishes.double().mean())
+    return Clean(images, truth, reading, tau, randomised, difference, zero_share, vanishes, share)
 
 
 def blinded(victim: Classifier, clean: Clean) -> Classifier:
@@ -78,20 +105,27 @@ def blinded(victim: Classifier, clean: Clean) -> Classifier:
     return replace(victim, logits=None, no_gradient=reason)
 
 
-def _zero_gradient_share(victim: Classifier, pixels: Tensor, rng: torch.Generator, batch: int) -> float:
-    assert victim.logits is not None
-    vanished = 0
-    for start in range(0, len(pixels), batch):
-        leaf = pixels[start : start + batch].clone().requires_grad_(True)
+def _vanishes(victim: Classifier, pixels: Tensor, rng: torch.Generator, batch: int, memory: Memory) -> Tensor:
+    ask = victim.logits
+    assert ask is not None
+
+    def vanished(images: Tensor) -> Tensor:
+        leaf = images.clone().requires_grad_(True)
         with torch.enable_grad():
-            logits = victim_call(victim.logits, leaf, rng)
+            logits = victim_call(ask, leaf, rng)
+            if not logits.requires_grad:
+                return torch.ones(len(images), dtype=torch.bool, device=images.device)
             top = logits.topk(2, dim=1).values
             (gradient,) = torch.autograd.grad(
                 (top[:, 0] - top[:, 1]).sum(), leaf, allow_unused=True, materialize_grads=True
             )
         size = gradient.flatten(1).abs().amax(1)
-        vanished += int(((size == 0) | ~size.isfinite()).sum())
-    return vanished / len(pixels)
+        return (size == 0) | ~size.isfinite()
+
+    found = []
+    for part in pixels.split(batch):
+        found += memory.pieces(len(part), lambda rows, part=part: vanished(part[rows]))
+    return torch.cat(found)
 
 
 def tau_of(confidence: Tensor, quantile: float) -> float | None:

@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from ..leaderboard.record import ATTACKS, TITLES, AttackResult, Flag, Scores
+from ..leaderboard.record import ATTACKS, TITLES, AttackResult, Flag, Scores, TransferCell
+from .masking import masking, masking_by_transfer
+from .memorised import Recognition
+from .statements import Statement
 
 REJECTS_CLEAN = 0.05
 """Clean rejection above which a victim is called useless on ordinary images."""
 LAST_TENTH = 0.9
+UNDERCONFIDENT = 0.1
+"""A victim is underconfident when its clean confidence is above 1/K by less than this share of what its accuracy is."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a victim beside the attacks on it."""
+
+    classes: int
+    """K."""
+    tau: float | None
+    confidence: float | None
+    """Median confidence of the clean images that it accepts and gets right; None where there are none."""
+    randomised: bool
+    difference: float
+    """The largest difference between two answers to one image."""
+    zero_gradient_share: float | None
+    """Share of the evaluation images on which the gradient vanishes; None where that was not measured."""
+    mismatch: str | None
+    """Why the torch copy could not be certified; None where it could, or there is none."""
+    false_statements: Sequence[Statement] = ()
+    recognition: Recognition | None = None
+    """How the battery's own first images fare against fresh ones; None where it has none."""
 
 
 def flags_of(
-    attacks: Mapping[str, AttackResult],
-    scores: Scores,
-    *,
-    tau: float | None,
-    randomised: bool,
-    difference: float,
-    zero_gradient_share: float | None,
-    mismatch: str | None,
+    attacks: Mapping[str, AttackResult], scores: Scores, seen: Seen, transfer: Sequence[TransferCell] | None = None
 ) -> list[Flag]:
     """All flags that this victim earns, in a fixed order."""
     found: list[Flag | None] = [
-        _randomised(randomised, difference),
-        _zero_gradient(zero_gradient_share),
+        _randomised(seen),
+        _misdeclared(seen.false_statements),
+        _zero_gradient(seen.zero_gradient_share),
         _dead_start(attacks),
-        _gradient_mismatch(mismatch),
-        _saturated(tau),
+        _gradient_mismatch(seen.mismatch),
+        *masking(attacks, seen.classes),
+        *masking_by_transfer(attacks, transfer),
+        _memorised(seen.recognition),
+        _saturated(seen.tau),
+        _underconfident(scores, seen),
         _rejects_clean(scores),
         *_surrogate(attacks),
         *_not_converged(attacks),
@@ -37,14 +62,26 @@ def flags_of(
     return [flag for flag in found if flag is not None]
 
 
-def _randomised(randomised: bool, difference: float) -> Flag | None:
-    if not randomised:
+def _randomised(seen: Seen) -> Flag | None:
+    if not seen.randomised:
         return None
     sentence = (
         "Two queries of the same image got different answers. The judge asked about each image several times and "
         "counts the majority; if the model is meant to be deterministic, find out what in it is random."
     )
-    return Flag(code="randomised", sentence=sentence, evidence={"largest_difference": difference})
+    return Flag(code="randomised", sentence=sentence, evidence={"largest_difference": seen.difference})
+
+
+def _misdeclared(statements: Sequence[Statement]) -> Flag | None:
+    if not statements:
+        return None
+    said = "; ".join(statement.finding for statement in statements)
+    sentence = (
+        f"What a defense states of itself is false: {said}. Attacks adapt to what is stated, so they may have been "
+        "misled: declare what is random and what has a stand-in for its gradient, and evaluate again."
+    )
+    evidence: dict[str, JsonValue] = {statement.what: statement.finding for statement in statements}
+    return Flag(code="misdeclared", sentence=sentence, evidence=evidence)
 
 
 def _zero_gradient(share: float | None) -> Flag | None:
@@ -93,6 +130,35 @@ def _saturated(tau: float | None) -> Flag | None:
     return Flag(code="saturated", sentence=sentence, evidence={"tau": tau})
 
 
+def _underconfident(scores: Scores, seen: Seen) -> Flag | None:
+    """Far better than chance, and yet hardly surer than chance: temperature, not doubt."""
+    accuracy, chance = scores.clean_accuracy.low, 1 / seen.classes
+    if seen.confidence is None or accuracy is None or accuracy <= chance:
+        return None
+    if seen.confidence - chance >= UNDERCONFIDENT * (accuracy - chance):
+        return None
+    sentence = (
+        f"The victim is right far more often than by chance, and gives its right answers a median probability of only "
+        f"{seen.confidence:.3g} ({chance:.3g} is chance). No image reaches 99% then, so that reading is void and low "
+        "confidence is no defense: the fooling ratios at τ, the victim's own confidence, count."
+    )
+    evidence: dict[str, JsonValue] = {"median_confidence": seen.confidence, "chance": chance, "accuracy_low": accuracy}
+    return Flag(code="underconfident", sentence=sentence, evidence=evidence)
+
+
+def _memorised(seen: Recognition | None) -> Flag | None:
+    if seen is None or not seen.memorised:
+        return None
+    own, fresh = seen.own, seen.fresh
+    sentence = (
+        f"The victim tells the battery's own first images, whose seeds are public, from fresh ones of the same kind: "
+        f"of {own.n} it accepts {own.k} with more than the median confidence, of as many fresh ones {fresh.k}. "
+        "Attackers will not use these seeds: measure it on a battery of your own, with another name."
+    )
+    evidence: dict[str, JsonValue] = {"own": own.k, "fresh": fresh.k, "images": own.n}
+    return Flag(code="memorised", sentence=sentence, evidence=evidence)
+
+
 def _rejects_clean(scores: Scores) -> Flag | None:
     rejection = scores.clean_rejection.value
     if rejection is None or rejection <= REJECTS_CLEAN:
@@ -108,8 +174,9 @@ def _surrogate(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
     for name, attack in attacks.items():
         if attack.mode == "surrogate" and attack.tasks:
             sentence = (
-                f"There was no gradient of this victim to use: {attack.mode_reason}. The row holds the best transfer "
-                "attack from the panel, a lower bound on what an adaptive attack could do."
+                f"There was no gradient of this victim to use: {attack.mode_reason}. That is a lower bound on what an "
+                "adaptive attack could do, and no sign of robustness: give the non-differentiable parts a surrogate "
+                "gradient (BPDA), and evaluate again."
             )
             yield Flag(code="surrogate", attack=name, sentence=sentence, evidence={"reason": attack.mode_reason})
 

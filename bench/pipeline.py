@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from ..leaderboard.record import ATTACKS, BareResult, BatteryRef, Provenance, Record
 from ..leaderboard.store import write_record
+from ..models.backend import Backend
 from . import properties, scores
 from .arena import Arena
 from .assemble import Assembled, Subject, panel_classifier
@@ -26,8 +27,10 @@ from .entries import Entry, entries
 from .errors import disk_fault
 from .evidence import write_evidence, write_originals
 from .examine import blinded, examine
-from .flags import flags_of
+from .flags import Seen, flags_of
 from .folder import claimed
+from .memorised import recognition
+from .memory import Memory, sparing
 from .panel import Sources, find
 from .panel_evidence import attack_panel
 from .progress import Progress, Silent, planned
@@ -35,6 +38,7 @@ from .provenance import commit, source_digest, versions
 from .run import EntryFailure, run_entries
 from .seeds import seed
 from .shards import cut
+from .statements import false_statements
 from .transfer import transfer
 
 
@@ -60,6 +64,8 @@ class _Measured:
     assembled: Assembled
     results: scores.Results
     record: BareResult
+    """Its flags without those that need transfer."""
+    seen: Seen
     properties: properties.Properties | None
 
 
@@ -71,11 +77,14 @@ def evaluate_subject(
     device: DeviceName = "auto",
     workers: int | None = None,
     progress: Progress | None = None,
+    backend: Backend = "auto",
+    max_batch: int | None = None,
 ) -> Run:
     """Run a subject through a battery; see `foolbench.bench.evaluate` for the public form.
 
     `out` is the run's folder (default `runs/<name>-<digest>`); finished shards found in it are used.
     """
+    memory = Memory(max_batch)
     started, clock = datetime.now(UTC), time.perf_counter()
     progress, target = progress or Silent(), choose(device)
     plan = entries(battery)
@@ -83,15 +92,15 @@ def evaluate_subject(
         workers = workers or default_workers(target)
         stack.enter_context(repeatable(target))
         data = battery.load()
-        whole = subject.assemble(battery, data, target)
-        manifest = _manifest(subject, battery, data, whole, target)
+        whole = subject.assemble(battery, data, target, backend)
+        manifest = _manifest(subject, battery, data, whole, target, max_batch)
         folder = out or default_folder(subject, manifest)
         stack.enter_context(claimed(folder, manifest))
         progress.say(_plan(subject, battery, target, workers, folder))
         sources = find(battery, data, lambda: attack_panel(battery, data, target, workers, progress, folder / "shards"))
 
         def measure(phase: str, assembled: Assembled) -> _Measured:
-            return _measure(phase, assembled, battery, data, sources, plan, folder, manifest, workers, progress)
+            return _measure(phase, assembled, battery, data, sources, plan, folder, manifest, workers, progress, memory)
 
         full = measure("attacks", whole)
         bare = measure("attacks without the defenses", whole.bare) if whole.bare is not None else None
@@ -109,7 +118,7 @@ def evaluate_subject(
                 lambda name: panel_classifier(battery, name, data, target),
                 battery.spec.batch,
             )
-        record = _record(subject, battery, full, bare, cells, workers, target, started, clock)
+        record = _record(subject, battery, full, bare, cells, workers, target, started, clock, memory)
         write_evidence(folder / "evidence", plan, full.results)
         write_originals(folder / "evidence", data, full.properties, full.arena.clean)
         if bare is not None:
@@ -127,7 +136,9 @@ def _plan(subject: Subject, battery: Battery, device: torch.device, workers: int
     return f"{subject.name} on {battery.spec.name}{tier}, {describe(device)}, {by}, into {folder}"
 
 
-def _manifest(subject: Subject, battery: Battery, data: Data, whole: Assembled, device: torch.device) -> dict[str, Any]:
+def _manifest(
+    subject: Subject, battery: Battery, data: Data, whole: Assembled, device: torch.device, max_batch: int | None
+) -> dict[str, Any]:
     """Everything that determines a record, times and dates apart."""
     return {
         "submission": subject.digest,
@@ -137,6 +148,7 @@ def _manifest(subject: Subject, battery: Battery, data: Data, whole: Assembled, 
         "training": data.training_digest(),
         "device": describe(device),
         "backend": whole.backend,
+        "max_batch": max_batch,
         "source": source_digest(),
         "versions": versions(),
     }
@@ -159,14 +171,16 @@ def _measure(
     manifest: Mapping[str, Any],
     workers: int,
     progress: Progress,
+    memory: Memory,
 ) -> _Measured:
     spec = battery.spec
-    clean = examine(assembled.victim, battery, data)
-    victim = blinded(assembled.victim, clean)
+    whole = sparing(assembled.victim, memory)
+    clean = examine(whole, battery, data, memory)
+    victim = blinded(whole, clean)
     mode = scores.Mode(victim.logits is not None, victim.no_gradient, _stand_ins(sources, plan))
-    arena = Arena(battery, data, victim, clean, sources)
-    runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.sources]
-    progress.begin(phase, [planned(entry, len(data.labels)) for entry in runnable])
+    arena = Arena(battery, data, victim, clean, sources, memory)
+    runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.granted(e)]
+    progress.begin(phase, [planned(replace(e, budget=mode.granted(e)), len(data.labels)) for e in runnable])
     determined_by = {**manifest, "victim": assembled.digest}
     results: dict[str, Any] = run_entries(
         arena, runnable, folder=folder / "shards", determined_by=determined_by, workers=workers, progress=progress
@@ -188,18 +202,21 @@ def _measure(
     certificate = assembled.certificate
     # A victim that was refused its gradients when it was loaded has no share of its own.
     vanishing = certificate.zero_gradient_share if clean.zero_gradient_share is None else clean.zero_gradient_share
-    flags = flags_of(
-        attacks,
-        own,
+    seen = Seen(
+        classes=battery.classes,
         tau=clean.tau,
+        confidence=float(clean.reading.confidence[clean.right].cpu().median()) if clean.tau is not None else None,
         randomised=clean.randomised,
         difference=clean.difference,
         zero_gradient_share=None if certificate.mismatch else vanishing,
         mismatch=certificate.reason if certificate.mismatch else None,
+        false_statements=false_statements(whole, clean, battery, certified=assembled.bare is None),
+        recognition=recognition(whole, battery, data, plan, manifest["submission"]),
     )
+    flags = flags_of(attacks, own, seen)
     controls = {name: group for name, group in groups.items() if name not in attacks}
     part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, flags=flags)
-    return _Measured(arena, assembled, results, part, measured)
+    return _Measured(arena, assembled, results, part, seen, measured)
 
 
 def _stand_ins(sources: Sources | None, plan: tuple[Entry, ...]) -> int:
@@ -218,6 +235,7 @@ def _record(
     device: torch.device,
     started: datetime,
     clock: float,
+    memory: Memory,
 ) -> Record:
     mine, spec = full.record, battery.spec
     difference = None
@@ -247,7 +265,7 @@ def _record(
         difference=difference,
         transfer=cells,
         transfer_reason="the battery has no panel" if cells is None else None,
-        flags=mine.flags,
+        flags=flags_of(mine.attacks, mine.scores, full.seen, cells),
         certificate={**full.assembled.certificate.as_json()},
         rankable=reason is None,
         unranked_reason=reason,
@@ -261,6 +279,7 @@ def _record(
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - clock, 3),
             workers=workers,
+            batch=memory.limit if memory.limit is not None and memory.limit < spec.batch else None,
             host=host(),
             seeds={"rule": "sha256(battery, entry, shard, purpose), first 63 bits", "attack": _seeds(battery)},
         ),

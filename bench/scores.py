@@ -23,6 +23,7 @@ from .intervals import (
 from .run import EntryFailure
 from .seeds import numpy_generator
 from .shards import ShardResult, best_of
+from .surrogate import granted, stands_in
 
 Results = Mapping[str, ShardResult | EntryFailure]
 
@@ -36,6 +37,14 @@ class Mode:
     """Where there is no gradient: why."""
     sources: int
     """Panel models whose images can stand in where there is no gradient; each costs a task one query."""
+
+    def reason_for(self, entry: Entry) -> str:
+        """Why an entry had no gradient, and what stood in."""
+        return f"{self.reason}; {stands_in(entry, self.sources)}"
+
+    def granted(self, entry: Entry) -> int:
+        """Queries and gradients granted to each task of an entry."""
+        return entry.budget if self.gradient or entry.box == "black" else granted(entry, self.sources)
 
 
 def attack_results(entries: Sequence[Entry], results: Results, clean: Clean, mode: Mode) -> dict[str, AttackResult]:
@@ -63,9 +72,8 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mod
     first = members[0]
     white = first.box == "white"
     outcome = headline(members, results)
-    granted = mode.sources if white and not mode.gradient else None
     title = f"best of {len(members)} settings" if first.best_of else first.title
-    own = _variant(first, outcome, clean, title=title, granted=granted)
+    own = _variant(first, outcome, clean, title=title, budget=mode.granted(first))
     others = members if first.best_of else members[1:]
     rows = [] if isinstance(outcome, EntryFailure) else _rows(first, outcome, clean)
     if first.best_of and not isinstance(outcome, EntryFailure):
@@ -76,19 +84,17 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mod
         curve=own.curve,
         task=first.task,
         mode=kind,
-        mode_reason=mode.reason if kind == "surrogate" else None,
+        mode_reason=mode.reason_for(first) if kind == "surrogate" else None,
         tasks=rows,
-        variants={e.name: _variant(e, results[e.name], clean, title=e.title, granted=granted) for e in others},
+        variants={e.name: _variant(e, results[e.name], clean, title=e.title, budget=mode.granted(e)) for e in others},
     )
 
 
-def _variant(
-    entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *, title: str, granted: int | None
-) -> Variant:
+def _variant(entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *, title: str, budget: int) -> Variant:
     common: dict[str, Any] = {
         "title": title,
         "parameters": _plain(entry.parameters),
-        "budget": entry.budget if granted is None else granted,
+        "budget": budget,
         "limit": str(entry.limit) if entry.limit else None,
     }
     if isinstance(outcome, EntryFailure):
@@ -117,6 +123,7 @@ def _variant(
             measured["fooling_ratio"] = unmeasured("the victim gets no clean image right, so there is no τ")
     else:
         measured["robust_accuracy"] = proportion(int((counts & ~outcome.fooled).sum()), len(counts))
+        measured["rejected"] = proportion(int((counts & outcome.attacked & (outcome.label < 0)).sum()), n)
         measured["label_change"] = proportion(int((outcome.attacked & outcome.fooled).sum()), len(counts))
     return Variant(
         **common,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from ..attacks.base import BlackBox, Fool, Perturb, WhiteBox
+from ..models.base import Classifier
 from .arena import Arena
 from .drive import DrivenOracle, Meter, Tick, drive_black_box, drive_white_box
+from .expectation import expected
+from .finite_difference import FiniteDifferenceOracle
 from .judge import Verdicts, hits_fool, hits_perturb, judge_fool, judge_perturb
 from .seeds import generator
 from .shards import Shard, ShardResult
-from .surrogate import best_fool, best_perturb
+from .surrogate import Stepped, best_fool, best_perturb, granted
 
 
 def work(arena: Arena, shard: Shard, *, stop: Callable[[], bool], tick: Tick) -> ShardResult:
@@ -94,7 +97,8 @@ class _Run:
         if len(rows) == 0:
             finals = task.images
         elif entry.box == "white" and arena.victim.logits is None:
-            finals = best_perturb(arena, entry, rows, labels, targets, meter, self._rng("victim"))
+            stepped = self._stepping(task, meter)
+            finals = best_perturb(arena, entry, rows, labels, targets, meter, self._rng("victim"), stepped)
         else:
             finals = self._attack(task, meter)
         assert entry.limit is not None
@@ -110,6 +114,30 @@ class _Run:
             rng=self._rng("judge"),
         )
         return self._values(verdicts, meter, meter.spent, attacked.cpu())
+
+    def _stepping(self, task: Perturb, meter: Meter) -> Stepped | None:
+        """The entry's attack along finite differences, on some of the block's images; None where it has none."""
+        arena, entry = self.arena, self.shard.entry
+        how = entry.finite
+        if how is None:
+            return None
+
+        def stepped(left: Tensor) -> Tensor:
+            oracle = FiniteDifferenceOracle(
+                self._asked,
+                meter,
+                left,
+                how,
+                self._rng("finite differences"),
+                self._rng("directions"),
+                arena.battery.spec.batch,
+                self.stop,
+            )
+            targets = None if task.targets is None else task.targets[left]
+            some = replace(task, images=task.images[left], labels=task.labels[left], targets=targets)
+            return cast(WhiteBox[Any], entry.attack).ascend(some, oracle, self._rng("attack"))
+
+        return stepped
 
     def _attack(self, task: Fool | Perturb, meter: Meter) -> Tensor:
         finals = self._searched(task, meter)
@@ -129,7 +157,7 @@ class _Run:
             return drive_black_box(
                 search,
                 task,
-                arena.victim,
+                self._asked,
                 meter,
                 attack_rng=attack_rng,
                 victim_rng=victim_rng,
@@ -137,8 +165,15 @@ class _Run:
                 stop=self.stop,
             )
         draws = arena.battery.spec.judge.expectation_draws if arena.clean.randomised else 1
-        oracle = DrivenOracle(arena.victim, meter, victim_rng, arena.battery.spec.gradient_batch, draws, self.stop)
+        batch = arena.battery.spec.gradient_batch
+        oracle = DrivenOracle(arena.victim, meter, victim_rng, batch, draws, self.stop, arena.memory)
         return drive_white_box(cast(WhiteBox[Any], entry.attack), task, oracle, attack_rng=attack_rng)
+
+    @property
+    def _asked(self) -> Classifier:
+        """The victim as attacks are answered by it."""
+        arena = self.arena
+        return expected(arena.victim, arena.battery.spec.judge.query_draws) if arena.clean.randomised else arena.victim
 
     def _meter(self, owners: int, tasks_per_owner: int, hit: Callable[[Tensor, Tensor], Tensor]) -> Meter:
         entry = self.shard.entry
@@ -146,10 +181,10 @@ class _Run:
 
     @property
     def _budget(self) -> int:
-        """What each owner may spend: the entry's own, or one query of each panel model that stands in."""
+        """What each owner may spend: the entry's own, or what stands in for it."""
         arena, entry = self.arena, self.shard.entry
         if entry.box == "white" and arena.victim.logits is None:
-            return len(arena.sources.of_entry(entry.name)) if arena.sources is not None else 0
+            return granted(entry, len(arena.sources.of_entry(entry.name)) if arena.sources is not None else 0)
         return entry.budget
 
     def _rng(self, purpose: str) -> torch.Generator:

@@ -137,12 +137,20 @@ ALL = (*TABLE, SURVIVES, REJECTED)
 FLAGS = {
     "randomised": "Two identical queries got different answers, so each final image was judged ten times.",
     "zero_gradient": "The input gradient vanishes on part of the images; attacks that follow it are blind there.",
-    "masking": "An attack without gradients does better than one with them: the gradients mislead, and the white-box "
-    "numbers overstate the robustness.",
+    "misdeclared": "A defense says something of itself that is not so: that nothing in it is random, or that its "
+    "gradient is exact. Attacks adapt to what is said.",
+    "masking": "An attack without gradients, or with another model’s, does better than the victim’s own gradient; or "
+    "FGSM does less with a larger ε, or does not bring the victim down to chance with any. The gradient misleads, and "
+    "the white-box numbers overstate the robustness.",
+    "memorised": "The victim tells the battery’s own first images, whose seeds are public, from fresh ones of the same "
+    "kind.",
     "not_converged": "The last tenth of the budget still gained more than the interval: more budget would fool more.",
-    "surrogate": "The victim could not be differentiated, so white-box numbers come from images made on other models.",
+    "surrogate": "The victim could not be differentiated, so white-box numbers come from images made on other models "
+    "or along finite differences.",
     "rejects_clean": "The victim rejects more than 5% of clean images.",
     "saturated": "The victim is so sure of clean images that τ is 1.0 in float32; a fooling image must be as sure.",
+    "underconfident": "The victim is far better than chance and hardly surer than chance: the reading at 99% is void, "
+    "that at τ counts.",
     "gradient_mismatch": "The differentiable copy of the model and the submission’s own answers disagree.",
 }
 """What each flag means; an entry's page adds that entry's own evidence."""

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from defense_victims import small_net
 from foolbench.attacks.base import Fool, Query, Search
-from foolbench.bench import evaluate
-from foolbench.bench.flags import flags_of
+from foolbench.bench import evaluate, flags, masking
+from foolbench.bench.entries import entries
+from foolbench.bench.examine import examine
+from foolbench.bench.flags import Seen, flags_of
 from foolbench.bench.intervals import proportion, unmeasured
+from foolbench.bench.memorised import recognition
 from foolbench.bench.pipeline import Run, evaluate_subject
+from foolbench.bench.seeds import generator
+from foolbench.bench.statements import false_statements
+from foolbench.defenses import bit_depth, gaussian_blur, gaussian_noise, jpeg, median, total_variation
+from foolbench.leaderboard.columns import FLAGS
 from foolbench.leaderboard.record import AttackResult, Flag, Scores, TaskRow
+from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from planted import (
+    CPU,
     Linear,
     battery,
     classifier,
@@ -64,6 +78,13 @@ def test_an_honest_small_network_earns_none(tmp_path: Path) -> None:
     assert made.record.flags == []
 
 
+def test_every_flag_is_explained_on_the_board() -> None:
+    sources = "".join(Path(module.__file__ or "").read_text() for module in (flags, masking))
+    codes = set(re.findall(r'code="(\w+)"', sources))
+    assert {"masking", "memorised", "misdeclared", "underconfident"} < codes
+    assert codes == set(FLAGS)
+
+
 # randomised
 
 
@@ -97,6 +118,125 @@ def test_a_victim_is_randomised_that_says_so_or_is_caught(tmp_path: Path) -> Non
     )
     assert "randomised" not in flag_codes(steady.record)
     assert {row.share for row in steady.record.attacks["fgsm"].tasks} == {None}
+
+
+# misdeclared
+
+
+def test_chance_that_nobody_declared(tmp_path: Path) -> None:
+    planted = battery(tmp_path, *halves(8), attacks=FGSM)
+    noisy = replace(classifier(left_or_right(gain=4.0), SHAPE, 2, noise=1.0), randomised=False)
+    made = evaluate_subject(subject(noisy), planted, out=tmp_path / "run", device="cpu")
+    found = flag(made, "misdeclared")
+    assert set(found.evidence) == {"deterministic"}
+    assert "two answers to one image differed by" in found.sentence
+    honest = evaluate_subject(subject(replace(noisy, randomised=True)), planted, out=tmp_path / "honest", device="cpu")
+    assert "misdeclared" not in flag_codes(honest.record)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_an_answer_by_the_parity_of_the_calls_is_seen_whatever_the_number_of_batches(
+    tmp_path: Path, calls: int
+) -> None:
+    plain, count = classifier(left_or_right(), SHAPE, 2), itertools.count()
+
+    def probabilities(images: Tensor, rng: torch.Generator) -> Tensor:
+        return plain.probabilities(images, rng).roll(next(count) % 2, 1)
+
+    planted = battery(tmp_path, *halves(8), attacks=FGSM, batch=-(-8 // calls))
+    clean = examine(replace(plain, probabilities=probabilities), planted, planted.load())
+    assert clean.randomised
+    assert clean.difference > 0.5
+    assert not clean.right.any()  # right on half of the draws, and so on no more than half
+
+
+def test_gradients_and_logits_that_are_not_what_they_are_said_to_be(tmp_path: Path) -> None:
+    """A defense's statements are looked at; the model's own were certified when it was loaded."""
+    planted = battery(tmp_path, *halves(20), attacks=FGSM)
+    data, plain = planted.load(), classifier(left_or_right(), SHAPE, 2)
+    lying = replace(plain, logits=classifier(WrongGradient(), SHAPE, 2).logits)
+    other = replace(plain, logits=classifier(left_or_right(gain=2.0), SHAPE, 2).logits)
+
+    def found(victim: Classifier, **changes: Any) -> list[str]:
+        clean = examine(victim, planted, data)
+        statements = false_statements(replace(victim, **changes), clean, planted, certified=False)
+        return [f"{statement.what}: {statement.finding}" for statement in statements]
+
+    assert found(plain) == []
+    (gradient,) = found(lying)
+    assert gradient.startswith("gradient: it declares no surrogate, and autograd is off from finite differences by")
+    assert "differ by" in found(other)[0]
+    assert found(lying, surrogates=("lie",)) == []
+    assert found(classifier(Rounding(), SHAPE, 2)) == []  # no gradient is no wrong one
+
+    made = evaluate_subject(subject(lying, bare=plain), planted, out=tmp_path / "run", device="cpu")
+    assert set(flag(made, "misdeclared").evidence) == {"gradient"}
+    assert made.record.bare is not None
+    assert made.record.bare.flags == []
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 12)])
+def test_the_statements_of_the_zoo_are_true(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, *shape))
+    images[:, :, 2:5] = 0  # plain background, where sorting and clipping have ties
+    planted = battery(tmp_path, images, np.arange(20) % 4, attacks={}, classes=4)
+    data, inner = planted.load(), small_net(shape, rejects=True)
+    for defense in (
+        lambda c: bit_depth(c, bits=3),
+        lambda c: jpeg(c, quality=50),
+        lambda c: median(c, size=3),
+        lambda c: gaussian_blur(c, sigma=1.0),
+        lambda c: total_variation(c, weight=0.1),
+        lambda c: gaussian_noise(c, sigma=0.1),
+        lambda c: median(gaussian_blur(c, sigma=0.5), size=2),
+    ):
+        victim = defense(inner)
+        assert false_statements(victim, examine(victim, planted, data), planted, certified=False) == ()
+
+
+# memorised, underconfident
+
+
+def test_memorised(tmp_path: Path) -> None:
+    """A victim that knows the first images by heart, and one that turns away all noise alike."""
+    searches = small(evolution={"children": 60}) | {"cppn": None}
+    planted = battery(tmp_path, *halves(8), attacks=searches, train=halves(8, seed=1))
+    data, plan = planted.load(), entries(planted)
+    plain = classifier(left_or_right(), SHAPE, 2)
+    search = plan[0].attack.search(  # type: ignore[union-attr]
+        Fool(SHAPE, torch.arange(2), 1, torch.tensor(data.mean)),
+        generator("planted", "evolution", 0, "attack", device=CPU),
+    )
+    known = (next(search).images * 255).round()
+    assert len(known) == 60
+
+    def wary(turned_away: Callable[[Tensor], Tensor]) -> Classifier:
+        def probabilities(images: Tensor, rng: torch.Generator) -> Tensor:
+            return plain.probabilities(images, rng) * ~turned_away((images * 255).round()).unsqueeze(1)
+
+        return replace(plain, probabilities=probabilities, logits=None, rejects=True)
+
+    def by_heart(images: Tensor) -> Tensor:
+        return (images.unsqueeze(1) == known).flatten(2).all(2).any(1)
+
+    def rough(images: Tensor) -> Tensor:
+        return images.diff(dim=-1).abs().mean((1, 2, 3)) > 40
+
+    for knows, expected in ((by_heart, True), (rough, False)):
+        seen = recognition(wary(knows), planted, data, plan, "0" * 64)
+        assert seen is not None
+        assert (seen.own.n, seen.memorised) == (60, expected)
+    assert seen.own.k == seen.fresh.k == 0  # all of it is turned away
+
+
+@pytest.mark.parametrize(("gain", "flagged"), [(0.004, True), (2.0, False)])
+def test_underconfident(tmp_path: Path, gain: float, flagged: bool) -> None:
+    made = run(left_or_right(gain=gain), tmp_path)
+    assert made.record.scores.clean_accuracy.value == 1
+    assert flag_codes(made.record) == ({"underconfident"} if flagged else set())
+    if flagged:
+        assert 0.5 < flag(made, "underconfident").evidence["median_confidence"] < 0.51  # type: ignore[operator]
 
 
 # zero_gradient, gradient_mismatch, surrogate
@@ -290,17 +430,20 @@ def progress(queries: list[int | None], budget: int = 1000, mode: Any = "black_b
     )
 
 
+SEEN = Seen(
+    classes=10,
+    tau=0.9,
+    confidence=0.99,
+    randomised=False,
+    difference=0.0,
+    zero_gradient_share=0.0,
+    mismatch=None,
+)
+
+
 def not_converged(attack: AttackResult) -> list[Flag]:
     scores = Scores(**{name: unmeasured("planted") for name in Scores.model_fields})
-    found = flags_of(
-        {"evolution": attack},
-        scores,
-        tau=0.9,
-        randomised=False,
-        difference=0.0,
-        zero_gradient_share=0.0,
-        mismatch=None,
-    )
+    found = flags_of({"evolution": attack}, scores, SEEN)
     assert {f.code for f in found} <= {"not_converged", "surrogate"}
     return [f for f in found if f.code == "not_converged"]
 

@@ -10,15 +10,19 @@ from typing import Annotated, Any, cast
 import typer
 
 from .errors import InvalidInput, Problem
+from .harden_cli import harden
 from .options import (
+    BACKENDS,
     DEVICES,
     PROGRESS,
     TIERS,
+    BackendOption,
     DebugOption,
     DeviceOption,
     FoolingRunOption,
     ImagesOption,
     JsonOption,
+    MaxBatchOption,
     ProgressOption,
     SubmissionArgument,
     TierOption,
@@ -37,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A robustness benchmark for image classifiers: fooling images, adversarial perturbations, defenses.",
 )
+app.command()(harden)
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """Whatever is wrong with a command line; Typer has no public name for it."""
 
@@ -68,6 +73,8 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    backend: BackendOption = "auto",
+    max_batch: MaxBatchOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Tell what it would do and cost, measured here; write nothing.")
     ] = False,
@@ -82,6 +89,7 @@ def evaluate(
     """Run a submission through its battery. Interrupted? The same command goes on."""
     one_of("--tier", tier, TIERS)
     one_of("--device", device, DEVICES)
+    one_of("--backend", backend, BACKENDS)
     one_of("--progress", progress, PROGRESS)
     from .battery import Tier, read_battery
     from .submission import read_submission
@@ -89,18 +97,17 @@ def evaluate(
     given = read_submission(submission)
     battery = read_battery(given.spec.battery, tier=cast(Tier, tier), folder=given.folder)
     from .assemble import subject_of
-    from .device import DeviceName
+    from .pipeline import evaluate_subject
 
-    subject, where = subject_of(given), cast(DeviceName, device)
+    subject = subject_of(given)
+    how: dict[str, Any] = {"device": device, "workers": workers, "backend": backend, "max_batch": max_batch}
     if dry_run:
         from .estimate import estimate
 
-        print_estimate(estimate(subject, battery, device=where, workers=workers), subject, battery, as_json)
+        print_estimate(estimate(subject, battery, **how), subject, battery, as_json)
         return
-    from .pipeline import evaluate_subject
-
     with shown(progress, context.obj, as_json) as display:
-        run = evaluate_subject(subject, battery, out=out, device=where, workers=workers, progress=display)
+        run = evaluate_subject(subject, battery, out=out, progress=display, **how)
     print_run(run, as_json)
     score = run.record.scores.robust_score.value
     if run.failures:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..attacks.base import Fool, Search
+from ..attacks.base import Fool, Query, Search
 from ..attacks.cppn import Cppn
 from ..attacks.evolution import Evolution
 from .drive import eight_bit
@@ -53,11 +53,17 @@ class FoolingClass:
 
 
 @torch.no_grad()
-def evolved(search: Search, network: nn.Module) -> Tensor:
-    """Answer all that a search asks, and give its final images, `(runs * targets, c, h, w)`, in 8 bits."""
+def evolved(search: Search, network: nn.Module, watch: Callable[[Query, Tensor], None] | None = None) -> Tensor:
+    """Answer all that a search asks, and give its final images, `(runs * targets, c, h, w)`, in 8 bits.
+
+    `watch` is shown each query with the probabilities `(n, columns)` that it was answered.
+    """
     query = next(search)
     while True:
+        answer = network(eight_bit(query.images)).softmax(1)
+        if watch is not None:
+            watch(query, answer)
         try:
-            query = search.send(network(eight_bit(query.images)).softmax(1))
+            query = search.send(answer)
         except StopIteration as stop:
             return eight_bit(stop.value).flatten(0, 1)

@@ -42,7 +42,7 @@ from small_runs import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("evaluate", "probe", "validate", "schema", "list", "leaderboard", "train", "panel", "explain")
+COMMANDS = ("evaluate", "probe", "validate", "schema", "list", "leaderboard", "train", "harden", "panel", "explain")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,153 @@
+"""`density`: a generative model of the training images beside the classifier (Nguyen et al., CVPR 2015, discussion)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..attacks.base import Fool
+from ..attacks.cppn import Cppn
+from ..attacks.evolution import Evolution
+from ..models.base import Classifier
+from ..models.module import from_module
+from ..models.preprocess import Preprocess
+from .data import training
+from .detecting import detecting
+from .detector_specs import Density
+from .drive import eight_bit
+from .errors import InvalidInput, ModelFailure, Problem
+from .fitting import training_images
+from .fooling_class import evolved
+from .harden_adversary import fgsm
+from .harden_measure import of_network, of_victim
+from .harden_shop import Product, Shop, as_bytes, as_images
+from .harden_steps import Row, Step, Tensors, Tick
+
+DIMENSIONS = (5, 10, 20, 30, 50, 100)
+"""Principal components that are tried."""
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class DensityRecipe:
+    """Choose how many principal components the `density` defense looks at.
+
+    The defense is fitted to training images when a submission is loaded, so nothing but its parameters is written. Of
+    the numbers of components that were tried, at the same share of clean images to reject, that one is taken which
+    rejects the most on average over four kinds of images made against the classifier alone: evolved, painted by CPPNs,
+    uniform noise, FGSM. An attack on the whole of classifier and density is another matter, which `evaluate` measures.
+    """
+
+    shop: Shop
+
+    def steps(self) -> list[Step]:
+        """See bench/harden.py."""
+        _, steps = self.shop.classifier()
+        made = Step("the density", "images to reject", self._made)
+        tried = [
+            Step("the density", f"{d} dimensions", lambda tensors, tick, d=d: self._tried(tensors, d))
+            for d in self._candidates
+        ]
+        return [*steps, made, *tried]
+
+    def product(self, tensors: Tensors) -> Product:
+        """See bench/harden.py."""
+        best = self._candidates[int(tensors["rejected"].argmax())]
+        defense = self._spec(best).model_dump(mode="json", include={"kind", "dimensions", "images", "reject"})
+        network = self.shop.classifier()[0].network(tensors)
+        return Product(network, None, f"density, {best} dimensions", "https://arxiv.org/abs/1412.1897", {}, (defense,))
+
+    @cached_property
+    def _candidates(self) -> tuple[int, ...]:
+        how = self.shop.how
+        room = min(math.prod(self.shop.battery.spec.shape), self._fitted * 2 // 3 - 1)
+        if how.dimensions is not None:
+            if how.dimensions > room:
+                message = f"--dimensions: expected at most {room} here, got {how.dimensions}."
+                raise InvalidInput(Problem("FB114", message, f"--dimensions {room}"))
+            return (how.dimensions,)
+        return tuple(d for d in DIMENSIONS if d <= room) or (room,)
+
+    @cached_property
+    def _everything(self) -> Tensor:
+        """All training images, uint8."""
+        battery = self.shop.battery
+        spec = battery.spec
+        images, _ = training(spec.data, folder=battery.data_folder, shape=spec.shape, classes=battery.classes)
+        return torch.from_numpy(images.copy())
+
+    @property
+    def _fitted(self) -> int:
+        """What the defense is fitted to: not all, so that some are left to measure its clean rejections on."""
+        return min(2000, len(self._everything) * 4 // 5)
+
+    @cached_property
+    def _unseen(self) -> Tensor:
+        """Training images that the defense is not fitted to, `(n, c, h, w)` float32, on the device."""
+        fitted, _ = training_images(self.shop.battery, self._fitted)
+        seen = {image.numpy().tobytes() for image in as_bytes(fitted)}
+        rest = [i for i, image in enumerate(self._everything) if image.numpy().tobytes() not in seen]
+        return as_images(self._everything[rest[:: -(-len(rest) // _MOST)]], self.shop.device)
+
+    def _spec(self, dimensions: int) -> Density:
+        return Density(kind="density", dimensions=dimensions, images=self._fitted, reject=self.shop.how.reject)
+
+    def _made(self, tensors: Tensors, tick: Tick) -> tuple[Tensors, Row]:
+        """Fooling images against the classifier alone."""
+        shop, how = self.shop, self.shop.how
+        network = shop.classifier()[0].network(tensors)
+        targets = torch.arange(shop.classes, device=shop.device)
+        task = Fool(shop.battery.spec.shape, targets, how.runs, shop.images.mean)
+        kept = dict(tensors)
+        for place, kind in enumerate((Evolution, Cppn)):
+            name = kind.__name__.lower()
+            attack = kind(generations=how.generations)
+            kept[f"images.{name}"] = as_bytes(evolved(attack.search(task, shop.rng_there("density", name)), network))
+            tick((place + 1) / 2)
+        return kept, {}
+
+    def _tried(self, tensors: Tensors, dimensions: int) -> tuple[Tensors, Row]:
+        shop = self.shop
+        victim = self._victim(tensors, dimensions)
+        measured = of_victim(victim, shop.rng_there("density", "victim"))
+        rejected = {name: _rejected(measured.labels(images)) for name, images in self._bad(tensors)}
+        mean = sum(rejected.values()) / len(rejected)
+        so_far = tensors.get("rejected", torch.zeros(0, dtype=torch.float64))
+        row = {"clean_rejected": _rejected(measured.labels(self._unseen)), "rejected": rejected, "mean_rejected": mean}
+        return {**tensors, "rejected": torch.cat([so_far, torch.tensor([mean], dtype=torch.float64)])}, row
+
+    def _bad(self, tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+        shop = self.shop
+        for name in ("evolution", "cppn"):
+            yield name, as_images(tensors[f"images.{name}"], shop.device)
+        noise = torch.rand(_MOST, *shop.battery.spec.shape, generator=shop.rng("density", "noise"))
+        yield "noise", eight_bit(noise).to(shop.device)
+        bare = of_network(shop.classifier()[0].network(tensors), shop.classes)
+        adversary = fgsm(shop.how.distance(shop.battery))
+        yield "fgsm", bare.adversarial(adversary, self._unseen, bare.labels(self._unseen), shop.rng("density", "fgsm"))
+
+    def _victim(self, tensors: Tensors, dimensions: int) -> Classifier:
+        shop = self.shop
+        inner = from_module(
+            shop.classifier()[0].network(tensors),
+            shape=shop.battery.spec.shape,
+            classes=shop.classes,
+            preprocess=Preprocess(),
+            device=shop.device,
+            images=shop.images.held,
+            rng=shop.rng_there("certificate"),
+        ).classifier
+        try:
+            return detecting(inner, self._spec(dimensions), shop.battery)
+        except ValueError as error:
+            message, _, fix = str(error).rpartition(": ")
+            raise ModelFailure(Problem("FB301", f"the density: {message}.", fix)) from error
+
+
+def _rejected(labels: Tensor) -> float:
+    return round(float((labels < 0).double().mean()), 6)

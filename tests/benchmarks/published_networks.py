@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from foolbench.bench.seeds import generator
+from foolbench.models.backend import Backend
 from foolbench.models.base import Classifier
 from foolbench.models.onnx import load_onnx
 from foolbench.models.preprocess import Preprocess
@@ -57,12 +58,13 @@ def network_names(dataset: str) -> list[str]:
 
 
 @cache
-def network(name: str) -> Network:
-    """Load one by the stem of its file, with the preprocessing that models.json states."""
+def network(name: str, backend: Backend = "auto", batch: int = 256) -> Network:
+    """Load one by the stem of its file, with the preprocessing that models.json states; the rest is for `load_onnx`."""
     folder = data_folder()
     row = next(row for row in _table() if Path(row["file"]).stem == name)
     assert folder is not None
     common: dict[str, Any] = {"device": CPU, "rng": generator("benchmark", device=CPU)}
+    common |= {"backend": backend, "batch": batch}
     if "timm_model" in row:
         pool = photographs(224)
         loaded = load_timm(

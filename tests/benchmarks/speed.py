@@ -19,6 +19,7 @@ from typing import Any
 
 import peers
 import torch
+from backends import backend_rows
 from foolbench.attacks.base import Fool, Perturb
 from foolbench.attacks.cppn import Cppn
 from foolbench.attacks.deepception import Deepception
@@ -31,9 +32,8 @@ from foolbench.bench.judge import hits_fool, hits_perturb
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from victims import Floor, Victim, victims
+from victims import Floor, Victim, data_folder, victims
 
-BATCH = 256
 TAU = 0.99
 UNBOUNDED = 10**12
 EPSILONS = [0.02, 0.04, 0.06, 0.08, 0.1]
@@ -62,10 +62,19 @@ def ours(victim: Victim, attack: Any, task: Fool | Perturb) -> peers.Cost:
     rng, victim_rng = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
     started = time.perf_counter()
     if white:
-        finals = attack.ascend(task, DrivenOracle(classifier, meter, victim_rng, BATCH, 1, lambda: False), rng)
+        finals = attack.ascend(
+            task, DrivenOracle(classifier, meter, victim_rng, victim.gradient_batch, 1, lambda: False), rng
+        )
     else:
         finals = drive_black_box(
-            attack, task, classifier, meter, attack_rng=rng, victim_rng=victim_rng, batch=BATCH, stop=lambda: False
+            attack,
+            task,
+            classifier,
+            meter,
+            attack_rng=rng,
+            victim_rng=victim_rng,
+            batch=victim.batch,
+            stop=lambda: False,
         )
     seconds = time.perf_counter() - started
     success = meter.fooled / (owners * each)
@@ -173,7 +182,7 @@ def _with_floor(floor: Floor, run: Callable[[], peers.Cost]) -> tuple[peers.Cost
 
 
 def _grid(victim: Victim, task: Perturb) -> peers.Cost:
-    """FGSM at every ε of the grid, as a battery's curve has it."""
+    """FGSM at every ε of the grid, as a battery's curve has it: each is an entry that takes its own gradient."""
     parts = [ours(victim, Fgsm(epsilon), task) for epsilon in EPSILONS]
     return peers.Cost(sum(p.seconds for p in parts), sum(p.queries for p in parts), parts[-1].success)
 
@@ -208,16 +217,17 @@ def table(rows: list[Row]) -> Table:
         own = r["seconds"] / r["queries"]
         cells = [
             r["victim"],
-            r["attack"],
+            r["attack"] if r["success"] is not None else r["backend"],
             f"{r['queries']:,}",
             f"{r['seconds']:.2f}",
             f"{r['ratio']:.2f}",
-            f"{r['success']:.0%}",
+            "" if r["success"] is None else f"{r['success']:.0%}",
         ]
         if r["peer"] is None:
             cells += ["", "", "", ""]
         else:
-            other = r["peer_seconds"] / r["peer_queries"]
+            # FGSM is compared image by image and ε by ε: some peers also ask how each image was answered.
+            other = r["peer_seconds"] / (r["queries"] if r["attack"] == "fgsm" else r["peer_queries"])
             cells += [r["peer"], f"{other * 1e6:.1f}", f"{other / own:.1f}", f"{r['peer_success']:.0%}"]
         out.add_row(*cells)
     return out
@@ -228,10 +238,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer images and generations: minutes")
     parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--only", nargs="*", default=[], help="these attacks only")
+    parser.add_argument("--only", nargs="*", default=[], help="these attacks only, or backends")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [row for victim in victims() for row in rows_of(victim, arguments.quick, set(arguments.only))]
+    only = set(arguments.only)
+    rows = [row for victim in victims() for row in rows_of(victim, arguments.quick, only)]
+    if data_folder() is not None and (not only or "backends" in only):
+        rows += backend_rows(arguments.quick)
     Console(width=150).print(table(rows))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

@@ -58,6 +58,9 @@ class Victim:
     images: Tensor
     """`(n, c, h, w)` float32 in [0, 1], 8-bit."""
     labels: Tensor
+    batch: int
+    """Images a forward pass, as the battery of these images has it."""
+    gradient_batch: int
 
     def fastest(self) -> Floor:
         """The backend and batch at which an answer costs least."""
@@ -124,7 +127,7 @@ def _digits() -> Victim:
 
     data = read_battery("digits-v1").load()
     path = ROOT / "submissions" / "digits-lenet" / "lenet.onnx"
-    return _victim("digits LeNet-5", path, Preprocess(), data.images, data.labels)
+    return _victim("digits LeNet-5", "digits-v1", path, Preprocess(), data.images, data.labels)
 
 
 def _mnist(folder: Path) -> Victim:
@@ -136,17 +139,23 @@ def _mnist(folder: Path) -> Victim:
         gzip.decompress((folder / "mnist" / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
     )
     path = folder / "onnx" / "mnist_vnncomp21_verivital_Convnet_maxpool.onnx"
-    return _victim("MNIST convnet", path, Preprocess(), images[:500], labels[:500])
+    return _victim("MNIST convnet", "mnist-v1", path, Preprocess(), images[:500], labels[:500])
 
 
 def _cifar(folder: Path) -> Victim:
     with np.load(folder / "cifar10" / "test1000.npz") as arrays:
         images, labels = arrays["x"].transpose(0, 3, 1, 2), arrays["y"]
     preprocess = Preprocess(scale=255, mean=(125.307, 122.95, 113.865), std=(62.9932, 62.0887, 66.7048))
-    return _victim("CIFAR-10 LeNet", folder / "onnx" / "cifar10_onepixel_lenet.onnx", preprocess, images, labels)
+    path = folder / "onnx" / "cifar10_onepixel_lenet.onnx"
+    return _victim("CIFAR-10 LeNet", "cifar10-v1", path, preprocess, images, labels)
 
 
-def _victim(name: str, path: Path, preprocess: Preprocess, images: np.ndarray, labels: np.ndarray) -> Victim:
+def _victim(
+    name: str, battery: str, path: Path, preprocess: Preprocess, images: np.ndarray, labels: np.ndarray
+) -> Victim:
+    from foolbench.bench.battery import read_battery
+
+    spec = read_battery(battery).spec
     pixels, truth = torch.tensor(images).to(torch.float32) / 255, torch.tensor(labels).to(torch.int64)
     shape: tuple[int, int, int] = (int(pixels.shape[1]), int(pixels.shape[2]), int(pixels.shape[3]))
     classifier = load_onnx(
@@ -154,4 +163,6 @@ def _victim(name: str, path: Path, preprocess: Preprocess, images: np.ndarray, l
         rng=generator("benchmark", device=CPU),
     ).classifier  # fmt: skip
     right = classifier.probabilities(pixels, torch.Generator()).argmax(1) == truth
-    return Victim(name, classifier, _Logits(classifier).eval(), pixels[right], truth[right])
+    return Victim(
+        name, classifier, _Logits(classifier).eval(), pixels[right], truth[right], spec.batch, spec.gradient_batch
+    )

@@ -15,7 +15,8 @@ from ..attacks.gradient_ascent import GradientAscent
 from ..attacks.noise import Noise, RandomCppn
 from ..attacks.one_pixel import OnePixel
 from ..attacks.patch_bank import PatchKind
-from .battery import Battery, DeepceptionSpec, FgsmSpec, GradientAscentSpec, OnePixelSpec, pixel_range
+from .attack_specs import DeepceptionSpec, FgsmSpec, GradientAscentSpec, OnePixelSpec, pixel_range
+from .battery import Battery
 from .finite_difference import FiniteDifferences
 from .limits import Limit
 

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..models.panel.train import Training
-from .battery import Battery, pixel_range
+from .attack_specs import pixel_range
+from .battery import Battery
 from .harden_adversary import Adversary, fgsm, pgd
 
 How = Literal["fooling-class", "adversarial", "detector", "density"]

@@ -15,7 +15,8 @@ import onnxruntime
 import pytest
 import torch
 from foolbench.bench.assemble import subject_of
-from foolbench.bench.battery import Battery, pixel_range, read_battery, shipped_names
+from foolbench.bench.attack_specs import pixel_range
+from foolbench.bench.battery import Battery, read_battery, shipped_names
 from foolbench.bench.data import training
 from foolbench.bench.entries import entries
 from foolbench.bench.examine import examine

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from foolbench.bench.battery import FiniteSpec
+from foolbench.bench.attack_specs import FiniteSpec
 from foolbench.bench.drive import eight_bit
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.expectation import expected

@@ -49,16 +49,19 @@ def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int) -> S
 
     def answer(images: Tensor) -> Tensor:
         found = []
-        for part in images.split(batch):
-            n = len(part)
-            size = next(size for size in sizes if size >= n)
-            filled = torch.cat([part, part[-1:].expand(size - n, *part.shape[1:])]) if n < size else part
-            found.append(fixed(filled)[:n].clone())
-        return torch.cat(found)
+        # Not in inference mode: tensors that are made in it are of another kind, for which all is compiled once more.
+        with torch.inference_mode(False), torch.no_grad():
+            for part in images.split(batch):
+                n = len(part)
+                size = next(size for size in sizes if size >= n)
+                filled = torch.cat([part, part[-1:].expand(size - n, *part.shape[1:])]) if n < size else part
+                found.append(fixed(filled)[:n].clone())
+            return torch.cat(found)
 
     def trial() -> None:
         # Every size before any shard starts: shards run in threads, and what is compiled must not depend on order.
-        with quiet(), torch.inference_mode():
+        # The limit counts what is compiled of one function for all networks of a process.
+        with quiet(), torch._dynamo.config.patch(recompile_limit=1024, accumulated_recompile_limit=4096):
             for size in sizes:
                 answer(images[torch.arange(size, device=images.device) % len(images)])
         check_backend("compiled", answer, reference, images)

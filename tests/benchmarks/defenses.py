@@ -1,0 +1,165 @@
+"""What each defense is worth: one of each kind, and false ones that must be caught, each paired with its bare model.
+
+    uv run python tests/benchmarks/defenses.py [--quick | --tier TIER] [--json FILE] [--only DEFENSE …] [--models SET …]
+
+The shipped LeNet-5 on digits-v1 needs nothing but this repository; networks for MNIST and CIFAR-10, and their images,
+are those of ../shared/data (or of FOOLBENCH_TEST_DATA). Parameters are those of defenses_zoo.py. Every row is a
+submission.yaml evaluated as any other, in a folder of its own in `runs`, where finished shards are used again; rows
+are printed as they are measured and the file is written after each, so an interrupted table goes on where it was. The
+exit status is 1 where a row could not be measured or a false defense was not caught.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from defenses_models import Model, installed_package, models
+from defenses_rows import FALSE, Row, Setting, blank_row, row_of_defense, row_of_false_defense
+from defenses_zoo import DEFENSES, NAMES, DataSet
+from foolbench.bench.errors import FoolbenchError
+from foolbench.bench.progress import Silent
+from foolbench.leaderboard.record import ATTACKS
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from victims import data_folder
+
+SETS: tuple[DataSet, ...] = ("digits", "mnist", "cifar10")
+PLANTED = "planted"
+"""All false defenses by one name."""
+SHORT = dict(zip(ATTACKS, ("evol.", "CPPN", "decep.", "1 px", "FGSM", "ascent"), strict=True))
+VERDICTS = {True: "[green]caught[/]", False: "[red]NOT CAUGHT[/]", None: ""}
+
+
+@dataclass
+class Sayings(Silent):
+    """Says where each run is."""
+
+    console: Console
+
+    def say(self, text: str) -> None:
+        """See Progress."""
+        self.console.print(f"[dim]{escape(text)}[/]", highlight=False)
+
+
+def measure(chosen: list[Model], only: list[str], setting: Setting, told: Callable[[list[Row]], None]) -> list[Row]:
+    """Measure the named defenses on the models; `told` hears all rows so far after each.
+
+    False defenses are planted in front of the network for digits alone.
+    """
+    found: list[Row] = []
+    with TemporaryDirectory() as temporary, installed_package(Path(temporary) / "site"):
+
+        def add(name: str, model: Model, made: Callable[[Path], Row]) -> None:
+            try:
+                row = made(Path(temporary) / f"{model.dataset}-{len(found)}")
+            except FoolbenchError as error:
+                row = blank_row(name, model, setting, "; ".join(f"{p.code} {p.message}" for p in error.problems))
+            except Exception as error:  # the other rows still count
+                traceback.print_exc()
+                row = blank_row(name, model, setting, f"{type(error).__name__}: {str(error)[:200]}")
+            found.append(row)
+            told(found)
+
+        for model in chosen:
+            for defense in (d for d in DEFENSES if d.name in only):
+                add(defense.name, model, lambda at, m=model, d=defense: row_of_defense(d, m, setting, at))
+            for name, planted in FALSE.items() if model.dataset == "digits" else ():
+                if name in only or PLANTED in only:
+                    add(name, model, lambda at, m=model, p=planted: row_of_false_defense(p, m, setting, at))
+    return found
+
+
+def table(rows: list[Row]) -> Table:
+    """The rows as people read them."""
+    out = Table(title="defenses beside their bare models", title_justify="left", box=None, pad_edge=False)
+    left = ("defense", "model", "flags")
+    numbers = ("clean", *SHORT.values(), "robust score", "bare", "difference", "ms an image")
+    for name in (*left[:2], *numbers, left[2], ""):
+        out.add_column(name, justify="left" if name in (*left, "") else "right", overflow="fold")
+    for r in rows:
+        if r["error"] is not None:
+            out.add_row(r["defense"], r["model"], *("–" for _ in numbers), f"[red]{escape(r['error'])}[/]", "")
+            continue
+        ratios = (figure(r["fooling_ratios"][name]["value"], 2) for name in ATTACKS)
+        score = f"{figure(r['robust_score'], 1)} {interval(*r['intervals']['robust_score'])}"
+        difference = f"{figure(r['difference'], 1, '+')} {interval(r['low'], r['high'])}"
+        out.add_row(
+            *(r["defense"], r["model"], figure(r["clean_accuracy"], 3), *ratios, score),
+            *(figure(r["bare_robust_score"], 1), difference, figure(r["overhead_ms"], 4)),
+            *(", ".join(r["flags"]), VERDICTS[r["caught"]]),
+        )
+    return out
+
+
+def figure(value: float | None, digits: int, sign: str = "") -> str:
+    """So many digits behind the point, and a dash for nothing."""
+    return "–" if value is None else f"{value:{sign}.{digits}f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Two ends, or nothing."""
+    return "" if low is None or high is None else f"({low:.1f} to {high:.1f})"
+
+
+def missed(rows: list[Row]) -> list[Row]:
+    """What could not be measured, and false defenses that nothing caught."""
+    return [r for r in rows if r["error"] is not None or r["caught"] is False]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    tier = parser.add_mutually_exclusive_group()
+    tier.add_argument("--quick", action="store_true", help="the smoke tier, about 1/20 of the work")
+    tier.add_argument("--tier", choices=("smoke", "standard"), default="smoke", help="how much work (default: smoke)")
+    parser.add_argument("--json", type=Path, help="write the rows here, after each")
+    names = [*NAMES, PLANTED, *FALSE]
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=[*NAMES, PLANTED], metavar="DEFENSE", help=f"of {', '.join(names)}"
+    )
+    parser.add_argument("--models", nargs="+", choices=SETS, default=list(SETS), help="networks for these data only")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument("--workers", type=int, help="shards worked on side by side; changes no result")
+    arguments = parser.parse_args()
+    console = Console(width=190)
+    folder = data_folder()
+    if folder is not None:
+        os.environ.setdefault("FOOLBENCH_DATA", str(folder))
+    found = models(folder)
+    for name in (name for name in arguments.models if name not in found):
+        console.print(f"no {name}: its network is in ../shared/data; set FOOLBENCH_TEST_DATA to that folder")
+    chosen = [found[name] for name in arguments.models if name in found]
+    if not chosen:
+        sys.exit("expected at least one network to measure, got none: add --models digits")
+
+    def told(rows: list[Row]) -> None:
+        last = rows[-1]
+        what = escape(last["error"] or "") or f"robust score {figure(last['robust_score'], 1)}, difference " + (
+            f"{figure(last['difference'], 1, '+')} {interval(last['low'], last['high'])}"
+        )
+        console.print(f"{last['defense']}, {last['model']}: {what} {VERDICTS[last['caught']]}", highlight=False)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    setting = Setting(
+        tier=arguments.tier, device=arguments.device, workers=arguments.workers, progress=Sayings(console)
+    )
+    rows = measure(chosen, arguments.only, setting, told)
+    console.print(table(rows))
+    sys.exit(1 if missed(rows) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -80,7 +80,7 @@ class Sources:
 
 
 def sources_from_bytes(raw: bytes, evaluation: np.ndarray) -> Sources:
-    """Read an npz that `to_bytes` wrote for the same evaluation images.
+    """Read an npz that `to_bytes` wrote for the same evaluation images, or for more of which these are the first.
 
     Raises ValueError, KeyError, zipfile.BadZipFile where it is none.
     """
@@ -88,12 +88,14 @@ def sources_from_bytes(raw: bytes, evaluation: np.ndarray) -> Sources:
 
         def source(model: str, entry: str) -> SourceImages:
             at = f"{model}/{entry}"
+            rows = [arrays[f"{at}/{name}"] for name in ROWS]
             if f"{at}/change" in arrays:
-                change = arrays[f"{at}/change"]
-                images = change + evaluation[: len(change)]
+                # The smoke tier has but the first of the evaluation images, and so the first of what was made of them.
+                change = arrays[f"{at}/change"][: len(evaluation)]
+                images, rows = change + evaluation[: len(change)], [row[: len(evaluation)] for row in rows]
             else:
                 images = arrays[f"{at}/images"]
-            attacked, fooled, label, confidence = (arrays[f"{at}/{name}"] for name in ROWS)
+            attacked, fooled, label, confidence = rows
             return SourceImages(model, images, attacked, fooled, label, confidence)
 
         names = [str(name) for name in arrays["members"]]

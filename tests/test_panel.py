@@ -32,5 +32,14 @@ def test_evidence_comes_back_to_the_bit_and_small():
             assert getattr(back.images[key], row).dtype == getattr(kept, row).dtype
     assert [m.tau for m in back.members] == [0.75, None]
     assert raw == Sources(members, images).to_bytes(battery, data)
+    # A smaller tier has the first of the evaluation images.
+    fewer = sources_from_bytes(raw, data.images[:15])
+    for row in ROWS:
+        np.testing.assert_array_equal(
+            getattr(fewer.images["net", "fgsm"], row), getattr(images["net", "fgsm"], row)[:15]
+        )
+        np.testing.assert_array_equal(
+            getattr(fewer.images["net", "evolution"], row), getattr(images["net", "evolution"], row)
+        )
     # A step of FGSM adds little more than one bit a pixel; the stepped images themselves are several.
     assert len(packed({"x": stepped - data.images[:n]}, small=True)) < 0.7 * len(packed({"x": stepped}, small=True))

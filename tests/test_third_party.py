@@ -217,6 +217,7 @@ def test_a_whole_evaluation(net: Net, home: Path, rows: list[list[str]]):
     blind = {flag.attack for flag in record.flags if flag.code == "zero_gradient"}
     assert blind == ({"gradient_ascent"} if net.name in DEAD_AT_THE_START else set())
     assert ("saturated" in flags) == (net.name == "mnist_zoo_mnist-8")
-    assert record.provenance.backend == ("torch" if net.model["kind"] == "timm" else "onnxruntime-cpu")
+    exported = " (exported)" if net.model["kind"] == "timm" else ""
+    assert record.provenance.backend == f"onnxruntime-cpu{exported}"
     assert not record.battery.shipped
     assert not record.rankable

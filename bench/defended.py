@@ -42,7 +42,7 @@ from .defense_specs import (
 from .detecting import detecting, detecting_by_graph
 from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax
 from .fitting import training_images
-from .loading import load_onnx_file
+from .loading import graph_keywords, load_onnx_file
 from .model_specs import OnnxFile
 from .packages import named
 
@@ -89,18 +89,7 @@ def defended(inner: Classifier, defense: Defense, folder: Path, battery: Battery
         case OnnxDefense(role="detector"):
             return detecting_by_graph(inner, defense, folder, battery, data)
         case OnnxDefense():
-            graph = load_image_graph(
-                folder / defense.path,
-                shape=battery.spec.shape,
-                layout=defense.layout,
-                scale=defense.scale,
-                channels=defense.channels,
-                input_name=defense.name,
-                output_name=defense.output_name,
-                sha256=defense.sha256,
-                device=inner.device,
-                images=data.pixels(inner.device),
-            )
+            graph = load_image_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
         case _:
             assert_never(defense)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
+import torch
 from torch import Tensor
 
 from ..defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
@@ -17,6 +18,7 @@ from .defense_specs import OnnxDefense
 from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
 from .errors import FoolbenchError
 from .fitting import training_images
+from .loading import graph_keywords
 from .seeds import generator
 
 HELD_OUT = 3
@@ -42,14 +44,9 @@ def detecting(
             at = _by_clean_images(inner, defense, defense.kind, battery)
             return energy(inner, at, temperature=defense.temperature)
         case Density():
-            images, labels = training_images(battery, defense.images)
-            fit, held = _parted(len(images))
             return density(
                 inner,
-                _at(inner, defense, defense.kind, battery, images[held]),
-                images[fit],
-                labels[fit],
-                generator(battery.spec.name, "defense", defense.kind, "fit", device=inner.device),
+                *_fitting(inner, defense, battery),
                 features=defense.features,
                 dimensions=defense.dimensions,
                 covariance=defense.covariance,
@@ -57,14 +54,9 @@ def detecting(
                 components=defense.components,
             )
         case Mahalanobis():
-            images, labels = training_images(battery, defense.images)
-            fit, held = _parted(len(images))
             return mahalanobis(
                 inner,
-                _at(inner, defense, defense.kind, battery, images[held]),
-                images[fit],
-                labels[fit],
-                generator(battery.spec.name, "defense", defense.kind, "fit", device=inner.device),
+                *_fitting(inner, defense, battery),
                 features=defense.features,
                 dimensions=defense.dimensions,
                 shrinkage=defense.shrinkage,
@@ -77,20 +69,20 @@ def detecting_by_graph(
     inner: Classifier, defense: OnnxDefense, folder: Path, battery: Battery, data: Data
 ) -> Classifier:
     """Let a graph of the researcher's own reject. Raises ModelFileError, ValueError and RuntimeError."""
-    graph = load_score_graph(
-        folder / defense.path,
-        shape=battery.spec.shape,
-        layout=defense.layout,
-        scale=defense.scale,
-        channels=defense.channels,
-        input_name=defense.name,
-        output_name=defense.output_name,
-        sha256=defense.sha256,
-        device=inner.device,
-        images=data.pixels(inner.device),
-    )
+    graph = load_score_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
     at = _by_clean_images(inner, defense, "onnx", battery)
     return onnx_detector(inner, graph.run, at, graph.differentiable, name=defense.path)
+
+
+def _fitting(
+    inner: Classifier, defense: Density | Mahalanobis, battery: Battery
+) -> tuple[Threshold | Clean, Tensor, Tensor, torch.Generator]:
+    """The threshold or the images held out to choose it by; images and labels to fit on; chance for the fit."""
+    images, labels = training_images(battery, defense.images)
+    fit, held = _parted(len(images))
+    at = _at(inner, defense, defense.kind, battery, images[held])
+    rng = generator(battery.spec.name, "defense", defense.kind, "fit", device=inner.device)
+    return at, images[fit], labels[fit], rng
 
 
 def _by_clean_images(inner: Classifier, defense: Rejects, kind: str, battery: Battery) -> Threshold | Clean:

@@ -13,6 +13,7 @@ from ..models.onnx import load_onnx
 from ..models.preprocess import Preprocess
 from .battery import Battery
 from .data import Data
+from .defense_specs import OnnxDefense
 from .model_specs import Input, OnnxFile, OnnxModel, TimmModel
 from .seeds import generator
 
@@ -88,4 +89,19 @@ def common(battery: Battery, data: Data, device: torch.device, backend: Backend 
         "rng": rng,
         "backend": backend,
         "batch": battery.spec.batch,
+    }
+
+
+def graph_keywords(defense: OnnxDefense, battery: Battery, data: Data, device: torch.device) -> dict[str, Any]:
+    """What the loaders of defenses that are graphs of images are given, the file's path apart."""
+    return {
+        "shape": battery.spec.shape,
+        "layout": defense.layout,
+        "scale": defense.scale,
+        "channels": defense.channels,
+        "input_name": defense.name,
+        "output_name": defense.output_name,
+        "sha256": defense.sha256,
+        "device": device,
+        "images": data.pixels(device),
     }

@@ -104,6 +104,14 @@ class Oracle(Protocol):
         """Differentiate `objective` with respect to each image. n gradients. Not rounded to 8 bits."""
         ...
 
+    def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:
+        """The sign of that gradient, `(n, c, h, w)` in {-1, 0, 1}, new. n gradients.
+
+        `name` stands for the objective at the task's own images: what was differentiated before under that name, by
+        another setting of an attack on the same task, may be answered from memory. It is charged all the same.
+        """
+        ...
+
 
 class WhiteBox(Protocol[TaskT]):
     """An attack that differentiates. A frozen dataclass: its fields are its parameters."""

@@ -116,7 +116,8 @@ def _direction(task: Perturb, oracle: Oracle, targets: Tensor | None = None) -> 
         return real.masked_fill(own, -torch.inf).logsumexp(1)
 
     owners = torch.arange(len(task.images), device=task.images.device)
-    return oracle.gradient(task.images, owners, objective).gradients.sign()
+    name = "away from the labels" if targets is None else "towards the targets"
+    return oracle.direction(task.images, owners, objective, name)
 
 
 def _step(images: Tensor, sign: Tensor, levels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from .battery import Battery
 from .data import Data
 from .examine import Clean
 from .memory import Memory
+from .oracle import Look
 from .panel import Sources
 
 
@@ -24,6 +25,9 @@ class Arena:
     """The panel's images, for a victim without gradients; None where there is no panel."""
     memory: Memory = field(default_factory=Memory)
     """How many images fit into it at once."""
+    looks: dict[tuple[int, int], dict[str, Look]] = field(default_factory=dict)
+    """By a shard's first task and its end: what was differentiated there, for all entries on those images. A look
+    depends on nothing else, so it does not matter which entry comes first, or whether two take it side by side."""
 
     @property
     def draws(self) -> int:

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..attacks.base import Ascent, BlackBox, Objective, WhiteBox
+from ..attacks.base import BlackBox
 from ..models.base import Classifier
 from .errors import ModelFailure, OverBudget, Problem
-from .memory import Memory
 
 Hit = Callable[[Tensor, Tensor], Tensor]
 """`(probabilities (n, K), owners (n,))` -> bool `(n, tasks an owner holds)`: which answers succeed as they stand."""
@@ -155,7 +154,7 @@ def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int
     for start in range(0, len(images), batch):
         out[start : start + batch] = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
     if not bool((out.sum(1) <= 1.001).all()) or not bool((out >= 0).all()):  # NaN fails the first comparison
-        raise _nonsense(out)
+        raise nonsense(out)
     return out
 
 
@@ -173,7 +172,8 @@ def victim_call(call: Callable[[Tensor, torch.Generator], Tensor], images: Tenso
         raise ModelFailure(Problem("FB301", message, fix)) from error
 
 
-def _nonsense(part: Tensor) -> ModelFailure:
+def nonsense(part: Tensor) -> ModelFailure:
+    """What to raise for answers or logits `(n, K)` that are none."""
     if bool(part.isnan().any()):
         came = f"{int(part.isnan().any(1).sum())} of {len(part)} rows with NaN"
     else:
@@ -217,78 +217,3 @@ def drive_black_box(
         return finished.value
     finally:
         search.close()
-
-
-@dataclass
-class DrivenOracle:
-    """The Oracle of attacks/base.py over a victim with logits: batches, counts, and averages over what is random."""
-
-    victim: Classifier
-    meter: Meter
-    rng: torch.Generator
-    batch: int
-    draws: int
-    """Gradients averaged for each image (EOT); 1 unless the victim is randomised."""
-    stop: Callable[[], bool]
-    memory: Memory = field(default_factory=Memory)
-    """Bounds the images whose gradients are taken at once."""
-    rejects: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.rejects = self.victim.rejects
-
-    def logits(self, images: Tensor, owners: Tensor) -> Tensor:
-        """See attacks/base.py. Images are rounded to 8 bits first."""
-        at, images = self._before(images, owners), eight_bit(images)
-        assert self.victim.logits is not None
-        parts = []
-        with torch.no_grad():
-            for start in range(0, len(images), self.batch):
-                parts.append(victim_call(self.victim.logits, images[start : start + self.batch], self.rng))
-        logits = torch.cat(parts)
-        self.meter.queries += len(images)
-        self._after(logits, owners, at)
-        return logits
-
-    def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
-        """See attacks/base.py. Averages logits, values and gradients over `draws` for a randomised victim."""
-        at = self._before(images, owners)
-        assert self.victim.logits is not None
-        parts: list[Ascent] = []
-        for rows in torch.arange(len(images), device=images.device).split(self.batch):
-            parts += self.memory.pieces(len(rows), lambda some, of=rows: self._expected(images, of[some], objective))
-        result = parts[0] if len(parts) == 1 else Ascent(*(torch.cat(x) for x in zip(*parts, strict=True)))
-        self.meter.gradients += len(images)
-        self._after(result.logits, owners, at)
-        return result
-
-    def _expected(self, images: Tensor, rows: Tensor, objective: Objective) -> Ascent:
-        """The mean over the draws."""
-        draws = [self._differentiate(images[rows], rows, objective) for _ in range(self.draws)]
-        return draws[0] if len(draws) == 1 else Ascent(*(torch.stack(x).mean(0) for x in zip(*draws, strict=True)))
-
-    def _differentiate(self, images: Tensor, rows: Tensor, objective: Objective) -> Ascent:
-        assert self.victim.logits is not None
-        leaf = images.detach().clone().requires_grad_(True)
-        with torch.enable_grad():
-            logits = victim_call(self.victim.logits, leaf, self.rng)
-            values = objective(logits, rows)
-            (gradients,) = torch.autograd.grad(values.sum(), leaf)
-        return Ascent(logits.detach(), values.detach(), gradients.nan_to_num_())
-
-    def _before(self, images: Tensor, owners: Tensor) -> Tensor:
-        if self.stop():
-            raise Stopped
-        check_asked(images, owners, self.victim.shape)
-        return self.meter.charge(owners)
-
-    def _after(self, logits: Tensor, owners: Tensor, at: Tensor) -> None:
-        if bool(logits.isnan().any()):
-            raise _nonsense(logits)
-        self.meter.observe(logits.softmax(1)[:, : self.victim.classes], owners, at)
-        self.meter.tick(len(logits), self.meter.fooled)
-
-
-def drive_white_box(attack: WhiteBox[Any], task: Any, oracle: DrivenOracle, *, attack_rng: torch.Generator) -> Tensor:
-    """Run an ascent to its end and return its finals. Raises OverBudget, ModelFailure, Stopped."""
-    return attack.ascend(task, oracle, attack_rng)

@@ -62,6 +62,10 @@ class FiniteDifferenceOracle:
         self.meter.tick(len(images), self.meter.fooled)
         return self._logarithms(probabilities)
 
+    def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:
+        """See attacks/base.py. Estimated each time: an estimate depends on the entry's own stream of chance."""
+        return self.gradient(images, owners, objective).gradients.sign()
+
     def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
         """See attacks/base.py. At most `queries` queries an image; the images must be 8-bit ones.
 

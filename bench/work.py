@@ -14,10 +14,11 @@ from torch import Tensor
 from ..attacks.base import BlackBox, Fool, Perturb, WhiteBox
 from ..models.base import Classifier
 from .arena import Arena
-from .drive import DrivenOracle, Meter, Tick, drive_black_box, drive_white_box
+from .drive import Meter, Tick, drive_black_box
 from .expectation import expected
 from .finite_difference import FiniteDifferenceOracle
 from .judge import Verdicts, hits_fool, hits_perturb, judge_fool, judge_perturb
+from .oracle import DrivenOracle, drive_white_box
 from .seeds import generator
 from .shards import Shard, ShardResult
 from .surrogate import Stepped, best_fool, best_perturb, granted
@@ -166,7 +167,9 @@ class _Run:
             )
         draws = arena.battery.spec.judge.expectation_draws if arena.clean.randomised else 1
         batch = arena.battery.spec.gradient_batch
-        oracle = DrivenOracle(arena.victim, meter, victim_rng, batch, draws, self.stop, arena.memory)
+        # What a randomised victim answers depends on the entry's own stream of chance.
+        looks = {} if arena.clean.randomised else arena.looks.setdefault((self.shard.start, self.shard.stop), {})
+        oracle = DrivenOracle(arena.victim, meter, victim_rng, batch, draws, self.stop, arena.memory, looks)
         return drive_white_box(cast(WhiteBox[Any], entry.attack), task, oracle, attack_rng=attack_rng)
 
     @property

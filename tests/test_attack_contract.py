@@ -19,11 +19,12 @@ from foolbench.attacks.noise import Noise, RandomCppn
 from foolbench.attacks.one_pixel import OnePixel
 from foolbench.bench.arena import Arena
 from foolbench.bench.battery import read_battery
-from foolbench.bench.drive import DrivenOracle, Meter, drive_black_box, drive_white_box
+from foolbench.bench.drive import Meter, drive_black_box
 from foolbench.bench.entries import Entry, entries
 from foolbench.bench.errors import OverBudget
 from foolbench.bench.examine import examine
 from foolbench.bench.judge import judge_perturb
+from foolbench.bench.oracle import DrivenOracle, drive_white_box
 from foolbench.bench.shards import Shard
 from foolbench.bench.work import work
 from foolbench.models.base import Classifier
@@ -253,6 +254,27 @@ def test_doing_nothing_scores_zero(arena: Arena, name: str) -> None:
     assert (result.first == -1).all()
     assert result.spent.sum() == result.counts.sum() == 0
     assert (result.refused == "").all()
+
+
+def test_an_epsilon_grid_takes_one_gradient_and_comes_out_as_if_each_step_took_its_own(arena: Arena) -> None:
+    net = left_or_right(columns=CLASSES)
+    differentiated = []
+
+    def logits(images: Tensor, rng: torch.Generator) -> Tensor:
+        if torch.is_grad_enabled():
+            differentiated.append(len(images))
+        return net(images)
+
+    def worked(entry: Entry, arena: Arena) -> dict[str, Any]:
+        result = work(arena, Shard(entry, 0, 0, entry.tasks), stop=lambda: False, tick=lambda asked, fooled: None)
+        return {name: value.tolist() for name, value in vars(result).items() if name != "seconds"}
+
+    shared = replace(arena, victim=replace(arena.victim, logits=logits), looks={})
+    grid = [e for e in entries(arena.battery) if e.name.startswith("fgsm")]
+    assert len(grid) == 4
+    for entry in [*grid, *grid[::-1]]:
+        assert repr(worked(entry, shared)) == repr(worked(entry, replace(arena, looks={})))
+    assert sum(differentiated) == 2 * grid[0].tasks  # away from the labels, and towards the least likely class
 
 
 # Better than chance, at as many queries

@@ -17,9 +17,10 @@ from foolbench.attacks.base import Perturb
 from foolbench.attacks.fgsm import Fgsm
 from foolbench.bench.assemble import panel_classifier
 from foolbench.bench.battery import read_battery
-from foolbench.bench.drive import DrivenOracle, Meter, drive_white_box
+from foolbench.bench.drive import Meter
 from foolbench.bench.fitting import training_images
 from foolbench.bench.judge import hits_perturb, read
+from foolbench.bench.oracle import DrivenOracle, drive_white_box
 from foolbench.defenses import (
     bit_depth,
     density,

@@ -20,6 +20,9 @@ class TorchOracle:
         self.queries += torch.bincount(owners, minlength=len(self.queries))
         return self.net(images)
 
+    def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:
+        return self.gradient(images, owners, objective).gradients.sign()
+
     def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
         self.gradients += torch.bincount(owners, minlength=len(self.gradients))
         parts = []

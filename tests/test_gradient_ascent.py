@@ -21,6 +21,9 @@ class RecordingOracle:
     def logits(self, images: Tensor, owners: Tensor) -> Tensor:
         raise AssertionError("gradient ascent asks for gradients only")
 
+    def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:
+        raise AssertionError("gradient ascent asks for gradients only")
+
     def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
         parts = []
         for rows in torch.arange(len(images)).split(7):

@@ -27,8 +27,9 @@ from foolbench.attacks.evolution import Evolution
 from foolbench.attacks.fgsm import Fgsm
 from foolbench.attacks.gradient_ascent import GradientAscent
 from foolbench.attacks.one_pixel import OnePixel
-from foolbench.bench.drive import DrivenOracle, Meter, drive_black_box
+from foolbench.bench.drive import Meter, drive_black_box
 from foolbench.bench.judge import hits_fool, hits_perturb
+from foolbench.bench.oracle import DrivenOracle, Look
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -42,7 +43,7 @@ Floored = tuple[float, str]
 """Seconds of the floor for a run's queries, and what it was measured on."""
 
 
-def ours(victim: Victim, attack: Any, task: Fool | Perturb) -> peers.Cost:
+def ours(victim: Victim, attack: Any, task: Fool | Perturb, looks: dict[str, Look] | None = None) -> peers.Cost:
     """Drive one of our attacks as the bench does; success is what the driver saw (Fool: at 0.99)."""
     fool = isinstance(task, Fool)
     classifier = victim.classifier
@@ -62,9 +63,9 @@ def ours(victim: Victim, attack: Any, task: Fool | Perturb) -> peers.Cost:
     rng, victim_rng = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
     started = time.perf_counter()
     if white:
-        finals = attack.ascend(
-            task, DrivenOracle(classifier, meter, victim_rng, victim.gradient_batch, 1, lambda: False), rng
-        )
+        oracle = DrivenOracle(classifier, meter, victim_rng, victim.gradient_batch, 1, lambda: False)
+        oracle.looks = {} if looks is None else looks
+        finals = attack.ascend(task, oracle, rng)
     else:
         finals = drive_black_box(
             attack,
@@ -165,7 +166,8 @@ def rows_of(victim: Victim, quick: bool, only: set[str]) -> Iterator[Row]:
             yield row(name, cost, floor, peer, other)
     if not only or "fgsm" in only:
         _grid(victim, many)
-        cost, floor = _with_floor(backward, lambda: _grid(victim, many))
+        cost, (each, backend) = _with_floor(backward, lambda: _grid(victim, many))
+        floor = each / len(EPSILONS), backend  # the grid needs one gradient an image
         for peer, other in _peers({
             "torchattacks FGSM": lambda: peers.torchattacks_fgsm(victim, many.images, many.labels, EPSILONS),
             "ART FGSM": lambda: peers.art_fgsm(victim, many.images, many.labels, EPSILONS),
@@ -182,8 +184,9 @@ def _with_floor(floor: Floor, run: Callable[[], peers.Cost]) -> tuple[peers.Cost
 
 
 def _grid(victim: Victim, task: Perturb) -> peers.Cost:
-    """FGSM at every ε of the grid, as a battery's curve has it: each is an entry that takes its own gradient."""
-    parts = [ours(victim, Fgsm(epsilon), task) for epsilon in EPSILONS]
+    """FGSM at every ε of the grid, as a battery's curve has it: entries that share a look at the images."""
+    looks: dict[str, Look] = {}
+    parts = [ours(victim, Fgsm(epsilon), task, looks) for epsilon in EPSILONS]
     return peers.Cost(sum(p.seconds for p in parts), sum(p.queries for p in parts), parts[-1].success)
 
 

@@ -42,7 +42,8 @@ def evaluate(
         battery: a shipped battery's name, a path, or what `read_battery` returned; a submission names its own, a module
             needs one (default `digits-v1`).
         tier: `standard`, or `smoke` for about 1/20 of the work.
-        out: the run's folder; default `runs/<name>-<digest>`. Finished shards found there are used.
+        out: the run's folder. Finished shards found there are used; in the default, `runs/<name>-<digest>`, also
+            those of the runs beside it.
         device: `auto` takes the GPU where there is one.
         workers: shards worked on side by side; default: one a core on the CPU, one on a GPU. Changes no result.
         progress: told what happens; default: nothing is.

@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from ..models.backend import Backend
 from ..models.base import Classifier
@@ -20,10 +22,15 @@ from ..models.module import from_module, module_digest
 from ..models.onnx import load_onnx
 from ..models.preprocess import Preprocess
 from .battery import Battery, PanelModel
+from .checks import file_sha256, files_named
 from .data import Data
 from .defended import defended
+from .defense_specs import Defense
 from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem
+from .fitting import training_images
 from .loading import common, load_model, preprocess_of
+from .seeds import generator
+from .shown import Shown, shown_by
 from .submission import GivenSubmission
 
 T = TypeVar("T")
@@ -76,7 +83,7 @@ class Subject:
 
 def subject_of(given: GivenSubmission) -> Subject:
     """A submission read from YAML."""
-    digest = _digest([given.digest(), _external_data(given)])
+    digest = _digest([given.digest(), _external_data(given, given.files())])
     return Subject(
         given.spec.name, given.as_given, digest, lambda b, d, device, by: _submitted(given, digest, b, d, device, by)
     )
@@ -90,15 +97,23 @@ def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess
     def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend) -> Assembled:
         given = common(battery, data, device, backend)
         loaded = _loading(lambda: from_module(module, preprocess=preprocess, **given, **declared), "the module")
-        return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, digest)
+        return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, whole)
 
-    return Subject(name, shown, _digest([digest, repr(preprocess), sorted(declared.items())]), assemble)
+    whole = _digest([digest, repr(preprocess), sorted(declared.items())])
+    return Subject(name, shown, whole, assemble)
 
 
-def _external_data(given: GivenSubmission) -> dict[str, str]:
-    """sha256 of the files that its ONNX graphs keep their weights in, if not in themselves."""
+def _model_digest(given: GivenSubmission) -> str:
+    """sha256 of the model alone, whatever stands in front of it: every submission of it has the same bare model."""
+    mine = {name: given.folder / name for name in files_named(given.spec.model)}
+    contents = {name: file_sha256(path) for name, path in mine.items()}
+    return _digest([given.spec.model.model_dump(mode="json"), contents, _external_data(given, mine)])
+
+
+def _external_data(given: GivenSubmission, files: dict[str, Path]) -> dict[str, str]:
+    """sha256 of the files that some of its ONNX graphs keep their weights in, if not in themselves."""
     found: set[Path] = set()
-    for name, path in given.files().items():
+    for name, path in files.items():
         if path.suffix == ".onnx":
             where = "model" if name == getattr(given.spec.model, "path", None) else "defenses"
             found |= _loading(lambda p=path: set(external_files(checked_onnx(p), p.parent)), where, given)
@@ -110,16 +125,41 @@ def _submitted(
 ) -> Assembled:
     spec, folder = given.spec, given.folder
     loaded = _loading(lambda: load_model(spec.model, folder, battery, data, device, backend), "model", given)
-    model_digest = _digest([spec.model.model_dump(mode="json"), given_digest])
-    bare = Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, model_digest)
+    bare = Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, _model_digest(given))
     if not spec.defenses:
         return bare
-    victim = loaded.classifier
+    victim = _behind_defenses(loaded.classifier, given, battery, data)
+    return replace(bare, victim=victim, bare=bare, digest=given_digest)
+
+
+def _behind_defenses(model: Classifier, given: GivenSubmission, battery: Battery, data: Data) -> Classifier:
+    """Build the chain from the model outwards. What is fitted to training images is fitted to them as it will see them,
+    changed by the defenses in front of it, which are not built yet: each stands in front of an eye for that."""
+    defenses = given.spec.defenses
+
+    def build(i: int, defense: Defense, inner: Classifier) -> Classifier:
+        return defended(inner, defense, given.folder, battery, data, lambda most: training(i, most))
+
+    @cache
+    def shown(i: int) -> Shown | None:
+        return shown_by(defenses[i], model, lambda defense, eye: build(i, defense, eye))
+
+    def after(i: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        defense = shown(i)
+        rng = generator(battery.spec.name, "defense", "shown", i, device=model.device)
+        return (images, labels) if defense is None else defense.change(images, labels, rng)
+
+    def training(i: int, most: int) -> tuple[Tensor, Tensor]:
+        images, labels = training_images(battery, most)
+        for j in range(i):
+            images, labels = _loading(lambda j=j, x=images, y=labels: after(j, x, y), ("defenses", j), given)
+        return images, labels
+
+    victim = model
     # An image meets the defenses in the order in which they are written, so the last one wraps the model first.
-    for i, defense in reversed(list(enumerate(spec.defenses))):
-        victim = _loading(lambda v=victim, d=defense: defended(v, d, folder, battery, data), ("defenses", i), given)
-    digest = _digest([model_digest, [d.model_dump(mode="json") for d in spec.defenses]])
-    return replace(bare, victim=victim, bare=bare, digest=digest)
+    for i, defense in reversed(list(enumerate(defenses))):
+        victim = _loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given)
+    return victim
 
 
 def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device) -> Loaded:

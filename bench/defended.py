@@ -41,17 +41,20 @@ from .defense_specs import (
 )
 from .detecting import detecting, detecting_by_graph
 from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax
-from .fitting import training_images
+from .fitting import TrainingImages
 from .loading import graph_keywords, load_onnx_file
 from .model_specs import OnnxFile
 from .packages import named
 
 
-def defended(inner: Classifier, defense: Defense, folder: Path, battery: Battery, data: Data) -> Classifier:
+def defended(
+    inner: Classifier, defense: Defense, folder: Path, battery: Battery, data: Data, training: TrainingImages
+) -> Classifier:
     """Put one defense in front of a Classifier.
 
-    `folder` is where the submission's relative paths start. Raises ModelFileError, ValueError and RuntimeError where
-    the defense does not fit the model or the battery.
+    `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to. Raises
+    ModelFileError, ValueError and RuntimeError where the defense does not fit the model or the battery, and what
+    `training` raises.
     """
     match defense:
         case BitDepth():
@@ -77,17 +80,17 @@ def defended(inner: Classifier, defense: Defense, folder: Path, battery: Battery
                 gradient_samples=defense.gradient_samples,
             )
         case Pca():
-            images, _ = training_images(battery, defense.images)
+            images, _ = training(defense.images)
             return pca(inner, images, components=defense.components)
         case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
-            return detecting(inner, defense, battery)
+            return detecting(inner, defense, battery, training)
         case Ensemble():
             others = [_member(model, folder, battery, data, inner) for model in defense.models]
             return ensemble(inner, others)
         case PackageDefense():
             return packaged(inner, defense.name, named(defense.name).load(), defense.args)
         case OnnxDefense(role="detector"):
-            return detecting_by_graph(inner, defense, folder, battery, data)
+            return detecting_by_graph(inner, defense, folder, battery, data, training)
         case OnnxDefense():
             graph = load_image_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)

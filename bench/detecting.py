@@ -16,8 +16,8 @@ from .battery import Battery
 from .data import Data
 from .defense_specs import OnnxDefense
 from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
-from .errors import FoolbenchError
-from .fitting import training_images
+from .errors import EnvironmentFault
+from .fitting import TrainingImages
 from .loading import graph_keywords
 from .seeds import generator
 
@@ -31,22 +31,23 @@ def detecting(
     inner: Classifier,
     defense: FeatureSqueezing | MaxSoftmax | Energy | Density | Mahalanobis,
     battery: Battery,
+    training: TrainingImages,
 ) -> Classifier:
-    """Let one detector reject. Raises ValueError, and EnvironmentFault where training images cannot be read."""
+    """Let one detector reject, fitted to what `training` gives. Raises ValueError, and what `training` raises."""
     match defense:
         case FeatureSqueezing():
-            at = _by_clean_images(inner, defense, defense.kind, battery)
+            at = _by_clean_images(inner, defense, defense.kind, battery, training)
             return feature_squeezing(inner, at, bits=defense.bits, size=defense.size)
         case MaxSoftmax():
-            at = _by_clean_images(inner, defense, defense.kind, battery)
+            at = _by_clean_images(inner, defense, defense.kind, battery, training)
             return max_softmax(inner, at, temperature=defense.temperature)
         case Energy():
-            at = _by_clean_images(inner, defense, defense.kind, battery)
+            at = _by_clean_images(inner, defense, defense.kind, battery, training)
             return energy(inner, at, temperature=defense.temperature)
         case Density():
             return density(
                 inner,
-                *_fitting(inner, defense, battery),
+                *_fitting(inner, defense, battery, training),
                 features=defense.features,
                 dimensions=defense.dimensions,
                 covariance=defense.covariance,
@@ -56,7 +57,7 @@ def detecting(
         case Mahalanobis():
             return mahalanobis(
                 inner,
-                *_fitting(inner, defense, battery),
+                *_fitting(inner, defense, battery, training),
                 features=defense.features,
                 dimensions=defense.dimensions,
                 shrinkage=defense.shrinkage,
@@ -66,31 +67,33 @@ def detecting(
 
 
 def detecting_by_graph(
-    inner: Classifier, defense: OnnxDefense, folder: Path, battery: Battery, data: Data
+    inner: Classifier, defense: OnnxDefense, folder: Path, battery: Battery, data: Data, training: TrainingImages
 ) -> Classifier:
     """Let a graph of the researcher's own reject. Raises ModelFileError, ValueError and RuntimeError."""
     graph = load_score_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
-    at = _by_clean_images(inner, defense, "onnx", battery)
+    at = _by_clean_images(inner, defense, "onnx", battery, training)
     return onnx_detector(inner, graph.run, at, graph.differentiable, name=defense.path)
 
 
 def _fitting(
-    inner: Classifier, defense: Density | Mahalanobis, battery: Battery
+    inner: Classifier, defense: Density | Mahalanobis, battery: Battery, training: TrainingImages
 ) -> tuple[Threshold | Clean, Tensor, Tensor, torch.Generator]:
     """The threshold or the images held out to choose it by; images and labels to fit on; chance for the fit."""
-    images, labels = training_images(battery, defense.images)
+    images, labels = training(defense.images)
     fit, held = _parted(len(images))
     at = _at(inner, defense, defense.kind, battery, images[held])
     rng = generator(battery.spec.name, "defense", defense.kind, "fit", device=inner.device)
     return at, images[fit], labels[fit], rng
 
 
-def _by_clean_images(inner: Classifier, defense: Rejects, kind: str, battery: Battery) -> Threshold | Clean:
+def _by_clean_images(
+    inner: Classifier, defense: Rejects, kind: str, battery: Battery, training: TrainingImages
+) -> Threshold | Clean:
     if defense.threshold is not None and defense.spread is not None:
         return Threshold(defense.threshold, defense.spread)
     try:
-        images, _ = training_images(battery, defense.images)
-    except (ValueError, FoolbenchError) as error:
+        images, _ = training(defense.images)
+    except (ValueError, EnvironmentFault) as error:
         if defense.threshold is None:
             raise
         raise ValueError(f"{error}; or give `spread` beside `threshold`, and none are needed") from error

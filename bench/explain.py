@@ -293,8 +293,9 @@ EXPLANATIONS: dict[str, Explanation] = {
         "an attack could not be measured",
         5,
         "A white-box attack needs gradients, and this victim has none. The best transfer attack from the "
-        "battery's panel stands in for it, marked `surrogate`; where the battery has no panel the cell stays "
-        "empty, with this reason.",
+        "battery's panel stands in for it, and for FGSM also the attack itself along finite differences, where "
+        "the battery grants the queries (`fgsm.finite`); such a row is marked `surrogate`. Where the battery has "
+        "neither, the cell stays empty, with this reason.",
     ),
     "FB700": Explanation(
         "a bug in foolbench",

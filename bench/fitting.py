@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from .battery import Battery
 from .data import training
+
+TrainingImages = Callable[[int], tuple[Tensor, Tensor]]
+"""At most how many -> what `training_images` returns: the images as they are, or as a defense sees them, changed by
+what an image meets before it."""
 
 
 def training_images(battery: Battery, most: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -143,7 +143,7 @@ class DensityRecipe:
             rng=shop.rng_there("certificate"),
         ).classifier
         try:
-            return detecting(inner, self._spec(dimensions), shop.battery)
+            return detecting(inner, self._spec(dimensions), shop.battery, partial(training_images, shop.battery))
         except ValueError as error:
             message, _, fix = str(error).rpartition(": ")
             raise ModelFailure(Problem("FB301", f"the density: {message}.", fix)) from error

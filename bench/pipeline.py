@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,28 +17,24 @@ import torch
 from ..leaderboard.record import ATTACKS, BareResult, BatteryRef, Provenance, Record
 from ..leaderboard.store import write_record
 from ..models.backend import Backend
-from . import properties, scores
-from .arena import Arena
+from . import scores
 from .assemble import Assembled, Subject, panel_classifier
 from .battery import Battery
 from .data import Data
 from .device import DeviceName, choose, default_workers, describe, host, repeatable
-from .entries import Entry, entries
+from .entries import entries
 from .errors import disk_fault
 from .evidence import write_evidence, write_originals
-from .examine import blinded, examine
-from .flags import Seen, flags_of
+from .flags import flags_of
 from .folder import claimed
-from .memorised import recognition
-from .memory import Memory, sparing
-from .panel import Sources, find
+from .measured import Measured, Measuring
+from .memory import Memory
+from .panel import find
 from .panel_evidence import attack_panel
-from .progress import Progress, Silent, planned
+from .progress import Progress, Silent
 from .provenance import commit, source_digest, versions
-from .run import EntryFailure, run_entries
 from .seeds import seed
-from .shards import cut
-from .statements import false_statements
+from .shards import cut, shards_beside
 from .transfer import transfer
 
 
@@ -56,19 +52,6 @@ class Run:
         return {n: attacks[n].fooling_ratio.reason or "" for n in attacks if not attacks[n].tasks}
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """Everything about one victim (the submission's, or its bare model)."""
-
-    arena: Arena
-    assembled: Assembled
-    results: scores.Results
-    record: BareResult
-    """Its flags without those that need transfer."""
-    seen: Seen
-    properties: properties.Properties | None
-
-
 def evaluate_subject(
     subject: Subject,
     battery: Battery,
@@ -82,7 +65,8 @@ def evaluate_subject(
 ) -> Run:
     """Run a subject through a battery; see `foolbench.bench.evaluate` for the public form.
 
-    `out` is the run's folder (default `runs/<name>-<digest>`); finished shards found in it are used.
+    `out` is the run's folder; finished shards found in it are used. In the default, `runs/<name>-<digest>`, so are
+    those of the runs beside it: the same model behind another defense has the same bare model.
     """
     memory = Memory(max_batch)
     started, clock = datetime.now(UTC), time.perf_counter()
@@ -97,13 +81,12 @@ def evaluate_subject(
         folder = out or default_folder(subject, manifest)
         stack.enter_context(claimed(folder, manifest))
         progress.say(_plan(subject, battery, target, workers, folder))
+        beside = {} if out is not None else shards_beside(folder)
         sources = find(battery, data, lambda: attack_panel(battery, data, target, workers, progress, folder / "shards"))
 
-        def measure(phase: str, assembled: Assembled) -> _Measured:
-            return _measure(phase, assembled, battery, data, sources, plan, folder, manifest, workers, progress, memory)
-
-        full = measure("attacks", whole)
-        bare = measure("attacks without the defenses", whole.bare) if whole.bare is not None else None
+        measuring = Measuring(battery, data, sources, plan, folder, beside, manifest, workers, progress, memory)
+        full = measuring.measure("attacks", whole)
+        bare = measuring.measure("attacks without the defenses", whole.bare) if whole.bare is not None else None
         cells = None
         if sources is not None:
             progress.say("transfer: the panel's images on the submission, its images on the panel")
@@ -160,76 +143,11 @@ def default_folder(subject: Subject, manifest: Mapping[str, Any]) -> Path:
     return Path("runs") / f"{slug}-{seed('run', *(f'{k}={manifest[k]}' for k in sorted(manifest))):016x}"[:-8]
 
 
-def _measure(
-    phase: str,
-    assembled: Assembled,
-    battery: Battery,
-    data: Data,
-    sources: Sources | None,
-    plan: tuple[Entry, ...],
-    folder: Path,
-    manifest: Mapping[str, Any],
-    workers: int,
-    progress: Progress,
-    memory: Memory,
-) -> _Measured:
-    spec = battery.spec
-    whole = sparing(assembled.victim, memory)
-    clean = examine(whole, battery, data, memory)
-    victim = blinded(whole, clean)
-    mode = scores.Mode(victim.logits is not None, victim.no_gradient, _stand_ins(sources, plan))
-    arena = Arena(battery, data, victim, clean, sources, memory)
-    runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.granted(e)]
-    progress.begin(phase, [planned(replace(e, budget=mode.granted(e)), len(data.labels)) for e in runnable])
-    determined_by = {**manifest, "victim": assembled.digest}
-    results: dict[str, Any] = run_entries(
-        arena, runnable, folder=folder / "shards", determined_by=determined_by, workers=workers, progress=progress
-    )
-    progress.end()
-    for entry in plan:
-        results.setdefault(
-            entry.name,
-            EntryFailure("FB502", f"{mode.reason}; and the battery has no panel model with gradients to stand in"),
-        )
-    groups = scores.attack_results(plan, results, clean, mode)
-    patches = groups.get("deepception")
-    # What keeps the attack from running (no donors, a patch larger than the images) keeps them from being measured.
-    measured = properties.measure(battery, data, victim, clean) if patches is not None and patches.tasks else None
-    if measured is not None and patches is not None:
-        groups["deepception"] = patches.model_copy(update={"properties": properties.as_json(measured)})
-    attacks = {name: groups[name] for name in ATTACKS if name in groups}
-    own = scores.scores_of(attacks, clean, spec.judge.bootstrap, spec.name)
-    certificate = assembled.certificate
-    # A victim that was refused its gradients when it was loaded has no share of its own.
-    vanishing = certificate.zero_gradient_share if clean.zero_gradient_share is None else clean.zero_gradient_share
-    seen = Seen(
-        classes=battery.classes,
-        tau=clean.tau,
-        confidence=float(clean.reading.confidence[clean.right].cpu().median()) if clean.tau is not None else None,
-        randomised=clean.randomised,
-        difference=clean.difference,
-        zero_gradient_share=None if certificate.mismatch else vanishing,
-        mismatch=certificate.reason if certificate.mismatch else None,
-        false_statements=false_statements(whole, clean, battery, certified=assembled.bare is None),
-        recognition=recognition(whole, battery, data, plan, manifest["submission"]),
-    )
-    flags = flags_of(attacks, own, seen)
-    controls = {name: group for name, group in groups.items() if name not in attacks}
-    part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, flags=flags)
-    return _Measured(arena, assembled, results, part, seen, measured)
-
-
-def _stand_ins(sources: Sources | None, plan: tuple[Entry, ...]) -> int:
-    """How many panel models have images of every white-box entry."""
-    counts = [len(sources.of_entry(e.name)) for e in plan if e.box == "white"] if sources is not None else []
-    return min(counts, default=0)
-
-
 def _record(
     subject: Subject,
     battery: Battery,
-    full: _Measured,
-    bare: _Measured | None,
+    full: Measured,
+    bare: Measured | None,
     cells: list | None,
     workers: int,
     device: torch.device,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,8 +36,10 @@ def run_entries(
     determined_by: Mapping[str, Any],
     workers: int,
     progress: Progress,
+    elsewhere: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, ShardResult | EntryFailure]:
-    """Work on every shard of these entries; finished shards found in `folder` are taken as they are.
+    """Work on every shard of these entries; finished shards found in `folder`, or by their file's name `elsewhere`, are
+    taken as they are.
 
     The result does not depend on `workers` or on the order in which shards finish. Raises the first error that no
     other entry can survive (ModelFailure, EnvironmentFault, KeyboardInterrupt), with finished shards saved.
@@ -49,7 +52,11 @@ def run_entries(
     failed: dict[tuple[str, int], EntryFailure] = {}
     stop = threading.Event()
     # Before any thread starts: Python 3.11 cannot read two npz headers at once (ast's recursion check is not its own).
-    found = {shard: load_shard(path) for shard, path in paths.items() if path is not None}
+    found = {
+        shard: load_shard(path if path.exists() else elsewhere.get(path.name, path))
+        for shard, path in paths.items()
+        if path is not None
+    }
     done = {(shard.entry.name, shard.index): result for shard, result in found.items() if result is not None}
     for (name, index), result in done.items():
         progress.finished(name, index, result)

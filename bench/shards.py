@@ -90,6 +90,13 @@ def load_shard(path: Path) -> ShardResult | None:
         return None
 
 
+def shards_beside(folder: Path) -> dict[str, Path]:
+    """Finished shards of the other runs in the folder that holds this one, by their files' names, which say all that
+    determines them."""
+    files = folder.parent.glob("*/shards/*.npz")
+    return {file.name: file for file in files if file.parent.parent.name != folder.name}
+
+
 def join(results: list[ShardResult]) -> ShardResult:
     """The shards of one entry, in order, as one."""
     joined = {f.name: np.concatenate([getattr(r, f.name) for r in results]) for f in fields(ShardResult)[:-2]}

@@ -30,7 +30,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Clean:
-    """Clean images to choose a threshold by."""
+    """Clean images to choose a threshold by, as the detector will see them."""
 
     images: Tensor
     """`(m, c, h, w)` float32 in [0, 1]; the Classifier's evaluation images must not be among them. Those that it

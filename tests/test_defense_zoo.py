@@ -4,7 +4,7 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -409,7 +409,7 @@ def built(kinds: tuple[str, ...]) -> Classifier:
     battery, data, victim = digits()
     for kind in reversed(kinds):
         spec = TypeAdapter(Spec).validate_python({"kind": kind, **CHAIN[kind]})
-        victim = defended(victim, spec, Path(), battery, data)
+        victim = defended(victim, spec, Path(), battery, data, partial(training_images, battery))
     return victim
 
 

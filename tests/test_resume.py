@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from small_runs import (
     BATTERY,
+    SUBMISSION,
     at_work,
     changed,
     evidence,
@@ -75,6 +76,24 @@ def test_killed_three_times_at_random_moments(tmp_path: Path, whole: tuple[Path,
     assert answer.returncode == 0, answer.stderr
     assert shards(run).items() >= kept.items()
     assert_same(run, undisturbed)
+
+
+def test_two_defenses_of_one_model_share_its_bare_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second run, beside the first, only works on what its defense changes; elsewhere it works on all of it."""
+    monkeypatch.chdir(tmp_path)
+
+    def behind(bits: int) -> Path:
+        defended = changed(SUBMISSION, name=f"{bits} bits", defenses=[{"kind": "bit_depth", "bits": bits}])
+        return submit(tmp_path / f"{bits}", submission=defended)
+
+    for bits in (2, 3):
+        assert inside("evaluate", behind(bits), "--progress", "none").returncode == 0
+    assert inside("evaluate", behind(3), "--progress", "none", "--out", "alone").returncode == 0
+    first, second = sorted(Path("runs").iterdir())  # by name: two bits, three bits
+    alone = Path("alone")
+    assert len(shards(second)) * 2 == len(shards(first)) == len(shards(alone))
+    assert {name for name in shards(alone) if name in shards(first)} == shards(alone).keys() - shards(second).keys()
+    assert_same(second, alone)
 
 
 def test_ctrl_c_and_sigterm_leave_a_run_that_goes_on(tmp_path: Path, whole: tuple[Path, Path]):

@@ -123,7 +123,9 @@ def _variant(entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *,
             measured["fooling_ratio"] = unmeasured("the victim gets no clean image right, so there is no τ")
     else:
         measured["robust_accuracy"] = proportion(int((counts & ~outcome.fooled).sum()), len(counts))
-        measured["rejected"] = proportion(int((counts & outcome.attacked & (outcome.label < 0)).sum()), n)
+        # The label is the first draw's: a randomised victim may reject then, and be fooled on most draws.
+        turned_away = counts & outcome.attacked & ~outcome.fooled & (outcome.label < 0)
+        measured["rejected"] = proportion(int(turned_away.sum()), n)
         measured["label_change"] = proportion(int((outcome.attacked & outcome.fooled).sum()), len(counts))
     return Variant(
         **common,

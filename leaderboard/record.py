@@ -94,7 +94,7 @@ class Variant(_Model):
     label_change: Measure | None = None
     """Perturb only: label changed, over all images (Moosavi-Dezfooli 2017's denominator)."""
     rejected: Measure | None = None
-    """Perturb only: the victim rejects the final image; of the images in the fooling ratio's denominator."""
+    """Perturb only: the victim rejects the final image, and is not fooled; of the fooling ratio's denominator."""
     median_confidence: float | None = None
     queries: float | None = None
     """Median queries to success, over successes."""

@@ -134,6 +134,14 @@ def test_a_perturb_attack_by_hand() -> None:
     assert all(row.run is row.target is row.share is None for row in rows)
 
 
+def test_an_image_is_fooled_or_rejected_but_not_both() -> None:
+    """Though a randomised victim may reject on the first draw what fools it on most."""
+    made = outcome([1, 0, 1, 1, 0, 0], attacked=ATTACKED, label=[-1, -1, -1, 1, -1, -1])
+    attack = result("one_pixel", made)
+    assert attack.rejected is not None
+    assert (attack.fooling_ratio.k, attack.rejected.k, attack.rejected.n) == (3, 1, 4)
+
+
 def test_a_fool_attack_by_hand() -> None:
     made = outcome([1, 0, 1, 1, 0, 0], fooled_flat=[0, 0, 1, 1, 0, 0])
     attack = result("evolution", made)

@@ -96,8 +96,11 @@ class Oracle(Protocol):
     rejects: bool
     """Whether logits carry a last column that means "none of these"."""
 
-    def logits(self, images: Tensor, owners: Tensor) -> Tensor:
-        """`(n, c, h, w)` in [0, 1] -> `(n, K)` or `(n, K + 1)`, detached. n queries."""
+    def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
+        """`(n, c, h, w)` in [0, 1] -> `(n, K)`, as a black-box attack is answered; rounded to 8 bits first. n queries.
+
+        Not the softmax of the logits, which may be those of a stand-in for what cannot be differentiated.
+        """
         ...
 
     def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:

@@ -127,8 +127,6 @@ def _step(images: Tensor, sign: Tensor, levels: Tensor) -> Tensor:
 
 def _flips(task: Perturb, oracle: Oracle, sign: Tensor, left: Tensor, levels: Tensor) -> Tensor:
     """Whether the images `left`, moved by `levels`, are accepted with another label; both `(n,)`."""
-    logits = oracle.logits(_step(task.images[left], sign[left], levels), left)
-    real = logits[:, :-1] if oracle.rejects else logits
-    top, label = real.max(1)
-    flips = label != task.labels[left]
-    return flips & (top > logits[:, -1]) if oracle.rejects else flips
+    probabilities = oracle.probabilities(_step(task.images[left], sign[left], levels), left)
+    confidence, label = probabilities.max(1)
+    return (confidence > 1 - probabilities.sum(1)) & (label != task.labels[left])

@@ -37,7 +37,7 @@ class Clean:
     difference: float
     """The largest difference between two answers to the same image."""
     zero_gradient_share: float | None
-    """Share of images whose input gradient (of the label against all else) vanishes; None without gradients."""
+    """Share of images whose input gradient (of the largest class against the next) vanishes; None without gradients."""
     vanishes: Tensor | None = None
     """`(n,)` bool: on which of them."""
     share: Tensor | None = None
@@ -115,7 +115,8 @@ def _vanishes(victim: Classifier, pixels: Tensor, rng: torch.Generator, batch: i
             logits = victim_call(ask, leaf, rng)
             if not logits.requires_grad:
                 return torch.ones(len(images), dtype=torch.bool, device=images.device)
-            top = logits.topk(2, dim=1).values
+            # Of classes: what is rejected may well have no gradient, and the attacks do without it.
+            top = logits[:, : victim.classes].topk(2, dim=1).values
             (gradient,) = torch.autograd.grad(
                 (top[:, 0] - top[:, 1]).sum(), leaf, allow_unused=True, materialize_grads=True
             )

@@ -53,14 +53,14 @@ class FiniteDifferenceOracle:
     def __post_init__(self) -> None:
         self.rejects = self.victim.rejects
 
-    def logits(self, images: Tensor, owners: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
         """See attacks/base.py."""
         names = self.owners[owners]
         at = self.meter.charge(names)
         probabilities = self._ask(images)
         self.meter.observe(probabilities, names, at)
         self.meter.tick(len(images), self.meter.fooled)
-        return self._logarithms(probabilities)
+        return probabilities
 
     def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:
         """See attacks/base.py. Estimated each time: an estimate depends on the entry's own stream of chance."""
@@ -72,7 +72,7 @@ class FiniteDifferenceOracle:
         Probes are charged but never counted as fooling: they may lie outside the attack's limit.
         """
         rows = torch.arange(len(images), device=images.device)
-        logits = self.logits(images, owners)
+        logits = self._logarithms(self.probabilities(images, owners))
         total, count = torch.zeros_like(images), 0
         for directions in self._directions(images):
             per = directions.shape[1]

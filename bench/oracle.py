@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..attacks.base import Ascent, Objective, WhiteBox
 from ..models.base import Classifier
-from .drive import Meter, Stopped, check_asked, eight_bit, nonsense, victim_call
+from .drive import Meter, Stopped, answers, check_asked, nonsense, victim_call
 from .memory import Memory
 
 
@@ -36,6 +36,8 @@ class DrivenOracle:
     stop: Callable[[], bool]
     memory: Memory = field(default_factory=Memory)
     """Bounds the images whose gradients are taken at once."""
+    asked: Classifier | None = None
+    """Who answers queries: the expectation of a randomised victim; None: the victim itself."""
     looks: dict[str, Look] = field(default_factory=dict)
     """What was differentiated at the block's own images, by name. Handed in where entries share their blocks."""
     rejects: bool = field(init=False)
@@ -43,18 +45,14 @@ class DrivenOracle:
     def __post_init__(self) -> None:
         self.rejects = self.victim.rejects
 
-    def logits(self, images: Tensor, owners: Tensor) -> Tensor:
-        """See attacks/base.py. Images are rounded to 8 bits first."""
-        at, images = self._before(images, owners), eight_bit(images)
-        assert self.victim.logits is not None
-        parts = []
-        with torch.no_grad():
-            for start in range(0, len(images), self.batch):
-                parts.append(victim_call(self.victim.logits, images[start : start + self.batch], self.rng))
-        logits = torch.cat(parts)
+    def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
+        """See attacks/base.py."""
+        at = self._before(images, owners)
+        answered = answers(self.asked or self.victim, images, self.rng, self.batch)
         self.meter.queries += len(images)
-        self._after(logits, owners, at)
-        return logits
+        self.meter.observe(answered, owners, at)
+        self.meter.tick(len(images), self.meter.fooled)
+        return answered
 
     def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
         """See attacks/base.py. Averages logits, values and gradients over `draws` for a randomised victim."""
@@ -92,7 +90,9 @@ class DrivenOracle:
             logits = victim_call(self.victim.logits, leaf, self.rng)
             values = objective(logits, rows)
             (gradients,) = torch.autograd.grad(values.sum(), leaf)
-        return Ascent(logits.detach(), values.detach(), gradients.nan_to_num_())
+        return Ascent(
+            logits.detach(), values.detach(), gradients.nan_to_num()
+        )  # not in place: it may be an expanded view
 
     def _before(self, images: Tensor, owners: Tensor) -> Tensor:
         if self.stop():

@@ -169,7 +169,9 @@ class _Run:
         batch = arena.battery.spec.gradient_batch
         # What a randomised victim answers depends on the entry's own stream of chance.
         looks = {} if arena.clean.randomised else arena.looks.setdefault((self.shard.start, self.shard.stop), {})
-        oracle = DrivenOracle(arena.victim, meter, victim_rng, batch, draws, self.stop, arena.memory, looks)
+        oracle = DrivenOracle(
+            arena.victim, meter, victim_rng, batch, draws, self.stop, arena.memory, self._asked, looks
+        )
         return drive_white_box(cast(WhiteBox[Any], entry.attack), task, oracle, attack_rng=attack_rng)
 
     @property

@@ -316,7 +316,7 @@ class Idle:
         finals, _, _ = self._finals(task)
         for _ in range(self.asks):
             images = finals.reshape(-1, *finals.shape[-3:])
-            oracle.logits(images, torch.arange(len(images)))
+            oracle.probabilities(images, torch.arange(len(images)))
         return finals
 
 

@@ -222,7 +222,7 @@ class Climb:
         images = torch.rand(5, 1, 8, 8, generator=rng)
         mine = torch.tensor([4, 0, 3, 1, 2])
         scale = torch.arange(1.0, 6.0)
-        oracle.logits(images, mine)
+        oracle.probabilities(images, mine)
         first = oracle.gradient(images, mine, lambda logits, rows: scale[rows] * logits[:, 0])
         second = oracle.gradient(images[:2], mine[:2], lambda logits, rows: logits[:, 1])
         assert torch.equal(second.gradients, -first.gradients[:2] / scale[:2, None, None, None])
@@ -257,9 +257,12 @@ def test_the_oracle_rounds_questions_but_not_gradients() -> None:
         seen.append(images.detach().clone())
         return net(images)
 
-    asked = oracle(replace(victim, logits=logits), meter(1))
+    def probabilities(images: Tensor, rng: torch.Generator) -> Tensor:
+        return logits(images, rng).softmax(1)
+
+    asked = oracle(replace(victim, probabilities=probabilities, logits=logits), meter(1))
     images = torch.full((1, 1, 8, 8), 0.3001)
-    asked.logits(images, owners(0))
+    asked.probabilities(images, owners(0))
     asked.gradient(images, owners(0), lambda logits, rows: logits[:, 0])
     assert torch.equal(seen[0], eight_bit(images))
     assert torch.equal(seen[1], images)
@@ -292,7 +295,25 @@ def test_logits_that_are_nan_are_a_model_failure_and_gradients_that_are_nan_vani
     images = torch.zeros(1, 1, 8, 8)
     bad = replace(victim, logits=lambda images, rng: images.flatten(1)[:, :2] * torch.nan)
     with pytest.raises(ModelFailure, match="FB300"):
-        oracle(bad, meter(1)).logits(images, owners(0))
+        oracle(bad, meter(1)).gradient(images, owners(0), lambda logits, rows: logits[:, 0])
     kinked = replace(victim, logits=lambda images, rng: images.flatten(1)[:, :2].sqrt())  # of 0: slope 0 × inf
     found = oracle(kinked, meter(1)).gradient(images, owners(0), lambda logits, rows: 0 * logits[:, 0])
     assert torch.equal(found.gradients, torch.zeros_like(images))
+
+
+def test_a_network_whose_gradient_is_an_expanded_view() -> None:
+    """Sums over columns have one: autograd hands out a tensor that cannot be written to."""
+    columns = replace(
+        classifier(left_or_right(), (1, 8, 8), 2), logits=lambda images, rng: images.sum((2, 3)) * torch.ones(2)
+    )
+    found = oracle(columns, meter(1)).gradient(torch.zeros(1, 1, 8, 8), owners(0), lambda logits, rows: logits[:, 0])
+    assert torch.equal(found.gradients, torch.ones(1, 1, 8, 8))
+
+
+def test_a_white_box_hears_what_a_black_box_hears() -> None:
+    """Behind logits that stand in for votes, and never abstain as those do."""
+    victim = replace(classifier(left_or_right(), (1, 8, 8), 2), probabilities=lambda x, rng: torch.zeros(len(x), 2))
+    counted = meter(3, budget=1)
+    heard = oracle(victim, counted).probabilities(torch.rand(3, 1, 8, 8, generator=seeded()), torch.arange(3))
+    assert torch.equal(heard, torch.zeros(3, 2))
+    assert (counted.queries, counted.gradients, counted.fooled) == (3, 0, 0)

@@ -15,10 +15,11 @@ class TorchOracle:
         self.net, self.rejects = net, rejects
         self.queries, self.gradients = torch.zeros(2, tasks, dtype=torch.int64)
 
-    def logits(self, images: Tensor, owners: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
         assert torch.equal(images, (images * 255).round() / 255)
         self.queries += torch.bincount(owners, minlength=len(self.queries))
-        return self.net(images)
+        shares = self.net(images).softmax(1)
+        return shares[:, :-1] if self.rejects else shares
 
     def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:
         return self.gradient(images, owners, objective).gradients.sign()

@@ -322,6 +322,14 @@ def test_zero_gradient_behind_a_victim_of_its_own(tmp_path: Path) -> None:
     assert "its gradient vanishes on 100% of the evaluation images" in made.failures["fgsm"]
 
 
+def test_a_rejection_without_gradient_hides_no_gradient(tmp_path: Path) -> None:
+    """A detector that rounds: its column is flat, and far above the classes."""
+    net, planted = left_or_right(), battery(tmp_path, *halves(8))
+    inner = classifier(net, SHAPE, 2)
+    victim = replace(inner, rejects=True, logits=lambda x, rng: nn.functional.pad(net(x), (0, 1), value=1e3))
+    assert examine(victim, planted, planted.load()).zero_gradient_share == 0
+
+
 def test_gradient_mismatch(tmp_path: Path) -> None:
     made = run(WrongGradient(), tmp_path)
     assert "autograd is off from finite differences by" in str(flag(made, "gradient_mismatch").evidence["reason"])

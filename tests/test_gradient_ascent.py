@@ -18,7 +18,7 @@ class RecordingOracle:
         self.net, self.rejects = net, rejects
         self.asked: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def logits(self, images: Tensor, owners: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
         raise AssertionError("gradient ascent asks for gradients only")
 
     def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:
@@ -38,7 +38,7 @@ class RecordingOracle:
     def spent(self, count: int) -> Tensor:
         return torch.bincount(torch.cat([owners for owners, _, _ in self.asked]), minlength=count)
 
-    def probabilities(self, owner: int, target: int) -> Tensor:
+    def certainties(self, owner: int, target: int) -> Tensor:
         """Of one image's target, step by step."""
         rows = [logits[owners == owner].softmax(1)[0, target] for owners, _, logits in self.asked if owner in owners]
         return torch.stack(rows)
@@ -82,7 +82,7 @@ def test_the_gain_is_controlled(objective: Literal["softmax", "logit"]) -> None:
     for scale in (0.03, 0.1):
         oracle = RecordingOracle(linear(10, 3072, scale))
         GradientAscent(objective, steps=120).ascend(fool([4], 1, (3, 32, 32)), oracle, rng())
-        p = oracle.probabilities(0, 4).double()
+        p = oracle.certainties(0, 4).double()
         assert p[:10].diff().tolist() == pytest.approx([0.03] * 9, rel=0.2)
         rest = 1 - p[(p > 0.9) & (p < 0.999)]
         assert (rest[1:] / rest[:-1]).log().mean().exp().item() == pytest.approx(0.9, abs=0.01)
@@ -107,7 +107,7 @@ def test_the_best_iterate_is_returned(objective: Literal["softmax", "logit"]) ->
     finals = GradientAscent(objective, early=0.5, steps=40).ascend(task, oracle, rng())
     late = 0
     for owner, target in enumerate([3, 0, 3, 0]):
-        seen = oracle.probabilities(owner, target)
+        seen = oracle.certainties(owner, target)
         final = net(finals.flatten(0, 1)[owner : owner + 1]).softmax(1)[0, target]
         assert float(final) == pytest.approx(float(seen.max()), rel=1e-4)
         late += int(seen.argmax() < len(seen) - 1)

@@ -90,9 +90,8 @@ class DrivenOracle:
             logits = victim_call(self.victim.logits, leaf, self.rng)
             values = objective(logits, rows)
             (gradients,) = torch.autograd.grad(values.sum(), leaf)
-        return Ascent(
-            logits.detach(), values.detach(), gradients.nan_to_num()
-        )  # not in place: it may be an expanded view
+        # Not in place: what autograd hands out may be an expanded view.
+        return Ascent(logits.detach(), values.detach(), gradients.nan_to_num())
 
     def _before(self, images: Tensor, owners: Tensor) -> Tensor:
         if self.stop():

@@ -1,6 +1,6 @@
 """What each defense is worth: one of each kind, and false ones that must be caught, each paired with its bare model.
 
-    uv run python tests/benchmarks/defenses.py [--quick | --tier TIER] [--json FILE] [--only DEFENSE …] [--models SET …]
+    uv run python tests/benchmarks/defenses.py [--quick] [--json FILE] [--tier TIER] [--only DEFENSE …] [--models SET …]
 
 The shipped LeNet-5 on digits-v1 needs nothing but this repository; networks for MNIST and CIFAR-10, and their images,
 are those of ../shared/data (or of FOOLBENCH_TEST_DATA). Parameters are those of defenses_zoo.py. Every row is a
@@ -119,15 +119,14 @@ def missed(rows: list[Row]) -> list[Row]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tier = parser.add_mutually_exclusive_group()
-    tier.add_argument("--quick", action="store_true", help="the smoke tier, about 1/20 of the work")
-    tier.add_argument("--tier", choices=("smoke", "standard"), default="smoke", help="how much work (default: smoke)")
+    parser.add_argument("--quick", action="store_true", help="the network for digits alone: minutes")
+    parser.add_argument("--tier", choices=("smoke", "standard"), default="smoke", help="how much work (default: smoke)")
     parser.add_argument("--json", type=Path, help="write the rows here, after each")
     names = [*NAMES, PLANTED, *FALSE]
     parser.add_argument(
         "--only", nargs="+", choices=names, default=[*NAMES, PLANTED], metavar="DEFENSE", help=f"of {', '.join(names)}"
     )
-    parser.add_argument("--models", nargs="+", choices=SETS, default=list(SETS), help="networks for these data only")
+    parser.add_argument("--models", nargs="+", choices=SETS, help="networks for these data only (default: all three)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--workers", type=int, help="shards worked on side by side; changes no result")
     arguments = parser.parse_args()
@@ -136,9 +135,10 @@ def main() -> None:
     if folder is not None:
         os.environ.setdefault("FOOLBENCH_DATA", str(folder))
     found = models(folder)
-    for name in (name for name in arguments.models if name not in found):
+    wanted = arguments.models or (SETS[:1] if arguments.quick else SETS)
+    for name in (name for name in wanted if name not in found):
         console.print(f"no {name}: its network is in ../shared/data; set FOOLBENCH_TEST_DATA to that folder")
-    chosen = [found[name] for name in arguments.models if name in found]
+    chosen = [found[name] for name in wanted if name in found]
     if not chosen:
         sys.exit("expected at least one network to measure, got none: add --models digits")
 

@@ -90,6 +90,11 @@ def test_the_rows_of_a_defense_and_of_false_ones(
     assert (missed["planted"], missed["caught"], missed["difference"]) == (True, False, 0)
     assert [row["defense"] for row in script.missed(found)] == ["pca", "honest"]
     assert script.table(found).row_count == 4
+    written = script.markdown(found).splitlines()
+    assert [line.count("|") for line in written] == [0, 0] + [13] * 7  # head, rule, bare model, and the four rows
+    assert written[4].startswith("| *none* | 100% (")
+    assert "*rejects everything* (false, caught)" in written[7]
+    assert "*honest* (false, **not caught**)" in written[8]
 
     # The ordinary path gives the same numbers,
     path = importlib.import_module("defenses_models").write_submission(net, script.DEFENSES[0], tmp_path / "again")

@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from defenses_markdown import markdown
 from defenses_models import Model, installed_package, models
 from defenses_rows import FALSE, Row, Setting, blank_row, row_of_defense, row_of_false_defense
 from defenses_zoo import DEFENSES, NAMES, DataSet
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="the network for digits alone: minutes")
     parser.add_argument("--tier", choices=("smoke", "standard"), default="smoke", help="how much work (default: smoke)")
     parser.add_argument("--json", type=Path, help="write the rows here, after each")
+    parser.add_argument("--markdown", type=Path, help="write the tables of docs/defenses.md here, after each")
     names = [*NAMES, PLANTED, *FALSE]
     parser.add_argument(
         "--only", nargs="+", choices=names, default=[*NAMES, PLANTED], metavar="DEFENSE", help=f"of {', '.join(names)}"
@@ -150,6 +152,8 @@ def main() -> None:
         console.print(f"{last['defense']}, {last['model']}: {what} {VERDICTS[last['caught']]}", highlight=False)
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        if arguments.markdown is not None:
+            arguments.markdown.write_text(markdown(rows))
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

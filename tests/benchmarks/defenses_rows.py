@@ -152,6 +152,7 @@ def _row(name: str, model: Model, record: Record, overhead: float) -> Row:
         "intervals": {
             "clean_accuracy": _interval(own.clean_accuracy),
             "robust_score": _interval(own.robust_score),
+            "bare_clean_accuracy": _interval(bare.clean_accuracy),
             "bare_robust_score": _interval(bare.robust_score),
         },
         "bare_clean_accuracy": bare.clean_accuracy.value,

@@ -50,9 +50,11 @@ DEFENSES = (
     _of("gaussian_noise", "ours: a tenth of the pixel range, on photographs half of it", sigma=Each(0.1, 0.1, 0.05)),
     _of(
         "randomized_smoothing",
-        "Cohen 2019's two smallest sigmas; a fifth of the 100 samples there, since each query costs that many",
+        "Cohen 2019's two smallest sigmas; a fifth of the 100 samples there, since each query costs that many, and 2 "
+        "copies a gradient, of which 16 are averaged",
         sigma=Each(0.12, 0.25, 0.12),
         samples=20,
+        gradient_samples=2,
     ),
     _of("pca", "ours: about 95% of the training images' variance, on CIFAR-10 98%", components=Each(28, 154, 400)),
     _of("feature_squeezing", "Xu 2018's squeezers, without non-local means", bits=Each(3, 1, 5), size=2),

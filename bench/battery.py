@@ -169,7 +169,7 @@ def read_battery(name: str, *, tier: Tier = "standard", folder: Path | None = No
         path, shipped = (folder or Path()) / name, False
     else:
         legal = ", ".join(shipped_names())
-        message = f"battery: expected one of {legal}, or a path to a YAML file, got {name!r}."
+        message = f"expected one of {legal}, or a path to a YAML file, got {name!r}."
         raise InvalidInput(Problem("FB110", message, f"battery: {shipped_names()[0]}", key="battery"))
     spec = read(path, BatterySpec, max_bytes=4 * 262_144)
     if tier == "smoke":
@@ -182,13 +182,13 @@ def read_battery(name: str, *, tier: Tier = "standard", folder: Path | None = No
 
 def _smoke(spec: BatterySpec, path: Path) -> BatterySpec:
     if spec.smoke is None:
-        message = f"--tier smoke: expected the battery {spec.name} to define a smoke tier, and it has no `smoke:` key."
+        message = f"expected the battery {spec.name} to define what --tier smoke changes, and it does not."
         raise InvalidInput(Problem("FB105", message, "add `smoke:` with the numbers to change", file=path, key="smoke"))
     plain = spec.model_dump(mode="json", by_alias=True, exclude={"smoke"})
     try:
         return BatterySpec.model_validate(_overlay(plain, spec.smoke))
     except ValueError as error:
-        message = f"smoke: expected the keys and types of the battery itself; {error}."
+        message = f"expected the keys and types of the battery itself; {error}."
         raise InvalidInput(Problem("FB104", message, "correct the smoke tier", file=path, key="smoke")) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_never
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,11 +21,12 @@ from .errors import EnvironmentFault
 from .fitting import TrainingImages
 from .loading import graph_keywords
 from .seeds import generator
+from .spread import spread
 
 HELD_OUT = 3
-"""One training image of so many chooses the threshold of what is fitted to the others. On the images that it was fitted
-to, a density of many parameters is far higher than on new ones, and a threshold from there rejects too many of those.
-"""
+"""Of each class one training image of so many chooses the threshold of what is fitted to the others. On the images that
+it was fitted to, a density of many parameters is far higher than on new ones, and a threshold from there rejects too
+many of those."""
 
 
 def detecting(
@@ -80,7 +82,7 @@ def _fitting(
 ) -> tuple[Threshold | Clean, Tensor, Tensor, torch.Generator]:
     """The threshold or the images held out to choose it by; images and labels to fit on; chance for the fit."""
     images, labels = training(defense.images)
-    fit, held = _parted(len(images))
+    fit, held = _parted(labels)
     at = _at(inner, defense, defense.kind, battery, images[held])
     rng = generator(battery.spec.name, "defense", defense.kind, "fit", device=inner.device)
     return at, images[fit], labels[fit], rng
@@ -107,7 +109,8 @@ def _at(inner: Classifier, defense: Rejects, kind: str, battery: Battery, images
     return Clean(images.to(inner.device), rng, defense.reject, defense.threshold)
 
 
-def _parted(count: int) -> tuple[list[int], list[int]]:
-    """Positions to fit to and positions to choose the threshold by."""
-    held = list(range(HELD_OUT - 1, count, HELD_OUT))
-    return sorted(set(range(count)) - set(held)), held
+def _parted(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions to fit to and positions to choose the threshold by, each class in both in proportion."""
+    held = spread(labels.numpy(), len(labels) // HELD_OUT)
+    fit = np.setdiff1d(np.arange(len(labels)), held)
+    return torch.from_numpy(fit), torch.from_numpy(held)

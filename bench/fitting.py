@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .battery import Battery
 from .data import training
+from .spread import spread
 
 TrainingImages = Callable[[int], tuple[Tensor, Tensor]]
 """At most how many -> what `training_images` returns: the images as they are, or as a defense sees them, changed by
@@ -17,7 +18,7 @@ what an image meets before it."""
 
 
 def training_images(battery: Battery, most: int) -> tuple[Tensor, Tensor]:
-    """At most `most` of the battery's training images, spread evenly over all of them, and their labels.
+    """At most `most` of the battery's training images, of each class in proportion (see `spread`), and their labels.
 
     The same images on every machine: no chance is involved. An evaluation image is never among a shipped battery's.
 
@@ -35,5 +36,5 @@ def training_images(battery: Battery, most: int) -> tuple[Tensor, Tensor]:
             f"expected training images to fit this defense to, got none in the battery {spec.name}: "
             f"name some in the battery's `data.train`, or leave this defense out"
         )
-    chosen = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(np.int64)
+    chosen = spread(labels, most)
     return torch.from_numpy(images[chosen]).to(torch.float32) / 255, torch.from_numpy(labels[chosen].astype(np.int64))

@@ -23,7 +23,7 @@ from .harden_data import Images, images_of
 from .harden_density import DensityRecipe
 from .harden_detector import DetectorRecipe
 from .harden_fooling_class import FoolingClassRecipe
-from .harden_measure import of_network, of_victim
+from .harden_measure import HELD_OUT, of_network, of_victim
 from .harden_options import Hardening, How
 from .harden_shop import Product, Shop
 from .harden_start import Fresh, Start, start_of_onnx, start_of_submission
@@ -128,7 +128,8 @@ def _manifest(shop: Shop) -> dict[str, Any]:
 
 
 def _written(shop: Shop, product: Product, out: Path, head: dict[str, Any]) -> Row:
-    """Write the submission, and load it as an evaluation does. Returns what it measures on held-out images."""
+    """Write the submission, and load it as an evaluation does. Returns what it measures on held-out images, which
+    neither the training nor what the submission is fitted to when it is loaded has seen."""
     expected = of_network(product.network, shop.classes).probabilities(shop.images.held)
     content = shop.start.to_onnx(product.network)
     model = {**shop.start.declared(), "path": MODEL, "sha256": hashlib.sha256(content).hexdigest()}
@@ -158,7 +159,8 @@ def _written(shop: Shop, product: Product, out: Path, head: dict[str, Any]) -> R
         raise ModelFailure(Problem("FB301", message, "train one from scratch with --network lenet, mlp or resnet"))
     victim = of_victim(whole.victim, shop.rng_there("written"))
     held, labels = shop.images.held, shop.images.held_labels
-    return victim.row(held, labels, shop.how.distance(shop.battery), shop.rng("measure"), strong=True)
+    row = victim.row(held, labels, shop.how.distance(shop.battery), shop.rng("measure"), strong=True)
+    return {"on": HELD_OUT, **row}
 
 
 def _as_data(images: Images) -> Data:
@@ -187,6 +189,7 @@ def _log(shop: Shop, product: Product, state: State, measured: Row) -> dict[str,
         "battery": {"name": shop.battery.spec.name, "digest": shop.battery.digest},
         "images": {
             "trained_on": len(shop.images.train),
+            "chosen_by": int(shop.images.choosing.sum()),
             "held_out": len(shop.images.held),
             "sha256": shop.images.digest,
         },

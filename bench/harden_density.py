@@ -16,31 +16,31 @@ from ..attacks.evolution import Evolution
 from ..models.base import Classifier
 from ..models.module import from_module
 from ..models.preprocess import Preprocess
-from .data import training
 from .detecting import detecting
 from .detector_specs import Density
 from .drive import eight_bit
-from .errors import InvalidInput, ModelFailure, Problem
+from .errors import InvalidInput, Problem, failure
 from .fitting import training_images
 from .fooling_class import evolved
 from .harden_adversary import fgsm
-from .harden_measure import of_network, of_victim
+from .harden_measure import CHOOSING, of_network, of_victim
 from .harden_shop import Product, Shop, as_bytes, as_images
 from .harden_steps import Row, Step, Tensors, Tick
 
 DIMENSIONS = (5, 10, 20, 30, 50, 100)
 """Principal components that are tried."""
-_MOST = 1000
+_NOISE = 1000
 
 
 @dataclass(frozen=True)
 class DensityRecipe:
     """Choose how many principal components the `density` defense looks at.
 
-    The defense is fitted to training images when a submission is loaded, so nothing but its parameters is written. Of
-    the numbers of components that were tried, at the same share of clean images to reject, that one is taken which
-    rejects the most on average over four kinds of images made against the classifier alone: evolved, painted by CPPNs,
-    uniform noise, FGSM. An attack on the whole of classifier and density is another matter, which `evaluate` measures.
+    The defense is fitted to training images when a submission is loaded, so nothing but its parameters is written. It
+    is judged by images that it is not fitted to. Of the numbers of components that were tried, at the same share of
+    clean images to reject, that one is taken which rejects the most on average over four kinds of images made against
+    the classifier alone: evolved, painted by CPPNs, uniform noise, FGSM. An attack on the whole of classifier and
+    density is another matter, which `evaluate` measures.
     """
 
     shop: Shop
@@ -65,7 +65,7 @@ class DensityRecipe:
     @cached_property
     def _candidates(self) -> tuple[int, ...]:
         how = self.shop.how
-        room = min(math.prod(self.shop.battery.spec.shape), self._fitted * 2 // 3 - 1)
+        room = min(math.prod(self.shop.battery.spec.shape), self.shop.images.fitted * 2 // 3 - 1)
         if how.dimensions is not None:
             if how.dimensions > room:
                 message = f"--dimensions: expected at most {room} here, got {how.dimensions}."
@@ -73,29 +73,14 @@ class DensityRecipe:
             return (how.dimensions,)
         return tuple(d for d in DIMENSIONS if d <= room) or (room,)
 
-    @cached_property
-    def _everything(self) -> Tensor:
-        """All training images, uint8."""
-        battery = self.shop.battery
-        spec = battery.spec
-        images, _ = training(spec.data, folder=battery.data_folder, shape=spec.shape, classes=battery.classes)
-        return torch.from_numpy(images.copy())
-
     @property
-    def _fitted(self) -> int:
-        """What the defense is fitted to: not all, so that some are left to measure its clean rejections on."""
-        return min(2000, len(self._everything) * 4 // 5)
-
-    @cached_property
-    def _unseen(self) -> Tensor:
-        """Training images that the defense is not fitted to, `(n, c, h, w)` float32, on the device."""
-        fitted, _ = training_images(self.shop.battery, self._fitted)
-        seen = {image.numpy().tobytes() for image in as_bytes(fitted)}
-        rest = [i for i, image in enumerate(self._everything) if image.numpy().tobytes() not in seen]
-        return as_images(self._everything[rest[:: -(-len(rest) // _MOST)]], self.shop.device)
+    def _choosing(self) -> Tensor:
+        """Images that the defense is not fitted to."""
+        return self.shop.images.train[self.shop.images.choosing]
 
     def _spec(self, dimensions: int) -> Density:
-        return Density(kind="density", dimensions=dimensions, images=self._fitted, reject=self.shop.how.reject)
+        shop = self.shop
+        return Density(kind="density", dimensions=dimensions, images=shop.images.fitted, reject=shop.how.reject)
 
     def _made(self, tensors: Tensors, tick: Tick) -> tuple[Tensors, Row]:
         """Fooling images against the classifier alone."""
@@ -118,18 +103,20 @@ class DensityRecipe:
         rejected = {name: _rejected(measured.labels(images)) for name, images in self._bad(tensors)}
         mean = sum(rejected.values()) / len(rejected)
         so_far = tensors.get("rejected", torch.zeros(0, dtype=torch.float64))
-        row = {"clean_rejected": _rejected(measured.labels(self._unseen)), "rejected": rejected, "mean_rejected": mean}
+        clean = _rejected(measured.labels(self._choosing))
+        row = {"on": CHOOSING, "clean_rejected": clean, "rejected": rejected, "mean_rejected": mean}
         return {**tensors, "rejected": torch.cat([so_far, torch.tensor([mean], dtype=torch.float64)])}, row
 
     def _bad(self, tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
         shop = self.shop
         for name in ("evolution", "cppn"):
             yield name, as_images(tensors[f"images.{name}"], shop.device)
-        noise = torch.rand(_MOST, *shop.battery.spec.shape, generator=shop.rng("density", "noise"))
+        noise = torch.rand(_NOISE, *shop.battery.spec.shape, generator=shop.rng("density", "noise"))
         yield "noise", eight_bit(noise).to(shop.device)
         bare = of_network(shop.classifier()[0].network(tensors), shop.classes)
         adversary = fgsm(shop.how.distance(shop.battery))
-        yield "fgsm", bare.adversarial(adversary, self._unseen, bare.labels(self._unseen), shop.rng("density", "fgsm"))
+        clean = self._choosing
+        yield "fgsm", bare.adversarial(adversary, clean, bare.labels(clean), shop.rng("density", "fgsm"))
 
     def _victim(self, tensors: Tensors, dimensions: int) -> Classifier:
         shop = self.shop
@@ -145,8 +132,7 @@ class DensityRecipe:
         try:
             return detecting(inner, self._spec(dimensions), shop.battery, partial(training_images, shop.battery))
         except ValueError as error:
-            message, _, fix = str(error).rpartition(": ")
-            raise ModelFailure(Problem("FB301", f"the density: {message}.", fix)) from error
+            raise failure("the density", error) from error
 
 
 def _rejected(labels: Tensor) -> float:

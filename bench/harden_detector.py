@@ -12,9 +12,9 @@ from torch.nn import functional
 from ..defenses.threshold import Clean, Threshold
 from ..models.panel.train import Loss
 from .drive import eight_bit
-from .errors import ModelFailure, Problem
+from .errors import failure
 from .harden_epochs import Course
-from .harden_measure import of_network
+from .harden_measure import HELD_OUT, of_network
 from .harden_shop import Product, Shop
 from .harden_start import Fresh
 from .harden_steps import Row, Step, Tensors
@@ -24,7 +24,8 @@ FILE = "detector.onnx"
 
 @dataclass(frozen=True)
 class DetectorRecipe:
-    """Train a network of one output on images and, of each, the adversarial one made against the classifier.
+    """Train a network of one output on images and, of each, the adversarial one made against the classifier. The
+    classifier's training images that it is not trained on choose its threshold.
 
     As the paper's static detector, with a network of its own where the paper branches off the classifier's layers; the
     classifier stays as it is. Adversarial images are rounded to 8 bits as the genuine ones are, or their finer
@@ -42,7 +43,7 @@ class DetectorRecipe:
         """See bench/harden.py."""
         shop = self.shop
         detector = self._course().network(tensors)
-        at = self._threshold(detector)
+        at = self.threshold(detector)
         content = self._fresh().to_onnx(detector)
         defense = {"kind": "onnx", "role": "detector", "path": FILE, "sha256": hashlib.sha256(content).hexdigest()}
         title = f"detector of {shop.how.attack.upper()} at {shop.how.distance(shop.battery):.3g}"
@@ -52,30 +53,37 @@ class DetectorRecipe:
             network, None, title, paper, {FILE: content}, ({**defense, "threshold": at.value, "spread": at.spread},)
         )
 
-    def _threshold(self, detector: nn.Module) -> Threshold:
-        """By held-out images, since those that it was trained on score lower than new ones."""
+    def threshold(self, detector: nn.Module) -> Threshold:
+        """By images that it was not trained on, since those score lower than new ones.
+
+        Raises ModelFailure where all score the same, or not a finite number.
+        """
         shop = self.shop
         with torch.no_grad():
-            scores = detector(shop.images.held).squeeze(1)
+            scores = detector(self._choosing).squeeze(1)
         try:
-            return Clean(shop.images.held, shop.rng_there("threshold"), shop.how.reject).threshold(scores)
+            return Clean(self._choosing, shop.rng_there("threshold"), shop.how.reject).threshold(scores)
         except ValueError as error:
-            message, _, fix = str(error).rpartition(": ")
-            raise ModelFailure(Problem("FB301", f"the detector: {message}.", fix)) from error
+            raise failure("the detector", error) from error
+
+    @property
+    def _choosing(self) -> Tensor:
+        return self.shop.images.train[self.shop.images.choosing]
 
     def _fresh(self) -> Fresh:
         return Fresh(self.shop.how.network, self.shop.battery.spec.shape, 1, self.shop.device)
 
     def _course(self) -> Course:
         shop = self.shop
-        training = shop.how.training(len(shop.images.train), shop.battery.spec.shape, moved=False)
+        own = ~shop.images.choosing
+        training = shop.how.training(int(own.sum()), shop.battery.spec.shape, moved=False)
         return Course(
             "the detector",
             "detector",
             self._fresh().build,
             # A batch holds each image twice, and the cycle is as high as for fresh classifiers of half its batch.
             replace(training, rate=training.rate / 2),
-            lambda tensors: (shop.images.train, shop.images.labels),
+            lambda tensors: (shop.images.train[own], shop.images.labels[own]),
             self._losses,
             self._check,
             ("harden", shop.battery.spec.name, shop.how.seed, "detector"),
@@ -96,12 +104,12 @@ class DetectorRecipe:
         return told_apart
 
     def _check(self, network: nn.Module, tensors: Tensors) -> Row:
-        """The share of held-out adversarial images that score above all but `reject` of the genuine ones."""
+        """The share of adversarial images of held-out ones that score above all but `reject` of those to choose by."""
         shop = self.shop
         measured = of_network(shop.classifier()[0].network(tensors), shop.classes)
         held, labels = shop.images.held, shop.images.held_labels
         made = measured.adversarial(shop.how.adversary(shop.battery), held, labels, shop.rng("check"))
         with torch.no_grad():
-            genuine, adversarial = (network(images).squeeze(1) for images in (held, made))
+            genuine, adversarial = (network(images).squeeze(1) for images in (self._choosing, made))
         threshold = genuine.quantile(1 - shop.how.reject)
-        return {"detected": float((adversarial > threshold).double().mean())}
+        return {"on": HELD_OUT, "detected": float((adversarial > threshold).double().mean())}

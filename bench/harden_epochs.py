@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.panel.train import Loss, Training, epoch, optimizer_of
-from .errors import ModelFailure, Problem
+from .errors import failure
 from .harden_steps import Row, Step, Tensors, Tick
 from .seeds import generator
 
@@ -73,8 +73,7 @@ class Course:
             loss_of = self.losses(rng, k, tensors)
             loss = epoch(network, optimizer, schedule, images, labels, self.training, rng, loss_of)
         except ValueError as error:
-            message, _, fix = str(error).rpartition(": ")
-            raise ModelFailure(Problem("FB301", f"{self.phase}: {message}.", fix)) from error
+            raise failure(self.phase, error) from error
         kept = {key: v for key, v in tensors.items() if not key.startswith((f"{self.name}.", _OPTIMIZER))}
         kept |= {f"{self.name}.{key}": value.detach().cpu() for key, value in network.state_dict().items()}
         if k + 1 < self.training.epochs:

@@ -17,9 +17,6 @@ from .harden_measure import Reached, of_network
 from .harden_shop import Product, Shop, as_bytes, as_images
 from .harden_steps import Row, Step, Tensors, Tick
 
-FLAT = 0.99
-"""The paper's confidence, beside τ."""
-
 
 @dataclass(frozen=True)
 class FoolingClassRecipe:
@@ -75,9 +72,11 @@ class FoolingClassRecipe:
         if number == 0 and noise is not None:
             fooling = as_bytes(noise)
         fresh = eight_bit(torch.rand(1000, *shape, generator=shop.rng("fresh noise"))).to(shop.device)
-        tau = measured.tau(shop.images.held, shop.images.held_labels)
-        row: Row = {"tau": tau, "noise_accepted": float((measured.labels(fresh) >= 0).double().mean())}
-        thresholds = {"at_99": FLAT} | ({} if tau is None else {"at_tau": tau})
+        judge = shop.battery.spec.judge
+        tau = measured.tau(shop.images.held, shop.images.held_labels, judge.tau_quantile)
+        accepted = float((measured.labels(fresh) >= 0).double().mean())
+        row: Row = {"tau": tau, "flat_confidence": judge.flat_confidence, "noise_accepted": accepted}
+        thresholds = {"at_flat": judge.flat_confidence} | ({} if tau is None else {"at_tau": tau})
         targets = torch.arange(shop.classes, device=shop.device)
         task = Fool(shape, targets, how.runs, shop.images.mean)
         for place, kind in enumerate((Evolution, Cppn)):

@@ -1,4 +1,4 @@
-"""What a network or a victim is worth, on held-out training images."""
+"""What a network or a victim is worth, on training images that are held out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .harden_steps import Row
 
 MEASURED_STEPS = 40
 """PGD's steps in measurements: more than in training, so that a network is not only measured by what it has seen."""
+HELD_OUT, CHOOSING = "held-out images", "images to choose by"
+"""What a line of the log is measured on, in words; see `harden_data.Images`."""
 _AT_ONCE = 500
 
 Answers = Callable[[Tensor], Tensor]
@@ -64,10 +66,10 @@ class Measured:
         """`(n,)` int64: the label, -1 where rejected."""
         return accepted_label(self.probabilities(images))
 
-    def tau(self, images: Tensor, labels: Tensor) -> float | None:
-        """The 5th percentile of the confidence in images that are accepted and right; None where there are none."""
+    def tau(self, images: Tensor, labels: Tensor, quantile: float) -> float | None:
+        """The `quantile` of the confidence in images that are accepted and right; None where there are none."""
         answers = self.probabilities(images)
-        return tau_of(answers.amax(1)[accepted_label(answers) == labels], 0.05)
+        return tau_of(answers.amax(1)[accepted_label(answers) == labels], quantile)
 
 
 def of_network(network: nn.Module, classes: int) -> Measured:

@@ -33,7 +33,7 @@ class Hardening:
     epochs: int | None = None
     """Of each training; by default as many as show 160,000 images."""
     images: int | None = None
-    """Training images to use, spread evenly over all; all by default."""
+    """Training images to use, of each class in proportion; all by default."""
     rounds: int = 3
     """`fooling-class`: how often fooling images are added and a new network is trained."""
     runs: int = 10

@@ -133,15 +133,15 @@ def shown(kind: str, signals: Signals, as_json: bool) -> Iterator[Quiet]:
 
 
 def said(row: Row) -> str:
-    """A step's line in words: its numbers, and how many fooling images reached 99%."""
+    """A step's line in words: its numbers, how many fooling images were confident, and which images it is about."""
     found = []
     for key, value in row.items():
-        if isinstance(value, float) and key != "seconds":
+        if isinstance(value, float) and key not in ("seconds", "flat_confidence"):
             found.append(f"{key.replace('_', ' ')} {value:.3g}")
-        elif isinstance(value, dict) and "at_99" in value:
-            cell = value["at_99"]
-            found.append(f"{key} fools {cell['fooled']}/{cell['of']} at 99%")
-    return ", ".join(found)
+        elif isinstance(value, dict) and "at_flat" in value:
+            cell = value["at_flat"]
+            found.append(f"{key} fools {cell['fooled']}/{cell['of']} at {100 * row['flat_confidence']:g}%")
+    return ", ".join(found) + (f" on {row['on']}" if "on" in row else "")
 
 
 def print_hardened(done: Hardened, as_json: bool) -> None:
@@ -152,7 +152,8 @@ def print_hardened(done: Hardened, as_json: bool) -> None:
         return
     log, measured = done.log, done.log["submission"]
     lines = [f"{log['start']['title']}, {log['title']}; {log['battery']['name']}, seed {log['seed']}"]
-    lines.append(f"On {log['images']['held_out']} training images that were held out:")
+    held = log["images"]["held_out"]
+    lines.append(f"On {held} training images that the recipe did not train on, fit to or choose by:")
     lines += [f"  {title:<34}{measured[key]:.3f}" for key, title in _titles(log) if measured.get(key) is not None]
     lines += _fooled(log["steps"])
     lines += [f"Written: {submission}", f"Next:    foolbench evaluate {submission}"]
@@ -173,9 +174,8 @@ def _fooled(steps: list[dict[str, Any]]) -> list[str]:
     """A line for each round of fooling images."""
     lines = []
     for row in steps:
-        if "evolution" in row and "at_99" in row["evolution"]:
-            cells = [
-                f"{name} {row[name]['at_99']['fooled']}/{row[name]['at_99']['of']}" for name in ("evolution", "cppn")
-            ]
-            lines.append(f"  {row['phase']} is fooled at 99% by {', '.join(cells)}")
+        if "evolution" in row and "at_flat" in row["evolution"]:
+            cells = [(name, row[name]["at_flat"]) for name in ("evolution", "cppn")]
+            said = ", ".join(f"{name} {cell['fooled']}/{cell['of']}" for name, cell in cells)
+            lines.append(f"  {row['phase']} is fooled at {100 * row['flat_confidence']:g}% by {said}")
     return lines

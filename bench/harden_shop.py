@@ -12,7 +12,7 @@ from ..models.panel.train import Training
 from .battery import Battery
 from .harden_data import Images
 from .harden_epochs import CPU, Course, Losses, Set, untrained
-from .harden_measure import of_network
+from .harden_measure import HELD_OUT, of_network
 from .harden_options import Hardening
 from .harden_start import Start
 from .harden_steps import Row, Step, Tensors
@@ -79,7 +79,8 @@ class Shop:
         """A line of the log on a classifier."""
         measured = of_network(network, self.classes)
         held, labels = self.images.held, self.images.held_labels
-        return measured.row(held, labels, self.how.distance(self.battery), self.rng("check"), strong=False)
+        row = measured.row(held, labels, self.how.distance(self.battery), self.rng("check"), strong=False)
+        return {"on": HELD_OUT, **row}
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Clean:
     def _between(self, scores: Tensor) -> float:
         """Half-way from the highest score that is to be accepted to the next higher one there is."""
         ranked = scores.sort(descending=True).values
-        accepted = ranked[int(self.reject * len(ranked))]
+        # 0.29 of 100 is 28.999999999999996 in binary, and means 29.
+        accepted = ranked[math.floor(round(self.reject * len(ranked), 9))]
         higher = ranked[ranked > accepted]
         least = higher[-1] if len(higher) else accepted.nextafter(torch.full_like(accepted, math.inf))
         middle = accepted + (least - accepted) / 2

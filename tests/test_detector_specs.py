@@ -11,9 +11,10 @@ import pytest
 import torch
 from foolbench.bench.assemble import Assembled, subject_of
 from foolbench.bench.battery import read_battery
-from foolbench.bench.errors import FoolbenchError, InvalidInput, ModelFailure
+from foolbench.bench.errors import InvalidInput
 from foolbench.bench.fitting import training_images
 from foolbench.bench.judge import read
+from foolbench.bench.spread import spread
 from foolbench.bench.submission import json_schema, read_submission
 from foolbench.models.score_graph import load_score_graph
 from model_files import SHAPE, graph, pictures
@@ -86,9 +87,9 @@ def test_each_kind_is_read_and_rejects_its_share(tmp_path: Path, yaml: str, mean
     spec = read_submission(path).spec.defenses[0]
     assert {**spec.model_dump(), **meaning} == spec.model_dump()
     whole = assembled(path)
-    images, _ = training_images(read_battery("./battery.yaml", folder=tmp_path), spec.model_dump()["images"])
-    # What is fitted to two thirds of the images has its threshold from the last third.
-    held = images[2::3] if "shrinkage" in spec.model_dump() else images
+    images, labels = training_images(read_battery("./battery.yaml", folder=tmp_path), spec.model_dump()["images"])
+    # What is fitted to two thirds of the images has its threshold from the other third.
+    held = images[spread(labels.numpy(), len(labels) // 3)] if "shrinkage" in spec.model_dump() else images
     assert int(rejected(whole, held).sum()) == int(spec.model_dump()["reject"] * len(held))
     assert whole.victim.logits is not None
     assert whole.victim.logits(images, seeded()).shape == (len(images), 11)
@@ -105,7 +106,7 @@ def test_a_threshold_of_ones_own(tmp_path: Path):
     assert torch.equal(rejected(assembled(tmp_path / "submission.yaml"), images), expected)
     bare = changed(BATTERY, data={"kind": "npz", "path": "test.npz"}, donors_per_class=0)
     path = given(tmp_path / "bare", start, battery=bare)
-    with pytest.raises(ModelFailure, match="or give `spread` beside `threshold`"):
+    with pytest.raises(InvalidInput, match="or give `spread` beside `threshold`"):
         assembled(path)
     path = given(tmp_path / "bare", start + ", spread: 0.05", battery=bare)
     assert torch.equal(rejected(assembled(path), images), expected)
@@ -156,24 +157,64 @@ def test_one_mistake_one_problem_on_its_line(tmp_path: Path, yaml: str, expected
     assert problem.source == f"  - {{{yaml}}}"
 
 
+SMOOTHING = "kind: randomized_smoothing, sigma: 0.1, samples: 30"
+ABSTAINS = "kind: onnx, role: detector, path: detector.onnx, threshold: -1, spread: 1"
 NO_TRAINING = {"data": {"kind": "npz", "path": "test.npz"}, "donors_per_class": 0}
+NAMES_SOME = "name some in the battery's `data.train`, or leave this defense out"
 LATE = [
-    ("kind: max_softmax", NO_TRAINING, "expected training images to fit this defense to, got none"),
-    ("kind: density, threshold: 1, spread: 1", NO_TRAINING, "expected training images to fit this defense to, got"),
-    ("kind: density, images: 9", {}, "expected at least 2 training images of every class to fit density to, got"),
-    ("kind: density, dimensions: 65", {}, "expected dimensions of density to be a whole number from 1 to 64, got 65"),
-    ("kind: onnx, role: detector, path: model.onnx", {}, "expected 1 or 2 numbers an image, got 10"),
-]
+    ("kind: max_softmax", NO_TRAINING, "FB104 expected training images to fit this defense to, got none in the ",
+     NAMES_SOME),
+    ("kind: density, threshold: 1, spread: 1", NO_TRAINING,
+     "FB104 expected training images to fit this defense to, got none in the ", NAMES_SOME),
+    ("kind: density, images: 9", {}, "FB104 expected at least 2 training images of every class to fit density to, got ",
+     "take more `images`, or a mixture that needs no classes"),
+    ("kind: density, dimensions: 65", {},
+     "FB104 expected dimensions of density to be a whole number from 1 to 64, got 65.", "choose one in that range"),
+    ("kind: density, shrinkage: 0, dimensions: 64", {},
+     "FB104 expected features whose covariance can be inverted for density, got a singular one.",
+     "raise `shrinkage`, take more `images`, or fewer `dimensions`"),
+    ("kind: onnx, role: detector, path: constant.onnx", {},
+     "FB104 expected scores that differ between clean images, got 0 for all ",
+     "the detector sees nothing in them; use another one"),
+    ("kind: onnx, role: preprocess, path: detector.onnx", {},
+     "FB207 expected an image of the same shape as the one put in, 64 numbers, got 1 ('y').",
+     "did you mean role: detector?"),
+    ("kind: onnx, role: detector, path: model.onnx", {}, "FB207 expected 1 or 2 numbers an image, got 10 ('y').",
+     "make the graph return one score an image, or two probabilities: genuine, and not"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("yaml", "battery", "expected"), LATE, ids=range(len(LATE)))
-def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Path, yaml, battery, expected):
+@pytest.mark.parametrize(("yaml", "battery", "expected", "fix"), LATE, ids=range(len(LATE)))
+def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Path, yaml, battery, expected, fix):
     path = given(tmp_path, "kind: bit_depth, bits: 3", yaml, battery=changed(BATTERY, **battery))
-    with pytest.raises(FoolbenchError) as caught:
+    (tmp_path / "constant.onnx").write_bytes(detector(scale=0).SerializeToString())
+    with pytest.raises(InvalidInput) as caught:
         assembled(path)
     (problem,) = caught.value.problems
-    assert expected in problem.message
+    assert f"{problem.code} {problem.message}".startswith(expected)
+    assert problem.fix == fix
     assert (problem.key, problem.source) == ("defenses[1]", f"  - {{{yaml}}}")
+
+
+@pytest.mark.parametrize(
+    "behind", ["kind: ensemble, models: [{path: model.onnx, output: logits}]", SMOOTHING], ids=["ensemble", "smoothing"]
+)
+def test_energy_of_what_has_none_is_pinned_to_its_line(tmp_path: Path, behind: str):
+    with pytest.raises(InvalidInput) as caught:
+        assembled(given(tmp_path, "kind: energy", behind))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.key) == ("FB104", "defenses[0]")
+    assert problem.message.startswith("expected logits whose energy differs between images, got the same energy for a")
+    assert problem.fix == "use max_softmax, or a model that gives logits"
+
+
+def test_a_detector_in_front_of_what_always_abstains_is_pinned_to_its_line(tmp_path: Path):
+    with pytest.raises(InvalidInput) as caught:
+        assembled(given(tmp_path, "kind: max_softmax", ABSTAINS))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.key) == ("FB104", "defenses[0]")
+    assert problem.message == "expected finite scores of at least 2 clean images that the model accepts, got 0 of 0."
+    assert problem.fix == "look for a model or a detector that fails on the training images"
 
 
 def test_energy_of_a_model_of_probabilities_is_refused(tmp_path: Path):
@@ -181,7 +222,7 @@ def test_energy_of_a_model_of_probabilities_is_refused(tmp_path: Path):
     nodes = [helper.make_node("Softmax", ["z"], ["p"]), helper.make_node("Relu", ["p"], ["y"])]
     path = given(tmp_path, "kind: energy", model=nearest_mean(nodes))
     path.write_text(path.read_text().replace("output: logits", "output: probabilities"))
-    with pytest.raises(ModelFailure, match=r"this model gives probabilities; submit it with its logits, or use max_"):
+    with pytest.raises(InvalidInput, match=r"as of what gives probabilities .* To fix: use max_softmax, or a mod"):
         assembled(path)
 
 

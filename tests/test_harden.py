@@ -236,7 +236,10 @@ def test_another_recipe_finds_the_folder_taken_and_says_what_differs(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert f"foolbench evaluate {tmp_path / 'out' / 'submission.yaml'}" in done.stdout
-    assert "recipe: " in refused(inside(*given, "--seed", 1), 2, "FB406")
+    assert "another one (recipe.seed: 0 there, 1 now)" in refused(inside(*given, "--seed", 1), 2, "FB406")
+    more = refused(inside(*given, "--attack", "pgd", "--epochs", 5, "--epsilon", 0.25), 2, "FB406")
+    assert "(recipe.attack: fgsm there, pgd now; recipe.epochs: 1 there, 5 now; recipe.epsilon: " in more
+    assert "there, 0.25 now)" in more
 
 
 def test_what_cannot_be_hardened_is_refused_with_what_to_do(tmp_path: Path):

@@ -297,3 +297,13 @@ def test_the_fooling_class_grows_by_every_round_and_each_network_is_new():
     # A round adds 10 classes x 2 encodings x (first and last generation).
     assert seen == [(50, 0, 10), (95, 45, 11), (135, 85, 11)]
     assert network(images).shape == (50, 11)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 4, 5])
+def test_a_training_of_few_steps(batches: int) -> None:
+    """Four of them once divided by zero: a quarter of the cycle is one step, and the schedule counts from 0."""
+    images, labels = torch.zeros(64 * batches, 1, 2, 2), torch.zeros(64 * batches, dtype=torch.int64)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    before = network(images[:1])[0, 0].item()
+    fit(network, images, labels, Training(epochs=1), torch.Generator().manual_seed(0))
+    assert network(images[:1])[0, 0].item() > before

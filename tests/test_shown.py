@@ -18,6 +18,7 @@ from foolbench.bench.errors import FoolbenchError
 from foolbench.bench.fitting import training_images
 from foolbench.bench.judge import read
 from foolbench.bench.shown import Shown, shown_by
+from foolbench.bench.spread import spread
 from foolbench.bench.submission import read_submission
 from foolbench.defenses import bit_depth, gaussian_noise, randomized_smoothing
 from foolbench.models.base import Classifier
@@ -181,9 +182,11 @@ def rejected(whole: Assembled, images: Tensor, seed: int = 0) -> Tensor:
 )
 @pytest.mark.parametrize("front", ["bit_depth, bits: 2", "jpeg, quality: 20", "pca, components: 9", DIM])
 def test_the_share_asked_for_is_rejected_behind_what_changes_the_image(tmp_path: Path, front: str, detector: str):
-    images = clean(tmp_path)
-    # What is fitted to two thirds of the images has its threshold from the last third.
-    held = images[2::3] if detector.startswith(("density", "mahalanobis")) else images
+    submit(tmp_path)
+    images, labels = training_images(read_battery("./battery.yaml", folder=tmp_path), 300)
+    # What is fitted to two thirds of the images has its threshold from the other third.
+    third = spread(labels.numpy(), 100)
+    held = images[third] if detector.startswith(("density", "mahalanobis")) else images
     whole = assembled(tmp_path, front, f"{detector}, reject: 0.1")
     assert int(rejected(whole, held).sum()) == len(held) // 10
 

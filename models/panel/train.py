@@ -53,7 +53,8 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, training: Training, 
 
 def optimizer_of(network: nn.Module, images: int, training: Training) -> tuple[AdamW, OneCycleLR]:
     """AdamW and its cycle of learning rate for a training on so many images."""
-    steps = training.epochs * math.ceil(images / training.batch)
+    # Of fewer than 5 steps a quarter is none, and the schedule divides by it.
+    steps = max(5, training.epochs * math.ceil(images / training.batch))
     optimizer = AdamW(network.parameters(), lr=training.rate, weight_decay=training.decay)
     return optimizer, OneCycleLR(optimizer, max_lr=training.rate, total_steps=steps, pct_start=0.25)
 

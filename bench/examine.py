@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor
 from ..models.base import Classifier
 from .battery import Battery
 from .data import Data
-from .drive import answers, victim_call
+from .drive import victim_call
 from .judge import Reading, read
 from .memory import Memory
 from .seeds import generator
+from .strangers import asked, missing, strangers, twice
 
 NOWHERE = 0.99
 """Share of images with a vanishing gradient from which on a victim counts as having none."""
@@ -35,13 +35,15 @@ class Clean:
     """The confidence that a fooling image must reach; None when no clean image is accepted and right."""
     randomised: bool
     difference: float
-    """The largest difference between two answers to the same image."""
+    """The largest difference between two answers to the same image, clean or not (see strangers.py)."""
     zero_gradient_share: float | None
     """Share of images whose input gradient (of the largest class against the next) vanishes; None without gradients."""
     vanishes: Tensor | None = None
     """`(n,)` bool: on which of them."""
     share: Tensor | None = None
     """`(n,)`: share of the draws on which a randomised victim accepts the image as its class; None without chance."""
+    missing: float = 0.0
+    """The largest mass that an answer, to a clean image or another, keeps from the classes: the rejected mass."""
 
     @property
     def accepted(self) -> Tensor:
@@ -60,41 +62,45 @@ class Clean:
         return self.reading.probabilities.argmin(1)
 
 
-def examine(victim: Classifier, battery: Battery, data: Data, memory: Memory | None = None) -> Clean:
-    """Ask the victim about every evaluation image, twice, and as often as the judge would where that shows that it is
-    randomised. `memory` bounds the images that gradients are taken of at once.
-
-    Each pass is an odd number of calls, so that an answer by the parity of the calls differs from pass to pass.
+def examine(victim: Classifier, battery: Battery, data: Data, memory: Memory | None = None, digest: str = "") -> Clean:
+    """Ask the victim about every evaluation image and about images unlike them, twice, and as often as the judge would
+    where that shows that it is randomised. `memory` bounds the images that gradients are taken of at once; the images
+    unlike them are drawn from a stream of the victim's `digest`, so that nobody knows them beforehand.
     """
-    memory = memory or Memory()
     images = torch.tensor(data.images).to(victim.device)
     truth = torch.tensor(data.labels).to(victim.device)
-    batch = battery.spec.batch
-    rng = generator(battery.spec.name, "clean", device=victim.device)
+    return examine_images(victim, battery, images, truth, memory, digest)
+
+
+def examine_images(
+    victim: Classifier, battery: Battery, images: Tensor, truth: Tensor, memory: Memory | None = None, digest: str = ""
+) -> Clean:
+    """`examine` on some images `(n, c, h, w)` uint8 with their classes `(n,)`, on the victim's device."""
+    memory = memory or Memory()
+    name, batch = battery.spec.name, battery.spec.batch
+    rng = generator(name, "clean", device=victim.device)
     pixels = images.to(torch.float32) / 255
-
-    def ask() -> Tensor:
-        answered = answers(victim, pixels, rng, batch)
-        if math.ceil(len(pixels) / batch) % 2 == 0:
-            answers(victim, pixels[:batch], rng, batch)
-        return answered
-
-    first, second = ask(), ask()
-    difference = float((first - second).abs().max())
+    first, second = twice(victim, pixels, rng, batch, memory)
+    difference, kept = float((first - second).abs().max()), missing(first)
+    if not (victim.rejects and (victim.randomised or difference > SAME)):  # else there is nothing left to learn
+        other = generator(name, "strangers", digest, device=victim.device)
+        strange = strangers(images, other)
+        here, there = twice(victim, strange, other, batch, memory)
+        difference, kept = max(difference, float((here - there).abs().max())), max(kept, missing(here))
     reading = read(first)
     randomised = victim.randomised or difference > SAME
     share = None
     if randomised:
         labels = [reading.label, read(second).label]
-        labels += [read(ask()).label for _ in range(battery.spec.judge.draws - len(labels))]
+        labels += [read(asked(victim, pixels, rng, batch)).label for _ in range(battery.spec.judge.draws - len(labels))]
         share = (torch.stack(labels) == truth).double().mean(0)
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
     tau = tau_of(reading.confidence[right], battery.spec.judge.tau_quantile)
+    clean = Clean(images, truth, reading, tau, randomised, difference, None, share=share, missing=kept)
     if victim.logits is None:
-        return Clean(images, truth, reading, tau, randomised, difference, None, share=share)
+        return clean
     vanishes = _vanishes(victim, pixels, rng, battery.spec.gradient_batch, memory)
-    zero_share = float(vanishes.double().mean())
-    return Clean(images, truth, reading, tau, randomised, difference, zero_share, vanishes, share)
+    return replace(clean, zero_gradient_share=float(vanishes.double().mean()), vanishes=vanishes)
 
 
 def blinded(victim: Classifier, clean: Clean) -> Classifier:

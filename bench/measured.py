@@ -15,6 +15,7 @@ from .battery import Battery
 from .data import Data
 from .entries import Entry
 from .examine import blinded, examine
+from .finals import false_at_the_end
 from .flags import Seen, flags_of
 from .memorised import recognition
 from .memory import Memory, sparing
@@ -60,7 +61,7 @@ class Measuring:
         battery, data, plan, progress, memory = self.battery, self.data, self.plan, self.progress, self.memory
         spec, sources = battery.spec, self.sources
         whole = sparing(assembled.victim, memory)
-        clean = examine(whole, battery, data, memory)
+        clean = examine(whole, battery, data, memory, assembled.digest)
         victim = blinded(whole, clean)
         mode = scores.Mode(victim.logits is not None, victim.no_gradient, _stand_ins(sources, plan))
         arena = Arena(battery, data, victim, clean, sources, memory)
@@ -95,6 +96,7 @@ class Measuring:
         attacks = {name: groups[name] for name in ATTACKS if name in groups}
         own = scores.scores_of(attacks, clean, spec.judge.bootstrap, spec.name)
         certificate = assembled.certificate
+        bare = None if assembled.bare is None else assembled.bare.victim
         # A victim that was refused its gradients when it was loaded has no share of its own.
         vanishing = certificate.zero_gradient_share if clean.zero_gradient_share is None else clean.zero_gradient_share
         seen = Seen(
@@ -105,7 +107,10 @@ class Measuring:
             difference=clean.difference,
             zero_gradient_share=None if certificate.mismatch else vanishing,
             mismatch=certificate.reason if certificate.mismatch else None,
-            false_statements=false_statements(whole, clean, battery, certified=assembled.bare is None),
+            false_statements=(
+                *false_statements(whole, clean, battery, certified=bare is None, model=bare, memory=memory),
+                *false_at_the_end(whole, clean, battery, results, memory),
+            ),
             recognition=recognition(whole, battery, data, plan, self.manifest["submission"]),
         )
         flags = flags_of(attacks, own, seen)

@@ -33,8 +33,8 @@ def energy(inner: Classifier, at: Threshold | Clean, temperature: float = 1.0) -
         # With the rejection that a network has of its own, and without.
         if any(float(z.logsumexp(1).double().std()) < _CONSTANT for z in (some, some[:, : inner.classes])):
             raise ValueError(
-                "expected logits whose energy differs between images, got the same energy for all: this model gives "
-                "probabilities; submit it with its logits, or use max_softmax"
+                "expected logits whose energy differs between images, got the same energy for all, as of what gives "
+                "probabilities (an ensemble and votes always do): use max_softmax, or a model that gives logits"
             )
 
     def score(images: Tensor, answer: Tensor, rng: torch.Generator) -> Tensor:

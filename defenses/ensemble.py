@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -50,8 +49,7 @@ def ensemble(inner: Classifier, others: Sequence[Classifier]) -> Classifier:
         return _mean(calls, images, rng, inner.classes + rejects)
 
     blind = next((member for member in members if member.logits is None), None)
-    return replace(
-        inner,
+    return inner.defended(
         probabilities=probabilities,
         logits=logits if blind is None else None,
         rejects=rejects,

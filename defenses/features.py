@@ -61,7 +61,8 @@ def _class_logits(images: Tensor, answer: Tensor) -> Tensor:
 def _asked(inner: Classifier, images: Tensor, rng: torch.Generator, name: str) -> Tensor:
     if inner.logits is None:
         raise ValueError(
-            f"expected a model with logits for {name}, got one without ({inner.no_gradient}): use features: pixels"
+            f"expected a model with logits for {name}, got one without ({inner.no_gradient}): "
+            f"use `pixels` as its features"
         )
     with torch.no_grad():
         answers = [inner.logits(part.to(inner.device), rng) for part in images.split(_IMAGES_AT_ONCE)]

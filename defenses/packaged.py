@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..models.base import Classifier
@@ -12,7 +13,8 @@ def packaged(inner: Classifier, name: str, factory: Callable[..., Any], args: Ma
     """`factory(inner, **args)`, checked.
 
     What it returns must be a Classifier of the same shape, classes and device. What it says of its gradient, its chance
-    and its rejection is taken as it says; what the evaluation finds out about them is another matter.
+    and its rejection is taken as it says; what the evaluation finds out about them is another matter. For that it is
+    also built in front of the model alone, where other defenses stand between the two.
 
     Raises:
         ValueError: it returned something else, or raised something else than the errors below.
@@ -39,4 +41,15 @@ def packaged(inner: Classifier, name: str, factory: Callable[..., Any], args: Ma
                 f"expected the defense {name} to keep {what} {mine}, got {its}: "
                 f"return dataclasses.replace(inner, ...) without changing it"
             )
-    return result
+    behind = inner if result.behind is inner.behind else result.behind  # its own parts, where it is made of ours
+    return replace(result, behind=behind, alone=_alone(inner, factory, args))
+
+
+def _alone(inner: Classifier, factory: Callable[..., Any], args: Mapping[str, Any]) -> Classifier | None:
+    if inner.behind is None:
+        return None
+    try:
+        result = factory(inner.innermost(), **args)
+    except Exception:  # it need not work in front of anything else than what it was written for
+        return None
+    return result if isinstance(result, Classifier) else None

@@ -7,7 +7,6 @@ pass, and in the backward pass the derivative of a stand-in where the function i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -64,7 +63,7 @@ def preprocess(
 
     inner_logits = inner.logits
     if inner_logits is None:
-        return replace(inner, probabilities=probabilities)
+        return inner.defended(probabilities=probabilities)
 
     def logits(images: Tensor, rng: torch.Generator) -> Tensor:
         if not (torch.is_grad_enabled() and images.requires_grad):
@@ -75,7 +74,7 @@ def preprocess(
         return inner_logits(seen, rng)
 
     surrogates = inner.surrogates if exact else (*inner.surrogates, name)
-    return replace(inner, probabilities=probabilities, logits=logits, surrogates=surrogates)
+    return inner.defended(probabilities=probabilities, logits=logits, surrogates=surrogates)
 
 
 def whole_number(defense: str, parameter: str, value: int, low: int, high: int) -> int:

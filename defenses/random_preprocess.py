@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,9 +28,9 @@ def random_preprocess(inner: Classifier, change: RandomImages) -> Classifier:
 
     inner_logits = inner.logits
     if inner_logits is None:
-        return replace(inner, probabilities=probabilities, randomised=True)
+        return inner.defended(probabilities=probabilities, randomised=True)
 
     def logits(images: Tensor, rng: torch.Generator) -> Tensor:
         return inner_logits(change(images, rng), rng)
 
-    return replace(inner, probabilities=probabilities, logits=logits, randomised=True)
+    return inner.defended(probabilities=probabilities, logits=logits, randomised=True)

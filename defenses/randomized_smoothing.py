@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ def randomized_smoothing(
 
     inner_logits = inner.logits
     if inner_logits is None:
-        return replace(inner, probabilities=probabilities, rejects=True, randomised=True)
+        return inner.defended(probabilities=probabilities, rejects=True, randomised=True)
 
     def logits(images: Tensor, rng: torch.Generator) -> Tensor:
         copies = images.repeat(gradient_samples, 1, 1, 1)
@@ -69,8 +68,7 @@ def randomized_smoothing(
         logs = F.pad(logs, (0, inner.classes + 1 - logs.shape[1]), value=_NOTHING)
         return logs.unflatten(0, (gradient_samples, len(images))).logsumexp(0) - math.log(gradient_samples)
 
-    return replace(
-        inner,
+    return inner.defended(
         probabilities=probabilities,
         logits=logits,
         rejects=True,

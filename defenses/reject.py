@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -98,7 +97,7 @@ def reject_when(
         return _shrunk(own, _odds(scores, threshold, slope), inner.rejects)
 
     if inner_logits is None:
-        return replace(inner, probabilities=probabilities, rejects=True)
+        return inner.defended(probabilities=probabilities, rejects=True)
 
     def logits(images: Tensor, rng: torch.Generator) -> Tensor:
         answer = inner_logits(images, rng)
@@ -110,7 +109,7 @@ def reject_when(
         return torch.cat([real, (top + odds)[:, None]], 1)
 
     surrogates = inner.surrogates if exact else (*inner.surrogates, name)
-    return replace(inner, probabilities=probabilities, logits=logits, rejects=True, surrogates=surrogates)
+    return inner.defended(probabilities=probabilities, logits=logits, rejects=True, surrogates=surrogates)
 
 
 def _twin(rng: torch.Generator) -> torch.Generator:

@@ -137,8 +137,8 @@ ALL = (*TABLE, SURVIVES, REJECTED)
 FLAGS = {
     "randomised": "Two identical queries got different answers, so each final image was judged ten times.",
     "zero_gradient": "The input gradient vanishes on part of the images; attacks that follow it are blind there.",
-    "misdeclared": "A defense says something of itself that is not so: that nothing in it is random, or that its "
-    "gradient is exact. Attacks adapt to what is said.",
+    "misdeclared": "A defense says something of itself that is not so: that nothing in it is random, that it rejects "
+    "nothing, or that its gradient is exact. Attacks adapt to what is said.",
     "masking": "An attack without gradients, or with another model’s, does better than the victim’s own gradient; or "
     "FGSM does less with a larger ε, or does not bring the victim down to chance with any. The gradient misleads, and "
     "the white-box numbers overstate the robustness.",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,3 +42,15 @@ class Classifier:
     """Names of non-differentiable parts whose gradient in `logits` is a declared stand-in (BPDA)."""
     no_gradient: str | None = None
     """Where `logits` is None: the reason, in a sentence."""
+    behind: Classifier | None = None
+    """What the outermost defense was put in front of; None of a model by itself."""
+    alone: Classifier | None = None
+    """The outermost defense in front of the model alone, where it was built so as well, to be looked at by itself."""
+
+    def defended(self, **changes: Any) -> Classifier:
+        """Return this Classifier behind one more defense, which changes the named fields."""
+        return replace(self, **{"behind": self, "alone": None} | changes)
+
+    def innermost(self) -> Classifier:
+        """Return the model behind all defenses."""
+        return self if self.behind is None else self.behind.innermost()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from foolbench.bench.memory import Memory, out_of_memory, sparing
 from foolbench.bench.pipeline import Run, evaluate_subject
+from foolbench.bench.strangers import twice
 from foolbench.models.base import Classifier
 from planted import CPU, battery, classifier, halves, left_or_right, seeded, subject
 from torch import Tensor, nn
@@ -45,6 +46,22 @@ def test_the_batch_halves_until_it_fits_and_stays_there(error: Exception):
     assert max(asked) == 7
 
 
+def test_two_answers_are_compared_in_batches_of_one_size():
+    """Where memory runs out between them, an honest network whose last bits depend on the batch is asked again."""
+    room = iter([40])
+
+    def probabilities(images: Tensor, rng: torch.Generator) -> Tensor:
+        if len(images) > next(room, 10):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return torch.tensor([[0.5, 0.5 - 1e-5 * len(images)]]).expand(len(images), 2)
+
+    memory, images = Memory(), torch.rand(40, 1, 2, 2)
+    victim = sparing(Classifier((1, 2, 2), 2, CPU, probabilities, None), memory)
+    first, second = twice(victim, images, seeded(), 64, memory)
+    assert memory.limit == 10
+    assert torch.equal(first, second)
+
+
 def test_other_errors_are_not_taken_for_it_and_one_image_is_the_end():
     assert not out_of_memory(RuntimeError("shapes do not match"))
     victim = sparing(hungry(0, [], MemoryError()), Memory())
@@ -75,8 +92,9 @@ def test_a_run_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):
             subject(victim), chosen, out=tmp_path / f"{most}-{max_batch}", workers=1, max_batch=max_batch
         )
 
-    whole, halved, limited = measured(1000), measured(40), measured(1000, max_batch=16)
+    whole, halved, limited = measured(1000), measured(40), measured(1000, max_batch=13)
     assert not whole.failures | halved.failures
-    assert [run.record.provenance.batch for run in (whole, halved, limited)] == [None, 20, 16]
+    # A batch of 64 halves once for answers, and once more for gradients.
+    assert [run.record.provenance.batch for run in (whole, halved, limited)] == [None, 16, 13]
     scores = [run.record.scores.model_dump() for run in (whole, halved, limited)]
     assert scores[0] == scores[1] == scores[2]

@@ -1,0 +1,75 @@
+"""A defense without a gradient seems to stop FGSM; through its declared surrogate (BPDA) it hardly does.
+
+Athalye, Carlini and Wagner 2018 broke the input transformations of Guo 2018, bit depth and JPEG among them, that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from foolbench.bench.arena import Arena
+from foolbench.bench.assemble import subject_of
+from foolbench.bench.battery import read_battery
+from foolbench.bench.entries import entries
+from foolbench.bench.examine import examine
+from foolbench.bench.shards import cut
+from foolbench.bench.submission import read_submission
+from foolbench.bench.work import work
+from foolbench.defenses import bit_depth, jpeg
+from foolbench.models.base import Classifier
+from planted import CPU
+from torch import Tensor
+
+SUBMISSION = Path(__file__).resolve().parents[1] / "submissions" / "digits-lenet" / "submission.yaml"
+
+
+def own_gradient(defended: Classifier, inner: Classifier, forward: Callable[[Tensor], Tensor] | None) -> Classifier:
+    """The defended victim as an attacker sees it who differentiates the defense itself: `forward`, or, where it is no
+    function of torch's, nothing that gradients pass."""
+
+    def logits(images: Tensor, rng: torch.Generator) -> Tensor:
+        assert inner.logits is not None
+        assert defended.logits is not None
+        if forward is not None:
+            return inner.logits(forward(images), rng)
+        with torch.no_grad():
+            value = defended.logits(images, rng)
+        return value + 0 * images.sum()
+
+    return replace(defended, logits=logits, surrogates=inner.surrogates)
+
+
+@pytest.mark.parametrize(
+    ("defense", "forward"),
+    [
+        (lambda inner: bit_depth(inner, bits=3), lambda images: torch.round(images * 7) / 7),
+        (lambda inner: jpeg(inner, quality=50), None),
+    ],
+    ids=["bit_depth", "jpeg"],
+)
+def test_through_its_surrogate_a_defense_keeps_less_than_half_of_its_apparent_gain(
+    defense: Callable[[Classifier], Classifier], forward: Callable[[Tensor], Tensor] | None
+) -> None:
+    battery = read_battery("digits-v1")
+    data = battery.load()
+    bare = subject_of(read_submission(SUBMISSION)).assemble(battery, data, CPU).victim
+    headline = next(entry for entry in entries(battery) if entry.group == "fgsm")
+    assert headline.parameters["epsilon"] == 0.2
+
+    def fooled(victim: Classifier) -> float:
+        """Share of the images that the victim gets right, by the judge."""
+        clean = examine(victim, battery, data)
+        arena = Arena(battery, data, victim, clean, None)
+        done = [work(arena, shard, stop=lambda: False, tick=lambda asked, fooled: None) for shard in cut(headline)]
+        return float(np.concatenate([result.fooled for result in done])[clean.right.numpy()].mean())
+
+    defended = defense(bare)
+    ordinary, blind, adaptive = fooled(bare), fooled(own_gradient(defended, bare, forward)), fooled(defended)
+    apparent, left = ordinary - blind, ordinary - adaptive
+    assert apparent > 0.7
+    assert left < apparent / 2

@@ -26,7 +26,7 @@ from .checks import file_sha256, files_named
 from .data import Data
 from .defended import defended
 from .defense_specs import Defense
-from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem
+from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem, sentence_and_fix
 from .fitting import training_images
 from .loading import common, load_model, preprocess_of
 from .seeds import generator
@@ -208,7 +208,13 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except (RuntimeError, ValueError, TypeError) as error:
-        message = f"expected it to load and answer, and got {type(error).__name__}: {error}"
-        raise ModelFailure(
-            problem("FB301", message, "run the model by itself on images of the battery's shape")
-        ) from error
+        of_defense = where[0] == "defenses"
+        told = sentence_and_fix(error)
+        if told is None:
+            message = f"expected it to load and answer, and got {type(error).__name__}: {error}"
+            fix = f"run {'this defense' if of_defense else 'the model'} by itself on images of the battery's shape"
+            raise ModelFailure(problem("FB301", message, fix)) from error
+        # What a defense says of its values only shows on this battery, but is as wrong as what shows when it is read.
+        if of_defense and isinstance(error, ValueError):
+            raise InvalidInput(problem("FB104", f"{told[0]}.", told[1])) from error
+        raise ModelFailure(problem("FB301", f"{told[0]}.", told[1])) from error

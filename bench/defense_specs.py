@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -88,6 +89,18 @@ class RandomizedSmoothing(Spec):
     """The largest p-value at which it answers."""
     gradient_samples: Annotated[int, Field(ge=1, le=256)] = 8
     """Noisy copies that a gradient is taken through."""
+
+    @model_validator(mode="after")
+    def _may_decide(self) -> RandomizedSmoothing:
+        # The least p-value is that of all copies agreeing, 2 / 2^samples; frexp, for an exact power of two.
+        fewest = 2 - math.frexp(self.alpha)[1]
+        if self.samples < fewest:
+            message = (
+                f"Expected at least {fewest} samples at alpha {self.alpha:g}, got {self.samples}, so few that it would "
+                "abstain even where all agree."
+            )
+            raise refuse("FB104", message, f"samples: {fewest}", at=("samples",))
+        return self
 
 
 class Pca(Spec):

@@ -13,8 +13,11 @@ them; anything else that escapes is a bug of foolbench (exit code 70).
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_HOUSE_FORM = re.compile(r"(expected .+, got .+): (.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,11 @@ class Problem:
 
     @property
     def where(self) -> str:
-        """`file:line:column key `, as far as they are known."""
+        """`file:line:column key: `, as far as they are known."""
         parts = (self.file, self.line, self.column)
         place = ":".join(str(part) for part in parts if part is not None)
-        return " ".join(part for part in (place, self.key) if part) + (" " if place or self.key else "")
+        key = f"{self.key}:" if self.key else ""
+        return "".join(f"{part} " for part in (place, key) if part)
 
 
 class FoolbenchError(Exception):
@@ -77,6 +81,20 @@ class OverBudget(FoolbenchError):
     """An attack asked for more queries or gradients than its battery entry grants."""
 
     exit_code = 5
+
+
+def sentence_and_fix(error: Exception) -> tuple[str, str] | None:
+    """Of an error `expected X, got Y: do this`: `expected X, got Y` and `do this`. None for one of another form."""
+    found = _HOUSE_FORM.fullmatch(str(error))
+    return None if found is None else (found[1], found[2])
+
+
+def failure(what: str, error: ValueError) -> ModelFailure:
+    """What an error `expected X, got Y: do this` about `what` means to the user. Raises one of another form: a bug."""
+    told = sentence_and_fix(error)
+    if told is None:
+        raise error
+    return ModelFailure(Problem("FB301", f"{what}: {told[0]}.", told[1]))
 
 
 def disk_fault(error: OSError, path: Path) -> EnvironmentFault:

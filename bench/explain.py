@@ -47,7 +47,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         "a wrong value",
         2,
         'The value at that place is of another type or outside its range. Types are strict: 3 is a number, "3" is '
-        "text, and a list is written in brackets even if it holds one value.",
+        "text, and a list is written in brackets even if it holds one value. Of a defense, a value may also be wrong "
+        "for this battery or this model alone, such as a window larger than the images; that shows when it is built.",
     ),
     "FB105": Explanation(
         "a key is missing",
@@ -159,7 +160,8 @@ EXPLANATIONS: dict[str, Explanation] = {
         2,
         "The model's output is not as long as the battery has classes (one more where `reject_index` names a "
         '"none of these"). Choose the battery that the model was trained for, or state `output_name` or '
-        "`num_classes`.",
+        "`num_classes`. Of a defense: a graph that preprocesses returns an image of the same shape, one that detects "
+        "one number an image, or two.",
     ),
     "FB208": Explanation(
         "which output?",

@@ -78,7 +78,7 @@ def _misdeclared(statements: Sequence[Statement]) -> Flag | None:
     said = "; ".join(statement.finding for statement in statements)
     sentence = (
         f"What a defense states of itself is false: {said}. Attacks adapt to what is stated, so they may have been "
-        "misled: declare what is random and what has a stand-in for its gradient, and evaluate again."
+        "misled: declare what is random, what rejects and what has a stand-in for its gradient, and evaluate again."
     )
     evidence: dict[str, JsonValue] = {statement.what: statement.finding for statement in statements}
     return Flag(code="misdeclared", sentence=sentence, evidence=evidence)
@@ -125,7 +125,8 @@ def _saturated(tau: float | None) -> Flag | None:
         return None
     sentence = (
         "τ is 1.0 in float32: the victim is so sure of clean images that only an equally sure fooling image counts, "
-        "and small differences in confidence are lost. Give logits instead of probabilities, or smaller ones."
+        "and small differences in confidence are lost. A network can give logits instead of probabilities, or smaller "
+        "ones; votes (randomized_smoothing) are 1.0 wherever all copies agree, and less often so with more `samples`."
     )
     return Flag(code="saturated", sentence=sentence, evidence={"tau": tau})
 

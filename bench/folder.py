@@ -75,13 +75,28 @@ def _same_run(folder: Path, manifest: Mapping[str, Any]) -> None:
         return
     except (OSError, ValueError):
         there = {}
-    differing = sorted(key for key in {*there, *manifest} if there.get(key) != manifest.get(key))
-    if differing:
-        what = "; ".join(f"{key}: {_short(there.get(key))} there, {_short(manifest.get(key))} now" for key in differing)
+    if differing := list(_differing(there, manifest)):
+        what = "; ".join(differing)
         message = f"expected {folder} to be empty or to hold this very run, and it holds another one ({what})."
         raise InvalidInput(Problem("FB406", message, "choose another folder with --out, or remove this one"))
 
 
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+def _differing(there: object, now: object, key: str = "") -> Iterator[str]:
+    """`recipe.epochs: 4 there, 5 now`, of each value that differs; mappings are compared key by key."""
+    if isinstance(there, Mapping) and isinstance(now, Mapping):
+        for name in sorted({*there, *now}):
+            yield from _differing(there.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif there != now:
+        one, other = _text(there), _text(now)
+        short = (one, other) if _short(one) == _short(other) else (_short(one), _short(other))
+        yield f"{key}: {short[0]} there, {short[1]} now"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "nothing"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:16]}…"

@@ -53,6 +53,11 @@ class Field:
         args = get_args(self.type)
         return len(args) if get_origin(self.type) is tuple and Ellipsis not in args else None
 
+    @property
+    def optional(self) -> bool:
+        """Whether it may be left out."""
+        return any(isinstance(info, FieldInfo) and not info.is_required() for info in self.info)
+
     def clamped(self, number: float) -> float | None:
         """The legal number nearest to `number`."""
         for info in self._constraints:

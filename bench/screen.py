@@ -138,7 +138,7 @@ def _shown(problem: Problem) -> Any:
         where = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part is not None)
         text.append(f" {where}", "bold")
     if problem.key:
-        text.append(f" {problem.key}", "cyan")
+        text.append(f" {problem.key}", "cyan").append(":")
     text.append(f" {problem.message}\n")
     if problem.source is not None and problem.line is not None:
         text.append(f"  {problem.line} | ", "dim")

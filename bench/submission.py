@@ -66,7 +66,7 @@ class Submission(Spec):
     battery: Annotated[str, AfterValidator(_battery), Field(examples=["digits-v1"])]
     """A battery that comes with foolbench, or the path of a YAML file of one's own."""
     model: Annotated[Model, Field(examples=[{"kind": "onnx", "path": "model.onnx", "output": "logits"}])]
-    defenses: tuple[Defense, ...] = ()
+    defenses: Annotated[tuple[Defense, ...], Field(examples=[[{"kind": "bit_depth", "bits": 3}]])] = ()
     """Applied in this order."""
     links: Links = Links()
 

@@ -80,8 +80,9 @@ def findings(
         # Where a union takes a list too, what is wrong inside that list says more.
         if not any(len(other) > len(key) and other[: len(key)] == key for other in wrong_types):
             given = _at(value, key)
-            message = f"Expected {' or '.join(dict.fromkeys(expected))}, got {_got(given, expected)}."
-            found.append(Finding("FB104", key, message, _fix(key, wrong[key], given) or f"write {expected[0]} here"))
+            nouns = " or ".join(dict.fromkeys(expected))
+            fix = _fix(key, wrong[key], given) or f"write {nouns} here"
+            found.append(Finding("FB104", key, f"Expected {nouns}, got {_got(given, expected)}.", fix))
     return [f for f in found if not _renamed(f, found)], guess
 
 
@@ -116,20 +117,27 @@ def _wrong_kind(key: Key, field: Field, given: dict[str, Any], guess: dict[str, 
     tag = discriminator(field) or "kind"
     options = {name: member for member in members(field.type) for name in legal_values(member, tag)}
     legal = " or ".join(options)
-    likeliest = max(options, key=lambda name: len(given.keys() & (fields(options[name]) or {}).keys()))
+    shared = {name: len((given.keys() - {tag}) & (fields(member) or {}).keys()) for name, member in options.items()}
+    likeliest = max(shared, key=lambda name: shared[name])
+    # Where several are as likely, what stands beside the kind is not checked as any of them.
+    sure = likeliest if list(shared.values()).count(shared[likeliest]) == 1 else None
+    fix = f"{tag}: {likeliest}" if shared[likeliest] else f"write one of these after `{tag}: `"
     if tag in given:
-        guess[tag] = nearest(str(given[tag]), list(options)) or likeliest
         message = f"Expected {legal}, got {_describe(given[tag])}."
-        return Finding("FB104", (*key, tag), message, f"{tag}: {guess[tag]}")
+        near = nearest(str(given[tag]), list(options))
+        guess[tag] = near or sure or given[tag]
+        return Finding("FB104", (*key, tag), message, _line(tag, near) if near else fix)
     known = {name for member in options.values() for name in fields(member) or ()}
     misspelt = next((name for name in given if name not in known and nearest(name, [tag])), None)
     if misspelt is not None:
         written = guess.pop(misspelt)
-        guess[tag] = written if written in options else likeliest
+        near = nearest(str(written), list(options))
+        guess[tag] = near or sure or written
         message = f"Unknown key `{misspelt}`; did you mean `{tag}`?"
-        return Finding("FB103", (*key, misspelt), message, f"{tag}: {guess[tag]}", on_key=True)
-    guess[tag] = likeliest
-    return Finding("FB105", (*key, tag), f"The key `{tag}` is missing: expected {legal}.", f"{tag}: {likeliest}")
+        return Finding("FB103", (*key, misspelt), message, _line(tag, near or written), on_key=True)
+    if sure:
+        guess[tag] = sure
+    return Finding("FB105", (*key, tag), f"The key `{tag}` is missing: expected {legal}.", fix)
 
 
 _NOUNS = {
@@ -193,10 +201,16 @@ def _describe(value: Any) -> str:
 
 
 def _fix(key: Key, field: Field, given: Any) -> str | None:
+    """What to write instead; None where only the reader knows."""
     value = _corrected(field, given)
     if not key or isinstance(key[-1], int):
         return None if value is None else f"write {_flow(value)} here"
-    return _line(str(key[-1]), value)
+    line = None if _flow(value) == _UNKNOWN else _line(str(key[-1]), value)
+    if line is None and isinstance(given, dict) and field.is_list:
+        return "begin each value of the list with `- `, on a line of its own"
+    if given is None and field.optional:
+        return f"remove it, or {line}" if line else "remove it"
+    return line
 
 
 def _corrected(field: Field, given: Any) -> Any:
@@ -206,7 +220,10 @@ def _corrected(field: Field, given: Any) -> Any:
         near = nearest(str(given), [str(choice) for choice in choices])
         return next((choice for choice in choices if str(choice) == near), choices[0])
     if field.is_list and isinstance(given, int | float | str) and not isinstance(given, bool) and field.length is None:
-        return [given if isinstance(given, str) and field.item.type is str else _corrected(field.item, given)]
+        one = given if isinstance(given, str) and field.item.type is str else _corrected(field.item, given)
+        return _example(field) if one is None else [one]
+    if field.is_list and isinstance(given, dict) and given:
+        return [given]
     if isinstance(given, str) and field.is_number:
         given = _number(given)
     if isinstance(given, int | float) and not isinstance(given, bool) and field.is_number:
@@ -232,13 +249,16 @@ def _line(name: str, value: Any) -> str:
     return f"{name}: {_flow(value)}".rstrip()
 
 
+_UNKNOWN = "…"
+
+
 def _flow(value: Any) -> str:
     """A value on one line of YAML; `…` for what only the reader knows."""
     if value is None:
-        return "…"
+        return _UNKNOWN
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
     text = text.removesuffix("\n").removesuffix("\n...")
-    return text if len(text) <= 100 and "\n" not in text else "…"
+    return text if len(text) <= 100 and "\n" not in text else _UNKNOWN
 
 
 def _sentence(text: str) -> str:

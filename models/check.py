@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,20 @@ class ModelFileError(ValueError):
         self.sentence = sentence
         """`expected X, got Y`, without full stop."""
         self.fix = fix
+
+
+class WrongCount(ModelFileError):
+    """No output of a graph has as many numbers an image as were expected."""
+
+    def __init__(self, counts: Mapping[str, float], sentence: str, fix: str):
+        self.counts = counts
+        """How many numbers an image each output has that may have been meant, by its name."""
+        super().__init__("classes", f"{sentence}, got {self.got}", fix)
+
+    @property
+    def got(self) -> str:
+        """`10 ('scores') and 3 ('boxes')`."""
+        return " and ".join(f"{count:g} ({name!r})" for name, count in self.counts.items())
         """What to do, without full stop."""
 
 

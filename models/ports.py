@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from .check import ModelFileError
+from .check import ModelFileError, WrongCount
 from .graph import dimensions, real_inputs
 from .head import Head
 from .preprocess import Preprocess
@@ -47,14 +47,17 @@ def input_port(model: onnx.ModelProto, name: str | None, preprocess: Preprocess,
     """Find a graph's input and check that preprocessed images fit it. Raises ModelFileError (input)."""
     inputs = real_inputs(model)
     names = ", ".join(repr(value.name) for value in inputs)
-    if len(inputs) != 1 or name not in (None, inputs[0].name):
-        wanted = "one input" if name is None else f"one input, {name!r}"
+    if len(inputs) != 1:
         raise ModelFileError(
             "input",
-            f"expected {wanted}, got {len(inputs)} ({names})",
+            f"expected one input, got {f'{len(inputs)} ({names})' if inputs else 'none'}",
             "export the network with the image as only input",
         )
     value = inputs[0]
+    if name not in (None, value.name):
+        raise ModelFileError(
+            "input", f"expected an input named {name!r}, got {names}", "write that as its `name`, or leave `name` out"
+        )
     dtype = _TYPES.get(value.type.tensor_type.elem_type)
     if dtype is None:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
@@ -87,7 +90,7 @@ def input_port(model: onnx.ModelProto, name: str | None, preprocess: Preprocess,
 def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, batch: int) -> str:
     """Find the output with `head.columns` numbers an image, by running one batch.
 
-    Raises ModelFileError: outputs where there is none or a choice, classes where the number is another.
+    Raises ModelFileError: outputs where there is none or a choice, classes (a WrongCount) where the number is another.
     """
     outputs = {o.name: o.type for o in session.ort.get_outputs()}
     listed = ", ".join(f"{n!r} ({t})" for n, t in outputs.items())
@@ -114,12 +117,11 @@ def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, b
     if chosen:
         return chosen[0]
     floats = [n for n in tensors if outputs[n] in _FLOATS] or tensors
-    counts = " and ".join(f"{columns[n]:g} ({n!r})" for n in floats)
     rejecting = "" if head.reject_index is None else " and one for none of them"
     off_by_one = any(columns[n] == head.columns + 1 for n in floats) and not rejecting
-    raise ModelFileError(
-        "classes",
-        f"expected {head.columns} numbers an image, one for each of {head.classes} classes{rejecting}, got {counts}",
+    raise WrongCount(
+        {n: columns[n] for n in floats},
+        f"expected {head.columns} numbers an image, one for each of {head.classes} classes{rejecting}",
         "if one of them means none of the classes, say which with reject_index"
         if off_by_one
         else "take a network for these classes, or drop reject_index"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .check import ModelFileError
+from .check import ModelFileError, WrongCount
 from .head import SUM_TOLERANCE
 from .image_function import ImageFunction, load_image_function
 
@@ -21,9 +21,7 @@ def load_score_graph(path: Path, **given: Any) -> ImageFunction:
     """
     try:
         graph = load_image_function(path, lambda out: out[:, 0], 1, **given)
-    except ModelFileError as error:
-        if error.kind != "classes":
-            raise
+    except WrongCount:
         graph = _two(path, given)
     if not bool(graph.trial.isfinite().all()):
         raise ModelFileError(
@@ -37,12 +35,10 @@ def load_score_graph(path: Path, **given: Any) -> ImageFunction:
 def _two(path: Path, given: dict[str, Any]) -> ImageFunction:
     try:
         graph = load_image_function(path, lambda out: out[:, 1], 2, **given)
-    except ModelFileError as error:
-        if error.kind != "classes":
-            raise
-        raise ModelFileError(
-            "classes",
-            error.sentence.replace("2 numbers an image, one for each of 2 classes", "1 or 2 numbers an image"),
+    except WrongCount as error:
+        raise WrongCount(
+            error.counts,
+            "expected 1 or 2 numbers an image",
             "make the graph return one score an image, or two probabilities: genuine, and not",
         ) from error
     low, error = float(graph.trial.min()), float((graph.trial.sum(1) - 1).abs().max())

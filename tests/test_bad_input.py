@@ -18,6 +18,8 @@ import onnx
 import pytest
 import torch
 import yaml
+from foolbench.bench.errors import InvalidInput
+from foolbench.bench.folder import claimed
 from model_files import graph
 from onnx import TensorProto, helper
 from small_runs import (
@@ -362,6 +364,20 @@ def test_a_folder_that_holds_another_run(tmp_path: Path, whole: tuple[Path, Path
     assert "battery: " in message
     assert "data: " in message
     assert tree(undisturbed) == before
+
+
+def test_what_differs_from_the_run_that_is_there_is_told_key_by_key(tmp_path: Path):
+    path = "/a/long/way/to/somewhere/that/both/have/in/common/"
+    there = {"recipe": {"epochs": 4, "seed": 0, "at": {"home": path + "a"}, "sizes": [1, 2]}, "same": {"x": 1}}
+    now = {"recipe": {"epochs": 5, "seed": 0, "at": {"home": path + "b"}, "sizes": [1, 3]}, "same": {"x": 1}, "new": 1}
+    with claimed(tmp_path, there):
+        pass
+    with pytest.raises(InvalidInput) as caught, claimed(tmp_path, now):
+        pass
+    assert caught.value.problems[0].message.endswith(
+        f"it holds another one (new: nothing there, 1 now; recipe.at.home: {path}a there, {path}b now; "
+        "recipe.epochs: 4 there, 5 now; recipe.sizes: [1, 2] there, [1, 3] now)."
+    )
 
 
 def test_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

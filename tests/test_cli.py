@@ -259,7 +259,7 @@ def test_version():
         (["list", "attack"], "FB113", "fix: list attacks"),
         (["train", "digits-lenett"], "FB113", "fix: train digits-lenet"),
         (["explain", "FB999"], "FB113", "FB104"),
-        (["panel", "no-such-battery", "--out", "x.npz"], "FB110", "digits-v1"),
+        (["panel", "no-such-battery", "--out", "x.npz"], "FB110", "error[FB110] battery: expected one of"),
     ],
 )
 def test_what_is_not_understood_is_usage(arguments: list[str], code: str, words: str):

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from foolbench.bench.assemble import Assembled, subject_of
 from foolbench.bench.battery import read_battery
 from foolbench.bench.defense_specs import OnnxDefense, PackageDefense
 from foolbench.bench.errors import FoolbenchError, InvalidInput, ModelFailure
 from foolbench.bench.submission import json_schema, read_submission
+from foolbench.defenses.randomized_smoothing import fewest_votes
 from model_files import graph
 from onnx import helper
 from small_runs import BATTERY, SUBMISSION, changed, inside, nearest_mean, refused, submit
@@ -141,27 +143,48 @@ def test_one_mistake_one_problem_on_its_line(tmp_path: Path, yaml: str, expected
     path = given(tmp_path, yaml)
     with pytest.raises(InvalidInput) as caught:
         read_submission(path)
-    found = [p for p in caught.value.problems if p.code != "FB105" or "FB105" in expected]
+    found = caught.value.problems
     assert [f"{p.code} {p.key}: {p.message} | {p.fix}"[: len(expected)] for p in found] == [expected]
     assert found[0].source == f"  - {{{yaml}}}"
 
 
+RANGE = "choose one in that range"
+ALONE = "run this defense by itself on images of the battery's shape"
 LATE = [
-    ("kind: pca, components: 65", {}, "expected components of pca to be a whole number from 1 to 64, got 65"),
+    ("kind: median, size: 15", {},
+     "FB104 expected size of median to be a whole number from 2 to 8, got 15.", RANGE),
+    ("kind: pca, components: 65", {},
+     "FB104 expected components of pca to be a whole number from 1 to 64, got 65.", RANGE),
     ("kind: pca, components: 5", {"data": {"kind": "npz", "path": "test.npz"}, "donors_per_class": 0},
-     "expected training images to fit this defense to, got none in the battery small"),
-    ("kind: random_resize_pad, grow: 9", {}, "expected grow of random_resize_pad to be a whole number from 1 to 8"),
-    ("kind: ensemble, models: [{path: small.onnx, output: logits}]", {}, "small.onnx: expected "),
-    ("kind: package, name: dim, args: {fctor: 1}", {}, "TypeError: dim() got an unexpected keyword argument 'fctor'"),
-    ("kind: package, name: broken", {}, "expected the defense broken to be built, and it raised KeyError: 'nothing'"),
-    ("kind: package, name: other", {}, "expected the defense other to return a Classifier, got int"),
-    ("kind: package, name: away", {}, "expected the package foolbench-dimmer to import dimmer.gone:away, and it"),
+     "FB104 expected training images to fit this defense to, got none in the battery small.",
+     "name some in the battery's `data.train`, or leave this defense out"),
+    ("kind: random_resize_pad, grow: 9", {},
+     "FB104 expected grow of random_resize_pad to be a whole number from 1 to 8, got 9.", RANGE),
+    ("kind: ensemble, models: [{path: small.onnx, output: logits}]", {},
+     "FB207 small.onnx: expected 10 numbers an image, one for each of 10 classes, got 7 ('y').",
+     "take a network for these classes"),
+    ("kind: onnx, role: preprocess, path: small.onnx", {},
+     "FB207 expected an image of the same shape as the one put in, 64 numbers, got 7 ('y').",
+     "make the graph return an image like the one that it takes"),
+    ("kind: onnx, role: preprocess, path: small.onnx, name: zz", {},
+     "FB209 expected an input named 'zz', got 'x'.", "write that as its `name`, or leave `name` out"),
+    ("kind: package, name: dim, args: {fctor: 1}", {},
+     "FB301 expected it to load and answer, and got TypeError: dim() got an unexpected keyword argument 'fctor'",
+     ALONE),
+    ("kind: package, name: broken", {},
+     "FB301 expected it to load and answer, and got ValueError: expected the defense broken to be built, and it raised "
+     "KeyError: 'nothing'", ALONE),
+    ("kind: package, name: other", {},
+     "FB104 expected the defense other to return a Classifier, got int.", "return dataclasses.replace(inner, ...)"),
+    ("kind: package, name: away", {},
+     "FB301 expected it to load and answer, and got ValueError: expected the package foolbench-dimmer to import "
+     "dimmer.gone:away, and it", ALONE),
 ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize(("yaml", "battery", "expected"), LATE, ids=range(len(LATE)))
-def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Path, yaml, battery, expected):
+@pytest.mark.parametrize(("yaml", "battery", "expected", "fix"), LATE, ids=range(len(LATE)))
+def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Path, yaml, battery, expected, fix):
     path = given(tmp_path, "kind: bit_depth, bits: 3", yaml, battery=changed(BATTERY, **battery))
     weights = {"w": np.zeros((64, 7), np.float32)}
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
@@ -169,9 +192,36 @@ def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Pa
     with pytest.raises(FoolbenchError) as caught:
         assembled(path)
     (problem,) = caught.value.problems
-    assert expected in problem.message
+    told = f"{problem.code} {problem.message}"
+    assert told == expected if expected.endswith(".") else told.startswith(expected)
+    assert problem.fix == fix
     assert (problem.key, problem.source) == ("defenses[1]", f"  - {{{yaml}}}")
-    assert isinstance(caught.value, InvalidInput if "small.onnx" in yaml else ModelFailure)
+    assert isinstance(caught.value, ModelFailure if problem.code == "FB301" else InvalidInput)
+
+
+def test_the_command_takes_a_number_wrong_for_this_battery_as_any_wrong_number(tmp_path: Path):
+    path = given(tmp_path, "kind: median, size: 15")
+    line = len(path.read_text().splitlines())
+    message = refused(inside("evaluate", path, "--out", tmp_path / "run"), 2, "FB104")
+    assert f"submission.yaml:{line}:5" in message.replace(" ", "")
+    assert "expected size of median to be a whole number from 2 to 8, got 15." in message
+    assert f"fix: {RANGE}" in message
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.3, 0.05, 2.0**-9, 2.0**-10, 0.001, 1e-12])
+def test_smoothing_that_could_never_answer_is_refused(tmp_path: Path, alpha: float):
+    def smoothing(samples: int) -> Path:
+        return given(tmp_path, f"kind: randomized_smoothing, sigma: 0.1, samples: {samples}, alpha: {alpha}")
+
+    fewest = min(n for n in range(1, 60) if 2 * scipy.stats.binom.pmf(n, n, 0.5) <= alpha)
+    assert int(fewest_votes(fewest, alpha)[-1]) <= fewest
+    assert int(fewest_votes(fewest - 1, alpha)[-1]) > fewest - 1
+    assert read_submission(smoothing(fewest)).spec.defenses[0]
+    with pytest.raises(InvalidInput) as caught:
+        read_submission(smoothing(fewest - 1))
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(f"Expected at least {fewest} samples at alpha {alpha:g}, got {fewest - 1}, ")
+    assert (problem.code, problem.key, problem.fix) == ("FB104", "defenses[0].samples", f"samples: {fewest}")
 
 
 def test_an_ensembles_files_are_its_submissions_and_checked(tmp_path: Path):

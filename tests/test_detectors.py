@@ -147,6 +147,12 @@ def test_ties_reject_fewer(scores: list[float], reject: float, expected: float |
     assert given == Threshold(7.0, threshold.spread)
 
 
+@pytest.mark.parametrize(("reject", "expected"), [(0.29, 70.5), (0.28999, 71.5), (0.07, 92.5)])
+def test_the_share_is_the_one_that_is_written(reject: float, expected: float):
+    """0.29 of 100 are 29, although 0.29 * 100 is a little less in binary; 0.07 * 100 is a little more than 7."""
+    assert Clean(noise(2), seeded(), reject).threshold(torch.arange(100.0)).value == expected
+
+
 def test_neighbouring_floats_are_told_apart():
     low = torch.tensor(1.0)
     high = low.nextafter(torch.tensor(2.0))
@@ -436,7 +442,7 @@ def test_fgsm_goes_round_the_detector():
 def test_what_detectors_refuse():
     inner, _, train, labels = digits()
     shy = replace(inner, logits=lambda x, rng: ask_logits(inner, x).log_softmax(1))
-    with pytest.raises(ValueError, match=r"^expected logits whose energy differs .* this model gives probabilities"):
+    with pytest.raises(ValueError, match=r"^expected logits whose energy differs .* as of what gives probabilities"):
         energy(shy, clean(), temperature=2)
     with pytest.raises(ValueError, match=r"^expected scores that differ between clean images, got 0\.5 for all 900"):
         onnx_detector(inner, lambda x: torch.full((len(x),), 0.5), clean())

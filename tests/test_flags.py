@@ -389,6 +389,8 @@ def test_saturated(tmp_path: Path, gain: float, saturated: bool) -> None:
     assert flag_codes(made.record) == ({"saturated"} if saturated else set())
     if saturated:
         assert flag(made, "saturated").evidence == {"tau": 1.0}
+        # Behind votes, which cannot be logits, there is something else to do.
+        assert "votes (randomized_smoothing) are 1.0 wherever all copies agree" in flag(made, "saturated").sentence
 
 
 @pytest.mark.parametrize(("count", "flagged"), [(20, False), (18, True)])

@@ -280,6 +280,15 @@ def test_images_that_do_not_fit_the_input_are_refused(preprocess: Preprocess, kw
     assert caught.value.kind == "input"
 
 
+def test_another_input_than_there_is_is_told_by_name(tmp_path: Path):
+    with pytest.raises(ModelFileError, match=r"^expected an input named 'zz', got 'x': write that as its `name`"):
+        load(linear(), tmp_path, input_name="zz")
+    two = linear()
+    two.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["N", 1]))
+    with pytest.raises(ModelFileError, match=r"^expected one input, got 2 \('x', 'more'\): export the netw"):
+        load(two, tmp_path, input_name="x")
+
+
 def test_nan_and_chance_are_found_out_at_load(tmp_path: Path):
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w", "b"], ["y"])]
     weights = linear_weights()

@@ -175,6 +175,17 @@ ONE = [  # what is replaced in VALID, by what, and the one problem that follows
      "14:5 FB105 defenses[0].bits: The key `bits` is missing. | bits: 3"),
     ("kind: median", "kind: [median]",
      f"16:11 FB104 defenses[2].kind: Expected {KINDS}, got a list of 1. | kind: median"),
+    # of an unknown kind nothing else is asked; of one that its keys give away, what they hold is checked
+    ("kind: jpeg, quality: 75", "kind: foo",
+     f"15:12 FB104 defenses[1].kind: Expected {KINDS}, got the text 'foo'. | write one of these after `kind: `"),
+    ("kind: jpeg, quality: 75", "kind: foo, sigma: 0.1",
+     f"15:12 FB104 defenses[1].kind: Expected {KINDS}, got the text 'foo'. | kind: gaussian_blur"),
+    ("kind: jpeg, quality: 75", "kind: foo, quality: 75",
+     f"15:12 FB104 defenses[1].kind: Expected {KINDS}, got the text 'foo'. | kind: jpeg"),
+    ("kind: jpeg, quality: 75", "images: 9",
+     f"15:5 FB105 defenses[1].kind: The key `kind` is missing: expected {KINDS}. | kind: pca"),
+    ("links: {paper: \"https://example.org/paper\", code: \"https://example.org/code\"}", "links:",
+     "19:7 FB104 links: Expected a mapping (`key: value`), got nothing. | remove it"),
     ("role: preprocess", "role: preprocessor",
      "18:24 FB104 defenses[3].role: Expected preprocess or detector, got the text 'preprocessor'. | role: preprocess"),
 ]  # fmt: skip
@@ -192,6 +203,26 @@ def test_one_mistake_one_problem(tmp_path, tmp_path_factory, old, new, expected)
         return
     assert expected in [shown(problem) for problem in problems(path)]
     assert len(problems(path)) == 1 + ("<<" in new)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", "got nothing. | remove it, or defenses: [{kind: bit_depth, bits: 3}]"),
+        (" {}", "got a mapping. | defenses: [{kind: bit_depth, bits: 3}]"),
+        (" 3", "got 3. | defenses: [{kind: bit_depth, bits: 3}]"),
+        ("\n  kind: jpeg\n  quality: 30", "got a mapping. | defenses: [{kind: jpeg, quality: 30}]"),
+        (
+            " {kind: package, name: x, args: {text: '" + "a" * 100 + "'}}",
+            "got a mapping. | begin each value of the list with `- `, on a line of its own",
+        ),
+    ],
+)
+def test_defenses_that_are_no_list(tmp_path, given, expected):
+    start, _ = VALID.split("defenses:")
+    (problem,) = problems(folder_of(tmp_path, f"{start}defenses:{given}\n"))
+    assert (problem.code, problem.key) == ("FB104", "defenses")
+    assert f"{problem.message} | {problem.fix}" == f"Expected a list, {expected}"
 
 
 TIMM = "schema: 1\nname: n\nauthors: [a]\nbattery: digits-v1\nmodel: {kind: timm, name: resnet18, %s}\n"
@@ -374,7 +405,7 @@ def test_the_reader_serves_other_models_and_late_problems(tmp_path):
     with pytest.raises(InvalidInput) as caught:
         read(path, Made)
     assert [shown(problem) for problem in caught.value.problems] == [
-        "2:16 FB104 entries.a.epsilon: Expected a number or text, got a list of 1. | epsilon: …",
+        "2:16 FB104 entries.a.epsilon: Expected a number or text, got a list of 1. | write a number or text here",
         "3:35 FB104 entries.b.pixels[1]: Expected a whole number, got the text 'x'. | write a whole number here",
     ]
     path.write_text("entries:\n  c: {epsilon: 1e-3}\n")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
+from ..leaderboard.record import Statement
 from ..models.base import Classifier
 from .battery import Battery
 from .examine import SAME, Clean
@@ -13,7 +14,7 @@ from .memory import Memory
 from .run import EntryFailure
 from .seeds import generator
 from .shards import ShardResult
-from .statements import KEPT, Statement
+from .statements import KEPT
 from .strangers import missing, twice
 
 MOST = 100

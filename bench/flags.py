@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from ..leaderboard.record import ATTACKS, TITLES, AttackResult, Flag, Scores, TransferCell
+from ..leaderboard.record import ATTACKS, TITLES, AttackResult, Flag, Recognition, Scores, Seen, Statement, TransferCell
 from .masking import masking, masking_by_transfer
-from .memorised import Recognition
-from .statements import Statement
 
 REJECTS_CLEAN = 0.05
 """Clean rejection above which a victim is called useless on ordinary images."""
 LAST_TENTH = 0.9
 UNDERCONFIDENT = 0.1
 """A victim is underconfident when its clean confidence is above 1/K by less than this share of what its accuracy is."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What was seen of a victim beside the attacks on it."""
-
-    classes: int
-    """K."""
-    tau: float | None
-    confidence: float | None
-    """Median confidence of the clean images that it accepts and gets right; None where there are none."""
-    randomised: bool
-    difference: float
-    """The largest difference between two answers to one image."""
-    zero_gradient_share: float | None
-    """Share of the evaluation images on which the gradient vanishes; None where that was not measured."""
-    mismatch: str | None
-    """Why the torch copy could not be certified; None where it could, or there is none."""
-    false_statements: Sequence[Statement] = ()
-    recognition: Recognition | None = None
-    """How the battery's own first images fare against fresh ones; None where it has none."""
 
 
 def flags_of(

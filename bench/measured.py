@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..leaderboard.record import ATTACKS, BareResult
+from ..leaderboard.record import ATTACKS, BareResult, Seen
 from . import properties, scores
 from .arena import Arena
 from .assemble import Assembled
@@ -16,7 +16,7 @@ from .data import Data
 from .entries import Entry
 from .examine import blinded, examine
 from .finals import false_at_the_end
-from .flags import Seen, flags_of
+from .flags import flags_of
 from .memorised import recognition
 from .memory import Memory, sparing
 from .panel import Sources
@@ -34,7 +34,6 @@ class Measured:
     results: scores.Results
     record: BareResult
     """Its flags without those that need transfer."""
-    seen: Seen
     properties: properties.Properties | None
 
 
@@ -115,8 +114,8 @@ class Measuring:
         )
         flags = flags_of(attacks, own, seen)
         controls = {name: group for name, group in groups.items() if name not in attacks}
-        part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, flags=flags)
-        return Measured(arena, assembled, results, part, seen, measured)
+        part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
+        return Measured(arena, assembled, results, part, measured)
 
 
 def _stand_ins(sources: Sources | None, plan: tuple[Entry, ...]) -> int:

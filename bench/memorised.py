@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from ..attacks.base import BlackBox, Fool
-from ..leaderboard.record import Measure
+from ..leaderboard.record import Recognition
 from ..models.base import Classifier
 from .battery import Battery
 from .data import Data
@@ -23,22 +22,6 @@ from .shards import cut
 
 MOST = 200
 """Images of each attack, at most: its first query."""
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """How the battery's own first images fare, and as many that nobody could have seen."""
-
-    own: Measure
-    """Share of the battery's own that are accepted with more than the median confidence of both together."""
-    fresh: Measure
-    """The same of images that the same attacks draw from another stream."""
-
-    @property
-    def memorised(self) -> bool:
-        """Whether the victim turns away, or doubts, the battery's own beyond the intervals."""
-        own, fresh = self.own.high, self.fresh.low
-        return own is not None and fresh is not None and own < fresh
 
 
 def recognition(

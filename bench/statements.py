@@ -4,11 +4,11 @@ checked."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..leaderboard.record import Statement
 from ..models.base import Answer, Classifier
 from ..models.certificate import Certificate, certify
 from .battery import Battery
@@ -33,16 +33,6 @@ DRAWS = 32
 """How often a randomised victim is asked where its answers and its logits do not share their draws."""
 APART = 0.1
 """Distance (total variation) that two means of such answers may have, beyond twice that of two means of one kind."""
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement that does not hold."""
-
-    what: str
-    """`deterministic`, `rejection`, `logits`, `chance` or `gradient`; of which part, where it is not the whole."""
-    finding: str
-    """What was found instead, in a clause."""
 
 
 def false_statements(

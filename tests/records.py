@@ -19,6 +19,7 @@ from foolbench.leaderboard.record import (
     Provenance,
     Record,
     Scores,
+    Seen,
     TaskRow,
     TransferCell,
     Variant,
@@ -27,6 +28,9 @@ from foolbench.leaderboard.store import write_record
 
 CLASSES = [str(i) for i in range(10)]
 IMAGES, RUNS = 120, 5
+SEEN = Seen(
+    classes=10, tau=0.8, confidence=0.97, randomised=False, difference=0.0, zero_gradient_share=0.0, mismatch=None
+)
 FOOL = ("evolution", "cppn", "gradient_ascent", "noise", "random_cppn")
 BUDGET = {"evolution": 50_000, "cppn": 50_000, "deepception": 1000, "one_pixel": 5000, "fgsm": 20}
 BUDGET |= {"gradient_ascent": 10_000, "noise": 50_000, "random_cppn": 50_000}
@@ -83,7 +87,7 @@ def record(recipe: Recipe) -> Record:
     if recipe.defenses:
         plain = {n: _attack(n, Recipe("bare", surrogate=False), rng, truth, skill, rejected) for n in ATTACKS}
         before = _scores(plain, wilson(int(skill.sum()), IMAGES), wilson(0, IMAGES), rng)
-        bare = BareResult(scores=before, tau=0.8, attacks=plain, controls={}, flags=[])
+        bare = BareResult(scores=before, tau=0.8, attacks=plain, controls={}, seen=SEEN, flags=[])
         difference = {
             "robust_score": _minus(scores.robust_score, before.robust_score, 3.0),
             "clean_accuracy": _minus(scores.clean_accuracy, before.clean_accuracy, 0.03),
@@ -123,6 +127,7 @@ def record(recipe: Recipe) -> Record:
         difference=difference,
         transfer=_transfer(rng) if recipe.tier == "standard" else None,
         transfer_reason=None if recipe.tier == "standard" else "the smoke tier skips transfer",
+        seen=SEEN,
         flags=[_flag(code) for code in recipe.flags],
         certificate={"largest_logit_difference": 3.1e-6, "passed": True},
         rankable=not recipe.missing and not recipe.absent and recipe.tier == "standard" and recipe.shipped,

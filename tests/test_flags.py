@@ -17,7 +17,7 @@ from foolbench.attacks.base import Fool, Query, Search
 from foolbench.bench import evaluate, flags, masking
 from foolbench.bench.entries import entries
 from foolbench.bench.examine import examine
-from foolbench.bench.flags import Seen, flags_of
+from foolbench.bench.flags import flags_of
 from foolbench.bench.intervals import proportion, unmeasured
 from foolbench.bench.memorised import recognition
 from foolbench.bench.pipeline import Run, evaluate_subject
@@ -25,7 +25,8 @@ from foolbench.bench.seeds import generator
 from foolbench.bench.statements import false_statements
 from foolbench.defenses import bit_depth, gaussian_blur, gaussian_noise, jpeg, median, total_variation
 from foolbench.leaderboard.columns import FLAGS
-from foolbench.leaderboard.record import AttackResult, Flag, Scores, TaskRow
+from foolbench.leaderboard.record import AttackResult, Flag, Scores, Seen, TaskRow
+from foolbench.leaderboard.store import read_record
 from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from planted import (
@@ -56,6 +57,8 @@ def run(net: nn.Module, folder: Path, attacks: dict[str, Any] = FGSM, count: int
 def flag(made: Run, code: str, attack: str | None = None) -> Flag:
     (found,) = [f for f in made.record.flags if f.code == code and f.attack == attack]
     assert found.sentence.endswith(".")
+    kept = read_record(made.folder / "record.json")
+    assert flags_of(kept.attacks, kept.scores, kept.seen, kept.transfer) == kept.flags == made.record.flags
     return found
 
 

@@ -72,7 +72,7 @@ def attacks_of(content: Json) -> Iterator[tuple[str, Json]]:
 def test_the_keys_are_all_there(content: Json) -> None:
     assert content["schema"] == 1
     assert {"battery", "submission", "digest", "scores", "tau", "attacks", "controls", "bare"} <= set(content)
-    assert {"difference", "transfer", "flags", "provenance"} <= set(content)
+    assert {"difference", "transfer", "seen", "flags", "provenance"} <= set(content)
 
     assert content["battery"]["name"] == "planted"
     assert content["battery"]["tier"] == "standard"

@@ -16,8 +16,9 @@ from .memory import Memory
 from .seeds import generator
 from .strangers import asked, missing, strangers, twice
 
-NOWHERE = 0.99
-"""Share of images with a vanishing gradient from which on a victim counts as having none."""
+NOWHERE = 0.5
+"""Share of images with a vanishing gradient above which a victim counts as having none: attacks along it would leave
+most images as they are, which must not read as robust."""
 SAME = 1e-6
 """Answers of one image that differ by more than this between two calls make a victim `randomised`."""
 
@@ -105,7 +106,7 @@ def examine_images(
 
 def blinded(victim: Classifier, clean: Clean) -> Classifier:
     """The victim as white-box attacks may use it: one whose gradient vanishes nearly everywhere has none."""
-    if clean.zero_gradient_share is None or clean.zero_gradient_share < NOWHERE:
+    if clean.zero_gradient_share is None or clean.zero_gradient_share <= NOWHERE:
         return victim
     reason = f"its gradient vanishes on {clean.zero_gradient_share:.0%} of the evaluation images"
     return replace(victim, logits=None, no_gradient=reason)

@@ -16,7 +16,7 @@ from defense_victims import small_net
 from foolbench.attacks.base import Fool, Query, Search
 from foolbench.bench import evaluate, flags, masking
 from foolbench.bench.entries import entries
-from foolbench.bench.examine import examine
+from foolbench.bench.examine import blinded, examine
 from foolbench.bench.flags import flags_of
 from foolbench.bench.intervals import proportion, unmeasured
 from foolbench.bench.memorised import recognition
@@ -323,6 +323,15 @@ def test_zero_gradient_behind_a_victim_of_its_own(tmp_path: Path) -> None:
     made = evaluate_subject(subject(classifier(Rounding(), SHAPE, 2)), planted, out=tmp_path / "run", device="cpu")
     assert flag(made, "zero_gradient").evidence == {"share": 1.0}
     assert "its gradient vanishes on 100% of the evaluation images" in made.failures["fgsm"]
+
+
+def test_a_gradient_that_vanishes_on_most_images_is_none(tmp_path: Path) -> None:
+    planted = battery(tmp_path, *halves(8))
+    victim = classifier(left_or_right(), SHAPE, 2)
+    clean = examine(victim, planted, planted.load())
+    assert blinded(victim, replace(clean, zero_gradient_share=0.5)).logits is victim.logits
+    without = blinded(victim, replace(clean, zero_gradient_share=0.51))
+    assert (without.logits, without.no_gradient) == (None, "its gradient vanishes on 51% of the evaluation images")
 
 
 def test_a_rejection_without_gradient_hides_no_gradient(tmp_path: Path) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from ..attacks.fgsm import SmallestEpsilon
+from ..attacks.one_pixel import OnePixel
 from .arena import Arena
 from .drive import Stopped
 from .shards import Shard
 from .work import work
 
-LEAVING = frozenset({"one_pixel"})
-"""Attacks whose tasks leave as they succeed, over many queries; others ask for all that they are granted, or are done
-in a moment."""
+LEAVING = (OnePixel, SmallestEpsilon)
+"""Attacks whose tasks leave as they succeed, over many queries; others ask for all that they can, or are done in a
+moment."""
 SECONDS = 0.5
 """How long each entry is tried."""
 SECONDS_OPEN = 3.0
@@ -54,7 +56,7 @@ def paces(arena: Arena, shards: Sequence[Shard]) -> list[Pace]:
 
 def _pace(arena: Arena, shard: Shard) -> Pace:
     pace, started = Pace(), time.perf_counter()
-    most = SECONDS_OPEN if shard.entry.group in LEAVING else SECONDS
+    most = SECONDS_OPEN if isinstance(shard.entry.attack, LEAVING) else SECONDS
 
     def tick(count: int, fooled: int) -> None:
         pace.counts.append(count)

@@ -54,6 +54,11 @@ class Entry:
     """White box: how it estimates gradients of a victim that has none; None: only the panel stands in."""
 
     @property
+    def most(self) -> int:
+        """What a task can ask for: the budget, or what the attack itself never exceeds."""
+        return min(self.budget, self.attack.most_queries) if isinstance(self.attack, Deepception) else self.budget
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The attack's own parameters, for the record."""
         return asdict(self.attack)  # pyright: ignore[reportArgumentType]

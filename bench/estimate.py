@@ -120,7 +120,7 @@ def _whole(pace: Pace, entry: Entry, granted: float) -> float:
     if pace.finished:
         return pace.asked
     seen, rounds = len(counts), granted / counts[0]
-    if entry.group not in LEAVING or rounds <= seen:
+    if not isinstance(entry.attack, LEAVING) or rounds <= seen:
         return granted
     power = min(math.log2(counts[-1] / counts[(seen - 1) // 2]), 0.0)
     left = sum((t / seen) ** power for t in range(seen + 1, math.ceil(rounds) + 1))

@@ -29,9 +29,7 @@ def planned(entry: Entry, images: int) -> PlannedEntry:
     tasks = entry.tasks * len(entry.targets) if entry.task == "fool" else min(entry.tasks, images)
     owners = entry.tasks if entry.task == "fool" and entry.box == "black" else tasks
     shards = len(cut(entry))
-    return PlannedEntry(
-        entry.name, entry.title, entry.group, owners * entry.budget + shards * entry.setup, tasks, shards
-    )
+    return PlannedEntry(entry.name, entry.title, entry.group, owners * entry.most + shards * entry.setup, tasks, shards)
 
 
 class Progress(Protocol):

@@ -311,7 +311,7 @@ def test_overspent_set_up_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "FB500: expected its set-up to ask at most 52 queries and gradients" in run.failures["deepception"]
 
 
-def test_workers_order_and_progress_change_nothing(tmp_path: Path) -> None:
+def test_workers_order_and_progress_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted = battery(tmp_path, *halves(10), classes=3, controls=SMALL_CONTROLS, train=halves(8, seed=1))
     told: list[str] = []
 
@@ -341,6 +341,11 @@ def test_workers_order_and_progress_change_nothing(tmp_path: Path) -> None:
     assert one.record.attacks["one_pixel"].fooling_ratio.k  # there was something to get wrong
     for file in sorted((tmp_path / "one" / "evidence").iterdir()):
         assert file.read_bytes() == (tmp_path / "two" / "evidence" / file.name).read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("foolbench.bench.run.sorted", lambda *a, **k: sorted(*a, **k)[::-1], raising=False)
+        turned = evaluate(net, battery=planted, out=tmp_path / "turned", device="cpu", workers=1)
+    assert timeless(turned.record) == timeless(one.record)
 
     # Finished shards are taken as they are, and what is missing is made again, to the same record.
     shards = sorted((tmp_path / "one" / "shards").glob("*.npz"))

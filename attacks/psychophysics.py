@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,11 @@ from .base import Perturb, Query
 from .patch_bank import local_responses, of_class
 from .patches import Corners, crop, flat_patches, overlaps, paste, paste_at_each, shuffled_patches, strided_lines
 from .rank_statistics import share, spearman, spread
+
+OF_CHANGES = ("threshold", "activators", "inhibitors")
+"""The numbers that are made of changes of p on another image."""
+UNMEASURED = "on the other image p is at the floor, so nothing can be compared"
+"""Why an image lacks them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +46,14 @@ class Properties:
     spatial_range: NDArray[np.float32]
     """`(t,)` log10(max S / min S)."""
     activation_map: NDArray[np.float32]
-    """A: ln p_c(x with P here) - ln p_c(x with P's mean colour here), on another natural image x."""
+    """A: ln p_c(x with P here) - ln p_c(x with P's mean colour here), on another natural image x; NaN where neither
+    p_c is above the floor, since then nothing was measured."""
     threshold: NDArray[np.float32]
-    """`(t,)` the percentile of |A| that P's pixels in random order give."""
+    """`(t,)` the percentile of |A| that P's pixels in random order give, where that was measured."""
     activators: NDArray[np.float32]
-    """`(t,)` share of positions where A > threshold."""
+    """`(t,)` share of the measured positions where A > threshold; NaN where A or the threshold was nowhere measured."""
     inhibitors: NDArray[np.float32]
-    """`(t,)` share of positions where A < -threshold."""
+    """`(t,)` the same where A < -threshold."""
     cumulative: NDArray[np.float32]
     """`(t, K)` C_k: p_c with k copies of P on B, at the positions of largest S that overlap no earlier one. NaN from
     where no further copy fits."""
@@ -67,16 +73,18 @@ class Properties:
         """The properties of several blocks, in order. All must have been measured with the same settings."""
         return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
 
-    def summary(self) -> dict[str, dict[str, float | int | None]]:
+    def summary(self) -> dict[str, dict[str, Any]]:
         """Over the images: median, quartiles and count of each number (None at count 0), and how often C fell.
 
-        `falls` and `falls_random` are k of n images with C_K < C_1. Ready for JSON.
+        `falls` and `falls_random` are k of n images with C_K < C_1. Numbers of the third property that no image has
+        carry a `reason`. Ready for JSON.
         """
         numbers = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: spread(values) for name, values in numbers.items() if values.ndim == 1} | {
-            "falls": share(self.gain < 1),
-            "falls_random": share(self.gain_random < 1),
-        }
+        told: dict[str, dict[str, Any]] = {name: spread(v) for name, v in numbers.items() if v.ndim == 1}
+        for name in OF_CHANGES:
+            if not told[name]["n"]:
+                told[name]["reason"] = UNMEASURED
+        return told | {"falls": share(self.gain < 1), "falls_random": share(self.gain_random < 1)}
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,8 @@ class Psychophysics:
     """The quantile of those that is the threshold: the share of positions that chance leaves below it."""
     floor: float = 1e-6
     """Probabilities are raised to this before logarithms and ratios, so that what float32 no longer tells from 0 next
-    to 1 is not read as orders of magnitude. Maps and curves are stored as answered."""
+    to 1 is not read as orders of magnitude. So no range exceeds 6 of them, and a change from below the floor to below
+    it is not 0 but NaN. Maps of probabilities and curves are stored as answered."""
 
     def __post_init__(self):
         for name in ("side", "stride", "copies", "shuffles"):
@@ -128,14 +137,15 @@ class Psychophysics:
         canvas = task.mean.expand_as(task.images)
         spatial = yield from _responses(canvas, patches, task.labels, owners, corners)
 
-        flat = self._log((yield from _responses(others, flat_patches(patches), task.labels, owners, corners)))
-        activation = self._log((yield from _responses(others, patches, task.labels, owners, corners))) - flat
+        flat = yield from _responses(others, flat_patches(patches), task.labels, owners, corners)
+        activation = self._change((yield from _responses(others, patches, task.labels, owners, corners)), flat)
         chance = []
         for _ in range(self.shuffles):
             shuffled = shuffled_patches(patches, rng)
             answers = yield from _responses(others, shuffled, task.labels, owners, corners)
-            chance.append((self._log(answers) - flat).abs())
-        threshold = torch.cat(chance, 1).quantile(self.level, dim=1)
+            chance.append(self._change(answers, flat).abs())
+        threshold = torch.cat(chance, 1).nanquantile(self.level, dim=1)
+        measured = torch.where(threshold.isnan(), 0, (~activation.isnan()).sum(1))  # of 0 positions, a share is NaN
 
         by_rank = spatial.argsort(dim=1, descending=True, stable=True)
         ranked = yield from self._pile(canvas, patches, task.labels, corners, by_rank)
@@ -154,8 +164,8 @@ class Psychophysics:
             spatial_range=_array((self._log(spatial).amax(1) - self._log(spatial).amin(1)) / np.log(10)),
             activation_map=maps(activation),
             threshold=_array(threshold),
-            activators=_array((activation > threshold[:, None]).float().mean(1)),
-            inhibitors=_array((activation < -threshold[:, None]).float().mean(1)),
+            activators=_array((activation > threshold[:, None]).sum(1) / measured),
+            inhibitors=_array((activation < -threshold[:, None]).sum(1) / measured),
             cumulative=_array(ranked),
             cumulative_random=_array(random),
             correlation=spearman(_array(ranked)),
@@ -166,6 +176,11 @@ class Psychophysics:
 
     def _log(self, probabilities: Tensor) -> Tensor:
         return probabilities.clamp_min(self.floor).log()
+
+    def _change(self, probabilities: Tensor, before: Tensor) -> Tensor:
+        """Of the logarithm; NaN where both are at the floor."""
+        unseen = (probabilities <= self.floor) & (before <= self.floor)
+        return (self._log(probabilities) - self._log(before)).masked_fill(unseen, torch.nan)
 
     def _gain(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
         last = (~np.isnan(curves)).sum(1) - 1

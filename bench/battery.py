@@ -16,6 +16,7 @@ from .data import Data, data_root, load
 from .data_kinds import DataSpec, FolderData, ImageNetData, NpzData
 from .errors import InvalidInput, Problem
 from .model_specs import Input
+from .wording import refuse
 from .yaml_source import read
 
 Tier = Literal["standard", "smoke"]
@@ -78,6 +79,14 @@ class BatterySpec(Strict):
     panel: Panel | None = None
     smoke: dict[str, Any] | None = None
     """What the smoke tier changes; same shape as the battery."""
+
+    @model_validator(mode="after")
+    def _patch_fits(self) -> BatterySpec:
+        patches, most = self.attacks.deepception, min(self.shape[1:])
+        if patches is not None and patches.side > most:
+            message = f"Expected a side of at most {most} for images of {list(self.shape)}, got {patches.side}."
+            raise refuse("FB104", message, f"side: {most}", at=("attacks", "deepception", "side"))
+        return self
 
     @model_validator(mode="after")
     def _classes(self) -> BatterySpec:

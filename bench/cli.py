@@ -127,12 +127,15 @@ def probe(
         typer.Option(metavar="FOLDER", help="Where to write. [default: runs/probe-NAME-DIGEST]", show_default=False),
     ] = None,
     device: DeviceOption = "auto",
+    backend: BackendOption = "auto",
+    max_batch: MaxBatchOption = None,
     as_json: JsonOption = False,
     progress: ProgressOption = "auto",
     debug: DebugOption = False,
 ) -> None:
     """Show how a model responds to patches: their place, their number; in numbers and pictures."""
     one_of("--device", device, DEVICES)
+    one_of("--backend", backend, BACKENDS)
     one_of("--progress", progress, PROGRESS)
     chosen = images_of(images)
     from .battery import read_battery
@@ -142,15 +145,14 @@ def probe(
     battery = read_battery(given.spec.battery, folder=given.folder)
     from . import probe_files
     from .assemble import subject_of
-    from .device import DeviceName
     from .probe import probe as measured
     from .probe_report import render
 
     if out is not None:
         probe_files.check_folder(out)
-    where = cast(DeviceName, device)
+    how: dict[str, Any] = {"device": device, "backend": backend, "max_batch": max_batch}
     with shown(progress, context.obj, as_json) as display:
-        done = measured(subject_of(given), battery, images=chosen, run=run, device=where, progress=display)
+        done = measured(subject_of(given), battery, images=chosen, run=run, progress=display, **how)
     folder = out or probe_files.default_folder(done)
     record = probe_files.write_probe(done, folder)
     if as_json:

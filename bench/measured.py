@@ -88,7 +88,7 @@ class Measuring:
             )
         groups = scores.attack_results(plan, results, clean, mode)
         patches = groups.get("deepception")
-        # What keeps the attack from running (no donors, a patch larger than the images) keeps them from being measured.
+        # What keeps the attack from running, such as no donors, keeps them from being measured.
         measured = properties.measure(battery, data, victim, clean) if patches is not None and patches.tasks else None
         if measured is not None and patches is not None:
             groups["deepception"] = patches.model_copy(update={"properties": properties.as_json(measured)})

@@ -27,6 +27,10 @@ class Memory:
     limit: int | None = None
     """None: as many as the battery says."""
 
+    def below(self, batch: int) -> int | None:
+        """The limit where it is below a battery's batch."""
+        return self.limit if self.limit is not None and self.limit < batch else None
+
     def pieces(self, count: int, work: Callable[[slice], T]) -> list[T]:
         """Do `work` on slices that cover `count` rows, each within the limit; a slice that does not fit is halved.
 

@@ -16,6 +16,7 @@ from .entries import entries
 from .errors import InvalidInput, Problem
 from .examine import blinded, examine
 from .folder import atomically
+from .memory import Memory, sparing
 from .panel import Member, SourceImages, Sources, wanted
 from .progress import Progress, planned
 from .provenance import source_digest, versions
@@ -32,22 +33,29 @@ def build(battery: str, out: Path, device: DeviceName, workers: int | None, prog
     target = choose(device)
     with repeatable(target):
         data = read.load()
-        sources = attack_panel(read, data, target, workers or default_workers(target), progress, None)
+        sources = attack_panel(read, data, target, workers or default_workers(target), progress, None, Memory())
     content = sources.to_bytes(read, data)
     atomically(out, content)
     return hashlib.sha256(content).hexdigest()
 
 
 def attack_panel(
-    battery: Battery, data: Data, device: torch.device, workers: int, progress: Progress, folder: Path | None
+    battery: Battery,
+    data: Data,
+    device: torch.device,
+    workers: int,
+    progress: Progress,
+    folder: Path | None,
+    memory: Memory,
 ) -> Sources:
     """Run each attack's headline setting, and every white-box one, against each panel model."""
     members, images = [], {}
     assert battery.spec.panel is not None
     for spec in battery.spec.panel.models:
         loaded = panel_member(battery, spec, data, device)
-        clean = examine(loaded.classifier, battery, data)
-        victim = blinded(loaded.classifier, clean)
+        whole = sparing(loaded.classifier, memory)
+        clean = examine(whole, battery, data, memory)
+        victim = blinded(whole, clean)
         plan = [e for e in wanted(entries(battery)) if e.box == "black" or victim.logits is not None]
         progress.begin(f"panel: {spec.title}", [planned(e, len(data.labels)) for e in plan])
         determined_by = {
@@ -59,7 +67,7 @@ def attack_panel(
             "versions": versions(),
         }
         results = run_entries(
-            Arena(battery, data, victim, clean, None),
+            Arena(battery, data, victim, clean, None, memory),
             plan,
             folder=folder,
             determined_by=determined_by,

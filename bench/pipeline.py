@@ -28,7 +28,7 @@ from .evidence import write_evidence, write_originals
 from .flags import flags_of
 from .folder import claimed
 from .measured import Measured, Measuring
-from .memory import Memory
+from .memory import Memory, sparing
 from .panel import find
 from .panel_evidence import attack_panel
 from .progress import Progress, Silent
@@ -82,7 +82,8 @@ def evaluate_subject(
         stack.enter_context(claimed(folder, manifest))
         progress.say(_plan(subject, battery, target, workers, folder))
         beside = {} if out is not None else shards_beside(folder)
-        sources = find(battery, data, lambda: attack_panel(battery, data, target, workers, progress, folder / "shards"))
+        where = folder / "shards"
+        sources = find(battery, data, lambda: attack_panel(battery, data, target, workers, progress, where, memory))
 
         measuring = Measuring(battery, data, sources, plan, folder, beside, manifest, workers, progress, memory)
         full = measuring.measure("attacks", whole)
@@ -98,7 +99,7 @@ def evaluate_subject(
                 full.arena.clean,
                 victim,
                 sources,
-                lambda name: panel_classifier(battery, name, data, target),
+                lambda name: sparing(panel_classifier(battery, name, data, target), memory),
                 battery.spec.batch,
             )
         record = _record(subject, battery, full, bare, cells, workers, target, started, clock, memory)
@@ -198,7 +199,7 @@ def _record(
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - clock, 3),
             workers=workers,
-            batch=memory.limit if memory.limit is not None and memory.limit < spec.batch else None,
+            batch=memory.below(spec.batch),
             host=host(),
             seeds={"rule": "sha256(battery, entry, shard, purpose), first 63 bits", "attack": _seeds(battery)},
         ),

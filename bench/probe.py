@@ -14,6 +14,8 @@ from ..attacks.base import Fool, Perturb
 from ..attacks.cppn import Cppn
 from ..attacks.psychophysics import Properties, Psychophysics
 from ..attacks.repeated_instance import Removals, RepeatedInstance
+from ..leaderboard.words import plural
+from ..models.backend import Backend
 from ..models.base import Classifier
 from .assemble import Subject
 from .battery import Battery
@@ -23,6 +25,7 @@ from .drive import answers
 from .errors import InvalidInput, Problem
 from .fooling_images import FoolingImages, of_run
 from .judge import read
+from .memory import Memory, sparing
 from .progress import Progress, Silent
 from .properties import ask
 from .seeds import generator
@@ -56,6 +59,8 @@ class Probe:
     data: Data
     device: str
     backend: str
+    batch: int | None
+    """Images asked about at once, at most, where that was fewer than the battery's batch."""
     rows: np.ndarray
     """`(n,)` int64: which evaluation images."""
     label: np.ndarray
@@ -77,6 +82,8 @@ def probe(
     run: Path | None = None,
     device: DeviceName = "auto",
     progress: Progress | None = None,
+    backend: Backend = "auto",
+    max_batch: int | None = None,
 ) -> Probe:
     """Probe a subject with the data of a battery.
 
@@ -90,26 +97,28 @@ def probe(
             it CPPN images are evolved here.
         device: where to run.
         progress: told of each step.
+        backend: what answers, as for an evaluation.
+        max_batch: images sent through the network at once, at most. When memory runs out they halve in any case.
 
     Raises:
         InvalidInput: an image that the battery does not have; no image that the victim gets right; a run that is none,
             or one of other images.
         FoolbenchError: as for an evaluation.
     """
-    progress, target = progress or Silent(), choose(device)
+    progress, target, memory = progress or Silent(), choose(device), Memory(max_batch)
     with repeatable(target):
         data = battery.load()
         if not isinstance(images, int) and (wrong := [i for i in images if not 0 <= i < len(data.labels)]):
             message = f"--images: expected positions of 0 to {len(data.labels) - 1}, got {wrong[0]}."
             raise InvalidInput(Problem("FB114", message, f"--images 0,{len(data.labels) - 1}"))
         of_the_run = None if run is None else of_run(run, battery)
-        assembled = subject.assemble(battery, data, target)
-        victim = assembled.victim
+        assembled = subject.assemble(battery, data, target, backend)
+        victim = sparing(assembled.victim, memory)
         progress.say(f"{subject.name} on {battery.spec.name}, {describe(target)}")
         rows, probabilities = _chosen(images, victim, battery, data)
         reading = read(probabilities)
         settings = psychophysics(battery)
-        progress.say(f"local, spatial, activation-inhibition, cumulative: {len(rows)} images")
+        progress.say(f"local, spatial, activation-inhibition, cumulative: {plural(len(rows), 'image')}")
         properties = _properties(settings, victim, battery, data, rows, probabilities.argmax(1))
         if of_the_run is None:
             progress.say(f"evolving CPPN images: {FRESH.children * FRESH.generations:,} queries")
@@ -117,7 +126,7 @@ def probe(
         test = repeated_instance(battery.spec.shape)
         removals = []
         for given in of_the_run:
-            progress.say(f"repeated instances: {len(given.images)} images of {given.attack}")
+            progress.say(f"repeated instances: {plural(len(given.images), 'image')} of {given.attack}")
             removals.append(_removal(given, test, victim, battery))
         return Probe(
             subject,
@@ -125,6 +134,7 @@ def probe(
             data,
             describe(target),
             assembled.backend,
+            memory.below(battery.spec.batch),
             rows,
             probabilities.argmax(1).cpu().numpy(),
             (reading.label >= 0).cpu().numpy(),
@@ -140,7 +150,8 @@ def psychophysics(battery: Battery) -> Psychophysics:
     spec = battery.spec.attacks.deepception
     if spec is not None:
         return Psychophysics(side=spec.side, stride=spec.stride, copies=spec.copies)
-    side = max(2, min(battery.spec.shape[1:]) // 4)
+    short = min(battery.spec.shape[1:])
+    side = min(short, max(2, short // 4))
     return Psychophysics(side=side, stride=max(1, side // 2), copies=4)
 
 

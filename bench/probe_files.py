@@ -11,7 +11,7 @@ import torch
 
 from ..attacks.repeated_instance import removed
 from ..leaderboard.figures import MappedImage, added_chart, maps_figure, removal_figure, removed_chart
-from ..leaderboard.maps import Frame, scales
+from ..leaderboard.maps import Frame, Map, scales
 from .errors import InvalidInput, Problem
 from .folder import atomically
 from .probe import Probe, Removal
@@ -84,13 +84,20 @@ def _maps(probe: Probe) -> dict[str, bytes]:
             f"p = p({names[label]!r}) in all maps",
             f"p {_plain(p.local_map[i].min())} to {_plain(p.local_map[i].max())}",
             f"p {_plain(p.spatial_map[i].min())} to {_plain(p.spatial_map[i].max())}",
-            f"dots: beyond chance, +-{_plain(p.threshold[i])}",
+            _of_changes(p.activation_map[i], p.threshold[i]),
         )
         mapped = MappedImage(
             probe.data.images[row], p.local_map[i], p.spatial_map[i], p.activation_map[i], float(p.threshold[i])
         )
         files[f"maps-{row:05d}.png"] = maps_figure(mapped, frame, scale, f"Image {row}: {verdict}", notes)
     return files
+
+
+def _of_changes(changes: Map, threshold: np.floating) -> str:
+    if np.isnan(threshold):
+        return "gray: not measured, p at the floor"
+    limit = _plain(float(threshold))
+    return f"dots: beyond +-{limit}; gray: unmeasured" if np.isnan(changes).any() else f"dots: beyond chance, +-{limit}"
 
 
 def _curves(probe: Probe) -> dict[str, bytes]:

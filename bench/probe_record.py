@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..attacks.psychophysics import UNMEASURED
 from ..attacks.repeated_instance import Removals
 from .probe import Probe, Removal
 
@@ -35,9 +36,12 @@ class ProbedImage(_Model):
     numbers: dict[str, float | None]
     """local_ratio, local_range, spatial_range, threshold, activators, inhibitors, correlation, gain, and the last two
     with `_random`; null where not defined."""
+    reason: str | None
+    """Why threshold, activators and inhibitors are null, where they are."""
     local: Grid
     spatial: Grid
-    activation: Grid
+    activation: list[list[float | None]]
+    """null where p is at the floor (see settings) with the patch and without it."""
     cumulative: list[float]
     """p with 1, 2, ... copies at the best positions, as many as fitted."""
     cumulative_random: list[float]
@@ -87,6 +91,8 @@ class ProbeRecord(_Model):
     data_digest: str
     device: str
     backend: str
+    batch: int | None
+    """Images asked about at once, at most, where that was fewer than the battery's batch."""
     settings: dict[str, Any]
     """Of the four properties."""
     images: list[ProbedImage]
@@ -112,6 +118,7 @@ def record_of(probe: Probe, files: list[str]) -> ProbeRecord:
         data_digest=probe.data.digest,
         device=probe.device,
         backend=probe.backend,
+        batch=probe.batch,
         settings=asdict(probe.settings),
         images=[_image(probe, i) for i in range(len(probe.rows))],
         summary=probe.properties.summary(),
@@ -130,9 +137,10 @@ def _image(probe: Probe, i: int) -> ProbedImage:
         accepted=bool(probe.accepted[i]),
         confidence=float(probe.confidence[i]),
         numbers={name: None if np.isnan(x := float(getattr(p, name)[i])) else x for name in _NUMBERS},
+        reason=UNMEASURED if np.isnan(p.activators[i]) else None,
         local=p.local_map[i].tolist(),
         spatial=p.spatial_map[i].tolist(),
-        activation=p.activation_map[i].tolist(),
+        activation=[[None if np.isnan(a) else a for a in row] for row in p.activation_map[i].tolist()],
         cumulative=_there(p.cumulative[i]),
         cumulative_random=_there(p.cumulative_random[i]),
     )

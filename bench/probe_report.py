@@ -17,8 +17,8 @@ _PROPERTIES = (
     ("Local", "local_ratio", "the strongest window alone on the mean image, over the median window"),
     ("", "local_range", "orders of magnitude between the strongest and the weakest window"),
     ("Spatial", "spatial_range", "orders of magnitude by which the strongest window's p varies with its position"),
-    ("Activation–inhibition", "activators", "share of positions on another image where it raises p, beyond chance"),
-    ("", "inhibitors", "share of positions where it lowers p, beyond chance"),
+    ("Activation–inhibition", "activators", "share of measured positions on another image that raise p beyond chance"),
+    ("", "inhibitors", "share of measured positions that lower p beyond chance"),
     ("", "threshold", "|change of ln p| that counts as chance: what its pixels in random order do"),
     ("Cumulative", "gain", "p with all copies over p with one, at the best positions"),
     ("", "gain_random", "the same at random positions"),
@@ -62,7 +62,13 @@ def _properties(record: ProbeRecord) -> Table:
     table.add_column("", justify="right")
     table.add_column("")
     for title, key, meaning in _PROPERTIES:
-        table.add_row(Text(title, "bold"), _told(record.summary[key]), Text(meaning, "dim"))
+        found = record.summary[key]
+        said = Text(meaning, "dim")
+        if reason := found.get("reason"):
+            said = Text(f"not measured: {reason}", "yellow")
+        elif 0 < found["n"] < len(record.images):
+            said.append(f" ({found['n']} of {len(record.images)} images)")
+        table.add_row(Text(title, "bold"), _told(found), said)
     return table
 
 

@@ -114,8 +114,8 @@ _PROPERTIES = {
     "local_range": ("Local", "orders of magnitude between the strongest and the weakest window"),
     "spatial_range": ("Spatial", "orders of magnitude by which one patch’s response varies with its position"),
     "threshold": ("Activation–inhibition", "threshold that pixel-shuffled patches set (|Δ ln p|)"),
-    "activators": ("Activation–inhibition", "share of positions where the patch activates beyond the threshold"),
-    "inhibitors": ("Activation–inhibition", "share of positions where it inhibits beyond the threshold"),
+    "activators": ("Activation–inhibition", "share of measured positions where it activates beyond the threshold"),
+    "inhibitors": ("Activation–inhibition", "share of measured positions where it inhibits beyond the threshold"),
     "correlation": ("Cumulative", "rank correlation of copies and response, best positions"),
     "correlation_random": ("Cumulative", "rank correlation of copies and response, random positions"),
     "gain": ("Cumulative", "response with all copies over one copy, best positions"),
@@ -140,7 +140,7 @@ def _told(value: JsonValue) -> str:
     if isinstance(value, dict):
         if "median" in value:
             if value["median"] is None:
-                return "— not defined on any image"
+                return f"— {printable(str(value.get('reason') or 'not defined on any image'))}"
             text = f"median {_number(value['median'])}"
             if value.get("q25") is not None:
                 text += f", quartiles {_number(value['q25'])} to {_number(value.get('q75'))}"

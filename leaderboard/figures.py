@@ -38,7 +38,7 @@ class MappedImage:
     spatial: Map
     activation: Map
     threshold: float
-    """Of |activation|; cells beyond it are marked with a dot."""
+    """Of |activation|; cells beyond it are marked with a dot. NaN where not measured, as are cells."""
 
 
 def maps_figure(mapped: MappedImage, frame: Frame, scale: Scales, title: str, notes: Sequence[str]) -> bytes:

@@ -38,6 +38,7 @@ class Maps:
     """`(n, rows, columns)`, as are the next two."""
     spatial: Map
     activation: Map
+    """NaN where not measured."""
     cumulative: Map
     """`(n, copies)`, as is the next; NaN where no further copy fitted."""
     cumulative_random: Map
@@ -86,7 +87,7 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
     """The run's measured maps; None where it holds none.
 
     Raises ValueError where the file is not that: other arrays, other shapes than windows of this frame, numbers that
-    are no probabilities or not finite, rows of `image` at or above `images`. Pickled arrays are never loaded.
+    are no probabilities or infinite changes, rows of `image` at or above `images`. Pickled arrays are never loaded.
     """
     path = run.path / EVIDENCE / "properties.npz"
     if not path.is_file():
@@ -105,8 +106,8 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
     if image.ndim != 1 or image.dtype.kind not in "iu" or (len(image) and not 0 <= image.min() <= image.max() < images):
         raise _unfit(path, f"rows of {images} images", f"{image.dtype} {image.shape}")
     shares = [values[name] for name in ("local", "spatial")] + [v[~np.isnan(v)] for v in (values[c] for c in _CURVES)]
-    if not all(bool(((v >= 0) & (v <= 1.001)).all()) for v in shares) or not np.isfinite(values["activation"]).all():
-        raise _unfit(path, "probabilities and finite changes", "others")
+    if not all(bool(((v >= 0) & (v <= 1.001)).all()) for v in shares) or np.isinf(values["activation"]).any():
+        raise _unfit(path, "probabilities and changes that are not infinite", "others")
     return Maps(image.astype(np.int64), **values)
 
 
@@ -163,7 +164,7 @@ def patch_maps(run: RunFolder) -> tuple[PatchMaps | None, dict[str, bytes]]:
         examples,
         frame.width * frame.zoom(_LEAST),
         frame.height * frame.zoom(_LEAST),
-        _bars(files, scale),
+        _bars(files, scale, bool(np.isnan(maps.activation[rows]).any())),
         head,
         twin,
         repetition_curves(maps.cumulative, maps.cumulative_random),
@@ -201,7 +202,7 @@ def _example(
         ("spatial", drawn(scale.response(spatial), frame, zoom, around), "spatial",
          f"Spatial map of {name}: p from {quantity(float(spatial.min()))} to {quantity(float(spatial.max()))}"),
         ("activation", drawn(scale.activation(activation), frame, zoom, around), "activation–inhibition",
-         f"Activation map of {name}: change of ln p from {_change(activation.min())} to {_change(activation.max())}"),
+         f"Activation map of {name}: change of ln p {_changes(activation)}"),
     ]  # fmt: skip
     pictures = []
     for key, pixels, label, alt in panels:
@@ -218,25 +219,31 @@ def _numbers(maps: Maps, row: int) -> tuple[str, ...]:
     return (
         f"{quantity(float(local.min()))} to {quantity(float(local.max()))}",
         f"{quantity(float(spatial.min()))} to {quantity(float(spatial.max()))}",
-        f"{_change(activation.min())} to {_change(activation.max())}",
+        _changes(activation).removeprefix("from "),
         *(", ".join(quantity(float(p)) for p in curve if not np.isnan(p)) for curve in curves),
     )
 
 
-def _change(value: np.floating) -> str:
-    return quantity(float(value)).replace("-", "−")
+def _changes(activation: Map) -> str:
+    there = activation[~np.isnan(activation)]
+    if not there.size:
+        return "not measured: p is at the floor, whatever is put there"
+    ends = " to ".join(quantity(float(value)).replace("-", "−") for value in (there.min(), there.max()))
+    unseen = activation.size - there.size
+    return f"from {ends}" + (f" (not measured at {unseen:,} of {activation.size:,} positions)" if unseen else "")
 
 
-def _bars(files: dict[str, bytes], scale: Scales) -> tuple[Bar, ...]:
+def _bars(files: dict[str, bytes], scale: Scales, unmeasured: bool) -> tuple[Bar, ...]:
     share = np.broadcast_to(np.linspace(0, 1, 176), (14, 176))
     files["maps/bar-p.png"] = _encoded(cividis(share), False)[0]
     files["maps/bar-change.png"] = _encoded(signed(2 * share - 1), False)[0]
     response = Picture("maps/bar-p.png", "Colour bar from dark blue through gray to yellow, logarithmic", "")
     change = Picture("maps/bar-change.png", "Colour bar from purple through white to orange", "")
     most = quantity(scale.change)
+    gray = " (gray: not measured)" if unmeasured else ""
     return (
         Bar("Local and spatial: p of the image’s class", response, quantity(scale.low), quantity(scale.high)),
-        Bar("Activation–inhibition: change of ln p", change, f"−{most}", f"+{most}"),
+        Bar(f"Activation–inhibition: change of ln p{gray}", change, f"−{most}", f"+{most}"),
     )
 
 

@@ -16,6 +16,8 @@ from .ramps import Pixels, cividis, signed
 
 FLOOR = 1e-6
 """Smaller probabilities are drawn as this one, below which float32 next to 1 tells nothing."""
+GRAY = 150
+"""What is not measured: darker than the pale middle of the signed ramp, and without colour."""
 Map = NDArray[np.float32]
 
 
@@ -61,17 +63,18 @@ class Scales:
         return cividis(np.log10(np.maximum(probabilities, self.low) / self.low) / span)
 
     def activation(self, changes: Map) -> Pixels:
-        """`(...)` -> `(..., 3)`."""
-        return signed(changes / self.change)
+        """`(...)` -> `(..., 3)`; NaN is gray."""
+        there = ~np.isnan(changes)
+        return np.where(there[..., None], signed(np.where(there, changes, 0) / self.change), np.uint8(GRAY))
 
 
 def scales(responses: list[Map], changes: list[Map]) -> Scales:
-    """Whole decades that hold all responses (never below FLOOR), and a round largest change."""
+    """Whole decades that hold all responses (never below FLOOR), and a round largest change (NaN: not measured)."""
     low = min((float(m.min()) for m in responses if m.size), default=FLOOR)
     high = max((float(m.max()) for m in responses if m.size), default=1.0)
     bottom = math.floor(math.log10(max(low, FLOOR)) + 1e-6)
     top = math.ceil(math.log10(max(high, FLOOR)) - 1e-6)
-    most = max((float(np.abs(m).max()) for m in changes if m.size), default=0.0)
+    most = max((float(np.abs(there).max()) for m in changes if (there := m[~np.isnan(m)]).size), default=0.0)
     return Scales(10.0**bottom, 10.0 ** max(top, bottom + 1), _round_up(most))
 
 

@@ -256,6 +256,18 @@ def test_a_battery_that_is_wrong_is_told_with_its_own_lines(tmp_path: Path):
     refused(inside("evaluate", submit(tmp_path), "--tier", "smoke"), 2, "FB105")
 
 
+def test_a_patch_larger_than_the_images_is_told_on_its_line(tmp_path: Path):
+    """Of 8×8 pixels. The largest that fits is read."""
+    path = submit(tmp_path, battery=changed(BATTERY, attacks__deepception__side=9))
+    for command in ("probe", "evaluate"):
+        message = refused(inside(command, path), 2, "FB104")
+        assert "Expected a side of at most 8 for images of [1, 8, 8], got 9." in message
+        line = 1 + (tmp_path / "battery.yaml").read_text().splitlines().index("    side: 9")
+        assert f"battery.yaml:{line}:" in message
+    path = submit(tmp_path, battery=changed(BATTERY, attacks__deepception__side=8))
+    assert inside("validate", path).returncode == 0
+
+
 # the machine
 
 

@@ -1,14 +1,19 @@
 """Lack of memory halves the batch; the run goes on, and the record says so."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from foolbench.bench import panel_evidence, pipeline
 from foolbench.bench.memory import Memory, out_of_memory, sparing
 from foolbench.bench.pipeline import Run, evaluate_subject
+from foolbench.bench.probe import probe
+from foolbench.bench.probe_files import write_probe
 from foolbench.bench.strangers import twice
 from foolbench.models.base import Classifier
-from planted import CPU, battery, classifier, halves, left_or_right, seeded, subject
+from planted import CPU, battery, classifier, halves, left_or_right, linear_onnx, seeded, small, subject
 from torch import Tensor, nn
 
 
@@ -98,3 +103,45 @@ def test_a_run_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):
     assert [run.record.provenance.batch for run in (whole, halved, limited)] == [None, 16, 13]
     scores = [run.record.scores.model_dump() for run in (whole, halved, limited)]
     assert scores[0] == scores[1] == scores[2]
+
+
+def test_a_probe_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):
+    chosen = battery(tmp_path / "battery", *halves(40), train=halves(40, seed=1))
+    whole, halved, limited = (
+        probe(subject(classifier(Hungry(most), (1, 8, 8), 2)), chosen, images=4, device="cpu", max_batch=max_batch)
+        for most, max_batch in ((1000, None), (40, None), (1000, 13))
+    )
+    # A batch of 64 images does not fit, nor do the 40 evaluation images where only 13 may be asked about.
+    batches = [write_probe(found, tmp_path / str(found.batch)).batch for found in (whole, halved, limited)]
+    assert batches == [None, 32, 13]
+    for found in (halved, limited):
+        assert np.array_equal(found.rows, whole.rows)
+        np.testing.assert_allclose(found.properties.local_map, whole.properties.local_map, rtol=1e-5)
+        np.testing.assert_allclose(found.properties.cumulative, whole.properties.cumulative, rtol=1e-5)
+
+
+def test_the_panel_is_attacked_and_asked_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The submission has room for a batch; its panel's one model has not."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    member = linear_onnx(tmp_path / "battery", "member", left_or_right(gain=4.0))
+    attacks = small(fgsm={}, evolution={})
+    chosen = battery(
+        tmp_path / "battery", *halves(40), train=halves(40, seed=1), attacks=attacks, panel={"models": [member]}
+    )
+
+    def measured(most: int) -> Run:
+        stingy = Hungry(most)
+        stingy.net = left_or_right(gain=4.0)
+        model = classifier(stingy, (1, 8, 8), 2)
+        monkeypatch.setattr(panel_evidence, "panel_member", lambda *given: SimpleNamespace(classifier=model))
+        monkeypatch.setattr(pipeline, "panel_classifier", lambda *given: model)
+        victim = subject(classifier(left_or_right(), (1, 8, 8), 2))
+        return evaluate_subject(victim, chosen, out=tmp_path / f"run-{most}", workers=1, device="cpu")
+
+    halved = measured(5)  # attacks it, and keeps what came out
+    asked = measured(3)  # from there on it is only asked
+    assert [run.record.provenance.batch for run in (halved, asked)] == [2, 2]
+    cells = [cell for cell in asked.record.transfer or () if cell.source == "submission"]
+    assert {cell.victim for cell in cells} == {"member"}
+    assert all(cell.any_label.n for cell in cells)
+    assert asked.record.transfer == halved.record.transfer

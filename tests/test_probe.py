@@ -28,7 +28,7 @@ from foolbench.bench.probe_record import ProbeRecord
 from foolbench.bench.probe_report import render
 from foolbench.bench.submission import read_submission
 from foolbench.leaderboard.heatmaps import example_rows, patch_maps, read_maps
-from foolbench.leaderboard.maps import Frame, drawn, enlarged, scales
+from foolbench.leaderboard.maps import GRAY, Frame, drawn, enlarged, scales
 from foolbench.leaderboard.ramps import cividis, signed
 from foolbench.leaderboard.site import build
 from foolbench.leaderboard.store import RunFolder
@@ -68,7 +68,8 @@ def constant() -> Subject:
 
 
 def test_the_command_writes_numbers_and_pictures(tmp_path: Path) -> None:
-    done = foolbench("probe", str(LENET), "--images", "7,0", "--json", "--device", "cpu", cwd=tmp_path)
+    how = ("--device", "cpu", "--backend", "torch", "--max-batch", "9")
+    done = foolbench("probe", str(LENET), "--images", "7,0", "--json", *how, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("probe-lenet-5-")
@@ -78,6 +79,7 @@ def test_the_command_writes_numbers_and_pictures(tmp_path: Path) -> None:
     assert told == content
     assert content["schema"] == 1
     record = ProbeRecord.model_validate(content)
+    assert (record.backend, record.batch) == ("torch (onnx2fx)", 9)
     assert [image.image for image in record.images] == [7, 0]
     assert np.shape(record.images[0].local) == (7, 7)
     assert 1 <= len(record.images[0].cumulative) <= 4
@@ -134,7 +136,7 @@ def test_a_probe_gives_an_evaluations_numbers() -> None:
     assert evaluated is not None
     assert len(evaluated.gain) == 5
     assert np.array_equal(found.properties.local_map, evaluated.local_map)
-    assert np.array_equal(found.properties.activation_map, evaluated.activation_map)
+    assert np.array_equal(found.properties.activation_map, evaluated.activation_map, equal_nan=True)
     assert np.array_equal(found.properties.cumulative_random, evaluated.cumulative_random, equal_nan=True)
     assert (found.label == data.labels[found.rows]).all()
 
@@ -154,6 +156,34 @@ def test_a_constant_victim_has_flat_maps_and_flat_curves() -> None:
     assert np.nanmax(np.abs(removal.removals.curve - 0.55)) < 1e-6
     only = probe(constant(), read_battery("digits-v1"), images=3, device="cpu")
     assert only.rows.tolist() == [3, 13, 23]
+
+
+def test_what_could_not_be_measured_is_null_with_its_reason_and_gray(tmp_path: Path) -> None:
+    """Images 0 and 3 have classes of their own, of which p is exactly 0 on the other image, whatever patch is on it."""
+    battery = read_battery("digits-v1")
+    known = torch.tensor(battery.load().images[[0, 3]]).flatten(1).float() / 255
+
+    def answer(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        return torch.eye(10)[torch.tensor([3, 5])[torch.cdist(images.flatten(1), known).argmin(1)]]
+
+    def assemble(battery, data, device, backend) -> Assembled:
+        victim = Classifier(battery.spec.shape, 10, device, answer, None)
+        return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "sure", "0" * 64)
+
+    found = probe(Subject("sure", {"name": "sure"}, "0" * 64, assemble), battery, images=(0, 3), device="cpu")
+    assert found.label.tolist() == [3, 5]
+    assert np.isnan(found.properties.activation_map).all()
+    record = write_probe(found, tmp_path)
+    told = json.loads((tmp_path / "probe.json").read_bytes(), parse_constant=pytest.fail)
+    for image in told["images"]:
+        assert image["activation"] == [[None] * 7] * 7
+        assert [image["numbers"][name] for name in ("threshold", "activators", "inhibitors")] == [None] * 3
+        assert "at the floor" in image["reason"]
+    text = io.StringIO()
+    Console(file=text, width=160).print(render(record, tmp_path))
+    assert text.getvalue().count("not measured: on the other image p is at the floor") == 3
+    drawing = scales([], [found.properties.activation_map])
+    assert (drawing.activation(found.properties.activation_map) == GRAY).all()
 
 
 def test_settings_follow_the_battery_or_the_size() -> None:
@@ -241,6 +271,9 @@ def test_ramps_begin_and_end_where_they_should() -> None:
 def test_scales_are_round_and_hold_what_is_shown() -> None:
     scale = scales([np.array([[1e-9, 0.02]], np.float32)], [np.array([[-3.2, 1.0]], np.float32)])
     assert (scale.low, scale.high, scale.change) == (1e-6, pytest.approx(0.1), 5)
+    part = np.array([[np.nan, -3.2]], np.float32)
+    assert scales([], [part]).change == 5
+    assert scale.activation(part).tolist() == [[[GRAY] * 3, signed(np.array(-0.64)).tolist()]]
     flat = scales([np.array([[1.0]], np.float32)], [np.array([[0.0]], np.float32)])
     assert (flat.low, flat.high, flat.change) == (1, 10, 1)
 
@@ -305,6 +338,23 @@ def test_the_page_shows_a_seeded_few_with_words_and_tables(tmp_path: Path) -> No
     (page.parent / "charts" / "repetition-dark.svg").read_bytes()
 
 
+def test_the_page_says_what_of_a_map_was_not_measured(tmp_path: Path) -> None:
+    run = with_maps(tmp_path)
+    path = run / "evidence" / "properties.npz"
+    with np.load(path) as arrays:
+        whole = dict(arrays)
+    whole["activation"][:] = np.nan
+    _, *others = example_rows(9, RunFolder(run).record.digest)
+    whole["activation"][others, 0] = 0.5
+    np.savez(path, **whole)
+    section, _ = patch_maps(RunFolder(run))
+    assert section is not None
+    said = [cells[2] for _, cells in section.rows]
+    assert said[0] == "not measured: p is at the floor, whatever is put there"
+    assert said[1:] == ["0.5 to 0.5 (not measured at 42 of 49 positions)"] * len(others)
+    assert "gray: not measured" in section.bars[1].title
+
+
 def test_a_run_without_maps_has_no_section(tmp_path: Path) -> None:
     run = write_run(tmp_path / "runs", RECIPES[0])
     assert patch_maps(RunFolder(run)) == (None, {})
@@ -317,8 +367,8 @@ def test_a_run_without_maps_has_no_section(tmp_path: Path) -> None:
     ("change", "told"),
     [
         ({"local": np.zeros((9, 7, 6), np.float32)}, "expected float32 local of shape (9, 7, 7)"),
-        ({"spatial": np.full((9, 7, 7), 2, np.float32)}, "expected probabilities and finite changes"),
-        ({"activation": np.full((9, 7, 7), np.nan, np.float32)}, "expected probabilities and finite changes"),
+        ({"spatial": np.full((9, 7, 7), 2, np.float32)}, "expected probabilities and changes that are not infinite"),
+        ({"activation": np.full((9, 7, 7), np.inf, np.float32)}, "changes that are not infinite"),
         ({"image": np.arange(9) + 1000}, "expected rows of 120 images"),
         ({"cumulative": np.array([object()])}, "expected an npz with the properties' arrays"),
     ],

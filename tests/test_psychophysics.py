@@ -121,6 +121,40 @@ def test_probabilities_are_floored_before_logarithms(task):
     assert properties.local_map.min() == 0
 
 
+def test_where_p_stays_at_the_floor_nothing_was_measured(task):
+    task.images[1:, 0, :, 3:5] = task.images[1:, 0, :, :2]  # image 0 has the one star
+    kept = task.images.clone()
+
+    def victim(images):
+        """On natural images p is 0, but 0.3 with a patch in the first column, and 0.9 with a star in its corner."""
+        changed = (images[:, None] != kept).flatten(2)
+        natural = changed.sum(2).amin(1) <= 4
+        nearest = kept[changed.sum(2).argmin(1)]
+        first = (images != nearest)[..., 0].flatten(1).any(1)
+        answer = torch.where(first, 0.3, 0.0)
+        answer = torch.where(stars(images[:, :, :2, :2]) > 0, 0.9, answer)
+        return torch.where(natural, answer, 0.1 + 0.1 * stars(images))
+
+    properties, _ = measured(task, victim, dataclasses.replace(DIGITS, level=0.8))
+    found = properties.activation_map[0]
+    assert np.isnan(found[:, 1:]).all()
+    assert found[:, 0] == pytest.approx(np.array([np.log(3), 0, 0, 0, 0, 0, 0]), abs=1e-5)
+    assert (properties.threshold[0], properties.inhibitors[0]) == (0, 0)
+    assert properties.activators[0] == pytest.approx(1 / 7)  # of the positions measured
+
+
+@pytest.mark.parametrize(("p", "median"), [(1e-7, None), (1e-5, 0.0)])
+def test_a_change_below_the_floor_is_no_zero(task, p: float, median: float | None):
+    properties, _ = measured(task, lambda images: torch.full((len(images),), 3 * p))
+    assert np.isnan(properties.activation_map).all() == (median is None)
+    summary = properties.summary()
+    for name in ("threshold", "activators", "inhibitors"):
+        assert summary[name]["median"] == median
+        assert summary[name]["n"] == (0 if median is None else 5)
+        assert ("reason" in summary[name]) == (median is None)
+    json.dumps(summary, allow_nan=False)
+
+
 def test_curves_end_where_no_copy_fits(task):
     wide = Psychophysics(side=5, stride=3, copies=3)
     properties, _ = measured(task, lambda images: images.mean((1, 2, 3)), wide)

@@ -77,6 +77,17 @@ def test_without_data_it_says_so(script: Any, monkeypatch: pytest.MonkeyPatch) -
         script.main()
 
 
+@pytest.mark.parametrize("option", [["--images", "0"], ["--images", "-1"], ["--classes", "0"], ["--classes", "1001"]])
+def test_numbers_out_of_range_are_refused(
+    script: Any, option: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["published.py", *option])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    assert f"got {option[1]}" in capsys.readouterr().err
+
+
 @needs_data
 def test_published_attacks_are_read_as_they_were_made(script: Any) -> None:
     """LeNet's are the weights that the results were made with: probabilities before and after come out the same."""

@@ -27,13 +27,15 @@ def backend_rows(quick: bool) -> Iterator[dict[str, Any]]:
     """Each network in each backend that runs it, at the better of its batches; a row's `ratio` is to the fastest."""
     for name, batches in list(NETWORKS.items())[: 2 if quick else None]:
         measured = {b: found for b in BACKENDS if (found := _fastest(name, b, batches)) is not None}
-        floor = min(seconds for seconds, _ in measured.values())
+        fastest = min(measured, key=lambda backend: measured[backend])
+        floor = measured[fastest][0]
         for backend, (seconds, batch) in measured.items():
             yield {
                 "attack": "none: answers alone",
                 "victim": name,
                 "device": "cpu, 1 thread",
-                "backend": f"{backend}, batches of {batch}",
+                "backend": backend,
+                "floor": f"{fastest}, batches of {measured[fastest][1]}",
                 "seconds": seconds * batch,
                 "queries": batch,
                 "floor_seconds": floor * batch,

@@ -1,4 +1,4 @@
-"""The same attacks in other libraries, at the same query budget, with success counted the same way.
+"""The same attacks in other libraries, at a query budget that is stated, with success counted the same way.
 
 Each function takes a victim and images, runs one library's own attack and returns what it cost. A library that is not
 installed, or that fails with the versions at hand, is told of and left out.
@@ -160,22 +160,27 @@ def ribs_evolution(victim: Victim, population: int, generations: int, rng_seed: 
     c, h, w = victim.classifier.shape
     k, size = victim.classifier.classes, c * h * w
     model = Counting(victim.module).eval()
-    archive = GridArchive(solution_dim=size, dims=[k], ranges=[(0, k)])
-    start = np.full(size, 0.5)
-    emitter = GaussianEmitter(
-        archive, sigma=0.1, x0=start, bounds=[(0.0, 1.0)] * size, batch_size=population, seed=rng_seed
-    )
+
+    def evolve(generations: int) -> GridArchive:
+        archive = GridArchive(solution_dim=size, dims=[k], ranges=[(0, k)], seed=rng_seed)
+        emitter = GaussianEmitter(
+            archive, sigma=0.1, x0=np.full(size, 0.5), bounds=[(0.0, 1.0)] * size, batch_size=population, seed=rng_seed
+        )
+        for _ in range(generations):
+            solutions = emitter.ask()
+            images = torch.from_numpy(solutions).to(torch.float32).view(-1, c, h, w)
+            with torch.inference_mode():
+                probabilities = model(images).softmax(1).double().numpy()
+            for target in range(k):
+                measures = np.full((len(solutions), 1), target + 0.5)
+                archive.add(solutions, probabilities[:, target], measures)
+        return archive
+
+    evolve(2)  # it compiles on first use, for seconds; ours has its first time outside of the clock as well
+    model.images = 0
     started = time.perf_counter()
-    for _ in range(generations):
-        solutions = emitter.ask()
-        images = torch.from_numpy(solutions).to(torch.float32).view(-1, c, h, w)
-        with torch.inference_mode():
-            probabilities = model(images).softmax(1).double().numpy()
-        for target in range(k):
-            measures = np.full((len(solutions), 1), target + 0.5)
-            archive.add(solutions, probabilities[:, target], measures)
+    best = evolve(generations).data("objective")
     seconds = time.perf_counter() - started
-    best = archive.data("objective")
     return Cost(seconds, model.images, float((np.asarray(best) >= 0.99).sum() / k))
 
 

@@ -1,6 +1,6 @@
 """What this package's attacks find beside what was published, row by row, with what differs in set-up.
 
-    uv run python tests/benchmarks/published.py [--quick] [--images N] [--only PART …] [--json FILE]
+    uv run python tests/benchmarks/published.py [--quick] [--images N] [--classes N] [--only PART …] [--json FILE]
     uv run --group peers python tests/benchmarks/published.py --only fgsm
 
 Rows are printed as they are measured and the file is written after each, so an interrupted run loses nothing. The
@@ -25,6 +25,7 @@ import published_fgsm
 import published_one_pixel
 import published_robust
 import torch
+from published_ascent import CLASSES
 from published_rows import Row, Setting
 from rich.console import Console
 from rich.table import Table
@@ -82,11 +83,26 @@ def figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
+def positive(text: str) -> int:
+    """An option's whole number of 1 or more. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text}")
+    return int(text)
+
+
+def some_classes(text: str) -> int:
+    """So many of ImageNet's classes. Raises ArgumentTypeError."""
+    if (count := positive(text)) > CLASSES:
+        raise argparse.ArgumentTypeError(f"expected at most ImageNet's {CLASSES} classes, got {count}")
+    return count
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer networks, images and generations: minutes")
-    parser.add_argument("--images", type=int, help="at most so many images (or runs) a row")
+    parser.add_argument("--images", type=positive, help="at most so many images (or runs) a row")
+    parser.add_argument("--classes", type=some_classes, help="so many ImageNet classes for gradient ascent")
     parser.add_argument("--json", type=Path, help="write the rows here, after each")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts only")
     arguments = parser.parse_args()
@@ -106,7 +122,7 @@ def main() -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    setting = Setting(arguments.quick, arguments.images)
+    setting = Setting(arguments.quick, arguments.images, arguments.classes)
     rows, failed = measure(list(arguments.only), setting, folder, told)
     console.print(table(rows))
     sys.exit(1 if failed else 0)

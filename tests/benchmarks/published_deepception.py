@@ -26,8 +26,8 @@ COPIES = (1, 2, 4, 8)
 PROPERTIES = {
     "local_range": ("local: log10 of largest ÷ smallest response over windows", None),
     "spatial_range": ("spatial: log10 of largest ÷ smallest response over positions", 2.0),
-    "activators": ("activation: share of positions above chance's 95%", None),
-    "inhibitors": ("inhibition: share of positions below minus that", None),
+    "activators": ("activation: share of measured positions above chance's 95%", None),
+    "inhibitors": ("inhibition: share of measured positions below minus that", None),
     "gain": ("cumulative: response with 4 copies ÷ with one", None),
 }
 QUICK = (

@@ -30,6 +30,8 @@ class Setting:
     """Fewer networks, images, runs and generations."""
     images: int | None = None
     """At most so many images (or runs) a row; None: what the part itself thinks right."""
+    classes: int | None = None
+    """So many of ImageNet's classes for gradient ascent, evenly spread; None: 20, or 2 where it is quick."""
 
     def many(self, full: int, quick: int) -> int:
         """So many images, unless `images` says otherwise."""

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import peers
 import torch
-from backends import backend_rows
 from foolbench.attacks.base import Fool, Perturb
 from foolbench.attacks.cppn import Cppn
 from foolbench.attacks.deepception import Deepception
@@ -30,6 +31,8 @@ from foolbench.attacks.one_pixel import OnePixel
 from foolbench.bench.drive import Meter, drive_black_box
 from foolbench.bench.judge import hits_fool, hits_perturb
 from foolbench.bench.oracle import DrivenOracle, Look
+from foolbench.leaderboard.record import ATTACKS
+from peers import Cost
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -38,12 +41,34 @@ from victims import Floor, Victim, data_folder, victims
 TAU = 0.99
 UNBOUNDED = 10**12
 EPSILONS = [0.02, 0.04, 0.06, 0.08, 0.1]
+WHITE = ("gradient_ascent", "fgsm")
+"""Attacks that ask for gradients: their floor is a forward and a backward pass."""
+REPEATS = 5
 Row = dict[str, Any]
 Floored = tuple[float, str]
 """Seconds of the floor for a run's queries, and what it was measured on."""
 
 
-def ours(victim: Victim, attack: Any, task: Fool | Perturb, looks: dict[str, Look] | None = None) -> peers.Cost:
+@dataclass(frozen=True)
+class Peer:
+    """Another library's attack."""
+
+    run: Callable[[], Cost]
+    ours: Callable[[], Cost] | None = None
+    """Ours at this peer's own budget, where that is a fraction of the row's; None: both have the same."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of our attacks, and its peers by name."""
+
+    run: Callable[[], Cost]
+    peers: dict[str, Peer] = field(default_factory=dict)
+    share: int = 1
+    """Queries that one pass of the floor answers: an ε grid needs one gradient an image."""
+
+
+def ours(victim: Victim, attack: Any, task: Fool | Perturb, looks: dict[str, Look] | None = None) -> Cost:
     """Drive one of our attacks as the bench does; success is what the driver saw (Fool: at 0.99)."""
     fool = isinstance(task, Fool)
     classifier = victim.classifier
@@ -87,7 +112,7 @@ def ours(victim: Victim, attack: Any, task: Fool | Perturb, looks: dict[str, Loo
             success = float((probabilities.gather(1, aims.unsqueeze(1)) >= TAU).float().mean())
         else:
             success = float((probabilities.argmax(1) != task.labels).float().mean())
-    return peers.Cost(seconds, meter.queries + meter.gradients, success)
+    return Cost(seconds, meter.queries + meter.gradients, success)
 
 
 def _never(owners: int) -> Callable[[Tensor, Tensor], Tensor]:
@@ -99,29 +124,20 @@ def _quiet(asked: int, fooled: int) -> None:
 
 
 def rows_of(victim: Victim, quick: bool, only: set[str]) -> Iterator[Row]:
-    """Every attack on one victim, with each peer that has it."""
-    forward, backward = victim.fastest(), victim.gradient()
-    mean = victim.images.mean(0)
-    less = 10 if victim.large else 1
-    n = 10 if quick else 50
-    images, labels = victim.images[: n // less], victim.labels[: n // less]
-    donors = victim.images[-40:]
-    population, iterations = 400, max((10 if quick else 50) // less, 2)
-    generations, steps = (50 if quick else 250) // less, (50 if quick else 200) // less
-    fool = Fool(victim.classifier.shape, torch.arange(victim.classifier.classes), 2, mean)
-    perturb = Perturb(images, labels, donors, mean)
-    many = Perturb(victim.images[: 200 // less], victim.labels[: 200 // less], donors, mean)
-    search = (images, labels, population, iterations)
-    side = max(2, victim.classifier.shape[1] // 4)
+    """The attacks of `only` on one victim, with each peer that has them.
 
-    def row(
-        name: str, cost: peers.Cost, floor: Floored, peer: str | None = None, other: peers.Cost | None = None
-    ) -> Row:
+    A peer that asks about as much as ours shares our row's figures. One that is too slow for that stands beside ours
+    at the peer's own budget, after a row without a peer for the whole of it.
+    """
+    forward, backward = victim.fastest(), victim.gradient()
+
+    def row(name: str, cost: Cost, floor: Floored, peer: str | None = None, other: Cost | None = None) -> Row:
         return {
             "attack": name,
             "victim": victim.name,
             "device": "cpu, 1 thread",
-            "backend": floor[1],
+            "backend": victim.gradient_backend if name in WHITE else victim.backend,
+            "floor": floor[1],
             "seconds": cost.seconds,
             "queries": cost.queries,
             "floor_seconds": floor[0],
@@ -133,68 +149,96 @@ def rows_of(victim: Victim, quick: bool, only: set[str]) -> Iterator[Row]:
             "peer_success": None if other is None else other.success,
         }
 
-    plan: dict[str, tuple[Any, Fool | Perturb, dict[str, Callable[[], peers.Cost]]]] = {
-        "evolution": (
-            Evolution(children=200, generations=generations), fool,
-            {"pyribs MAP-Elites": lambda: peers.ribs_evolution(victim, 200, generations // 10)},
+    for name, part in plan_of(victim, quick).items():
+        if name not in only:
+            continue
+        part.run()  # the first time pays for what happens once
+        each = backward if name in WHITE else forward
+        whole = _with_floor(each, part.run, part.share)
+        measured = {} if victim.large else dict(_peers({peer: other.run for peer, other in part.peers.items()}))
+        if all(part.peers[peer].ours is not None for peer in measured):
+            yield row(name, *whole)
+        for peer, other in measured.items():
+            same = part.peers[peer].ours
+            yield row(name, *(whole if same is None else _with_floor(each, _median(same))), peer, other)
+
+
+def plan_of(victim: Victim, quick: bool) -> dict[str, Part]:
+    """What is measured on a victim: a battery's attacks at budgets of the benchmark's own."""
+    mean = victim.images.mean(0)
+    less = 10 if victim.large else 1
+    n = 10 if quick else 50
+    images, labels = victim.images[: n // less], victim.labels[: n // less]
+    donors = victim.images[-40:]
+    population, iterations = 400, max((10 if quick else 50) // less, 2)
+    generations, steps = (50 if quick else 250) // less, (50 if quick else 200) // less
+    few, fewest = max(generations // 10, 1), 3  # all that pyribs and neat-python have time for
+    shape, targets = victim.classifier.shape, torch.arange(victim.classifier.classes)
+    fool, once = Fool(shape, targets, 2, mean), Fool(shape, targets, 1, mean)
+    perturb = Perturb(images, labels, donors, mean)
+    many = Perturb(victim.images[: 200 // less], victim.labels[: 200 // less], donors, mean)
+    search = (images, labels, population, iterations)
+    steep = (many.images, many.labels, EPSILONS)
+    side = max(2, shape[1] // 4)
+
+    def drive(attack: Any, task: Fool | Perturb) -> Callable[[], Cost]:
+        return lambda: ours(victim, attack, task)
+
+    return {
+        "evolution": Part(
+            drive(Evolution(children=200, generations=generations), fool),
+            {"pyribs MAP-Elites": Peer(
+                lambda: peers.ribs_evolution(victim, 200, few), drive(Evolution(children=200, generations=few), once)
+            )},
         ),
-        "cppn": (
-            Cppn(children=200, generations=generations), fool,
-            {"neat-python": lambda: peers.neat_cppn(victim, 200, 3)},
+        "cppn": Part(
+            drive(Cppn(children=200, generations=generations), fool),
+            {"neat-python": Peer(
+                lambda: peers.neat_cppn(victim, 200, fewest), drive(Cppn(children=200, generations=fewest), once)
+            )},
         ),
-        "deepception": (Deepception(side=side, stride=max(1, side // 2), copies=4), perturb, {}),
-        "one_pixel": (
-            OnePixel(pixels=1, population=population, iterations=iterations), perturb,
+        "deepception": Part(drive(Deepception(side=side, stride=max(1, side // 2), copies=4), perturb)),
+        "one_pixel": Part(
+            drive(OnePixel(pixels=1, population=population, iterations=iterations), perturb),
             {
-                "torchattacks OnePixel": lambda: peers.torchattacks_one_pixel(victim, *search),
-                "ART PixelAttack": lambda: peers.art_one_pixel(victim, *search),
-                "SciPy DE": lambda: peers.scipy_one_pixel(victim, *search),
+                "torchattacks OnePixel": Peer(lambda: peers.torchattacks_one_pixel(victim, *search)),
+                "ART PixelAttack": Peer(lambda: peers.art_one_pixel(victim, *search)),
+                "SciPy DE": Peer(lambda: peers.scipy_one_pixel(victim, *search)),
             },
         ),
-        "gradient_ascent": (GradientAscent(objective="softmax", decay=0.0, steps=steps), fool, {}),
+        "gradient_ascent": Part(drive(GradientAscent(objective="softmax", decay=0.0, steps=steps), fool)),
+        "fgsm": Part(
+            lambda: _grid(victim, many),
+            {
+                "torchattacks FGSM": Peer(lambda: peers.torchattacks_fgsm(victim, *steep)),
+                "ART FGSM": Peer(lambda: peers.art_fgsm(victim, *steep)),
+                "foolbox FGSM": Peer(lambda: peers.foolbox_fgsm(victim, *steep)),
+            },
+            share=len(EPSILONS),
+        ),
     }  # fmt: skip
-    for name, (attack, task, others) in plan.items():
-        if only and name not in only:
-            continue
-        ours(victim, attack, task)  # the first time pays for what happens once
-        cost, floor = _with_floor(
-            backward if name == "gradient_ascent" else forward, lambda a=attack, t=task: ours(victim, a, t)
-        )
-        measured = {} if victim.large else dict(_peers(others))
-        if not measured:
-            yield row(name, cost, floor)
-        for peer, other in measured.items():
-            yield row(name, cost, floor, peer, other)
-    if not only or "fgsm" in only:
-        _grid(victim, many)
-        cost, (each, backend) = _with_floor(backward, lambda: _grid(victim, many))
-        floor = each / len(EPSILONS), backend  # the grid needs one gradient an image
-        if victim.large:
-            yield row("fgsm", cost, floor)
-            return
-        for peer, other in _peers({
-            "torchattacks FGSM": lambda: peers.torchattacks_fgsm(victim, many.images, many.labels, EPSILONS),
-            "ART FGSM": lambda: peers.art_fgsm(victim, many.images, many.labels, EPSILONS),
-            "foolbox FGSM": lambda: peers.foolbox_fgsm(victim, many.images, many.labels, EPSILONS),
-        }):  # fmt: skip
-            yield row("fgsm", cost, floor, peer, other)
 
 
-def _with_floor(floor: Floor, run: Callable[[], peers.Cost]) -> tuple[peers.Cost, Floored]:
-    """Run it between two measurements of the floor, whose mean counts."""
+def _with_floor(floor: Floor, run: Callable[[], Cost], share: int = 1) -> tuple[Cost, Floored]:
+    """Run it between two measurements of the floor, whose mean counts; `share` queries need one of its passes."""
     before = floor.seconds()
     cost = run()
-    return cost, (cost.queries * (before + floor.seconds()) / 2, floor.backend)
+    return cost, (cost.queries / share * (before + floor.seconds()) / 2, floor.backend)
 
 
-def _grid(victim: Victim, task: Perturb) -> peers.Cost:
+def _median(run: Callable[[], Cost]) -> Callable[[], Cost]:
+    """The median by time of several runs: at a slow peer's budget ours takes milliseconds."""
+    return lambda: sorted((run() for _ in range(REPEATS)), key=lambda cost: cost.seconds)[REPEATS // 2]
+
+
+def _grid(victim: Victim, task: Perturb) -> Cost:
     """FGSM at every ε of the grid, as a battery's curve has it: entries that share a look at the images."""
     looks: dict[str, Look] = {}
     parts = [ours(victim, Fgsm(epsilon), task, looks) for epsilon in EPSILONS]
-    return peers.Cost(sum(p.seconds for p in parts), sum(p.queries for p in parts), parts[-1].success)
+    return Cost(sum(p.seconds for p in parts), sum(p.queries for p in parts), parts[-1].success)
 
 
-def _peers(others: dict[str, Callable[[], peers.Cost]]) -> Iterator[tuple[str, peers.Cost]]:
+def _peers(others: dict[str, Callable[[], Cost]]) -> Iterator[tuple[str, Cost]]:
     for name, run in others.items():
         try:
             with warnings.catch_warnings():
@@ -206,36 +250,26 @@ def _peers(others: dict[str, Callable[[], peers.Cost]]) -> Iterator[tuple[str, p
 
 def table(rows: list[Row]) -> Table:
     """The rows as people read them."""
-    out = Table(title="time ÷ floor, and peers at about the same queries a task", title_justify="left", box=None)
-    for name in (
-        "victim",
-        "attack",
-        "queries",
-        "seconds",
-        "÷ floor",
-        "success",
-        "peer",
-        "µs a query",
-        "× ours",
-        "success",
-    ):
+    out = Table(title="time ÷ floor; beside a peer, ours at that peer's budget", title_justify="left", box=None)
+    own = ("victim", "attack", "queries", "seconds", "÷ floor", "success")
+    for name in (*own, "peer", "queries", "µs a query", "× ours", "success"):
         out.add_column(name, justify="left" if name in ("victim", "attack", "peer") else "right")
     for r in rows:
-        own = r["seconds"] / r["queries"]
         cells = [
             r["victim"],
-            r["attack"] if r["success"] is not None else r["backend"],
+            r["attack"] if r["success"] is not None else f"{r['backend']}, batches of {r['queries']}",
             f"{r['queries']:,}",
             f"{r['seconds']:.2f}",
             f"{r['ratio']:.2f}",
             "" if r["success"] is None else f"{r['success']:.0%}",
         ]
         if r["peer"] is None:
-            cells += ["", "", "", ""]
+            cells += [""] * 5
         else:
             # FGSM is compared image by image and ε by ε: some peers also ask how each image was answered.
             other = r["peer_seconds"] / (r["queries"] if r["attack"] == "fgsm" else r["peer_queries"])
-            cells += [r["peer"], f"{other * 1e6:.1f}", f"{other / own:.1f}", f"{r['peer_success']:.0%}"]
+            cells += [r["peer"], f"{r['peer_queries']:,}", f"{other * 1e6:.1f}"]
+            cells += [f"{other * r['queries'] / r['seconds']:.1f}", f"{r['peer_success']:.0%}"]
         out.add_row(*cells)
     return out
 
@@ -245,14 +279,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer images and generations: minutes")
     parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--only", nargs="*", default=[], help="these attacks only, or backends")
+    choices = (*ATTACKS, "backends")
+    parser.add_argument("--only", nargs="+", choices=choices, default=list(choices), help="these attacks only")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     only = set(arguments.only)
-    rows = [row for victim in victims() for row in rows_of(victim, arguments.quick, only)]
-    if data_folder() is not None and (not only or "backends" in only):
+    if only == {"backends"} and data_folder() is None:
+        sys.exit("expected the networks of ../shared/data, got none: set FOOLBENCH_TEST_DATA to their folder")
+    attacked = victims() if only & set(ATTACKS) else []
+    rows = [row for victim in attacked for row in rows_of(victim, arguments.quick, only)]
+    if data_folder() is not None and "backends" in only:
+        from backends import backend_rows  # loads timm, which nothing else here needs
+
         rows += backend_rows(arguments.quick)
-    Console(width=150).print(table(rows))
+    Console(width=160).print(table(rows))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -61,6 +61,10 @@ class Victim:
     batch: int
     """Images a forward pass, as the battery of these images has it."""
     gradient_batch: int
+    backend: str
+    """What answers queries, as the loader names it."""
+    gradient_backend: str
+    """What gradients come from."""
     large: bool = False
     """Asked a tenth of what others are, and not attacked by peers: what is known of it is time ÷ floor."""
 
@@ -85,14 +89,14 @@ class Victim:
         return Floor("torch, forward and backward", differentiate, self.images[torch.arange(200) % len(self.images)])
 
     def backends(self) -> dict[str, Callable[[Tensor], object]]:
-        """What could answer: the classifier's own backend, and eager torch."""
+        """What could answer, by name: the classifier's own backend, and eager torch."""
         rng = torch.Generator().manual_seed(0)
 
         def eager(images: Tensor) -> object:
             with torch.inference_mode():
                 return self.module(images)
 
-        return {"onnxruntime": lambda images: self.classifier.probabilities(images, rng), "eager torch": eager}
+        return {self.backend: lambda images: self.classifier.probabilities(images, rng), "eager torch": eager}
 
 
 class _Logits(nn.Module):
@@ -160,11 +164,13 @@ def _victim(
     spec = read_battery(battery).spec
     pixels, truth = torch.tensor(images).to(torch.float32) / 255, torch.tensor(labels).to(torch.int64)
     shape: tuple[int, int, int] = (int(pixels.shape[1]), int(pixels.shape[2]), int(pixels.shape[3]))
-    classifier = load_onnx(
+    loaded = load_onnx(
         path, shape=shape, classes=10, preprocess=preprocess, output="logits", device=CPU, images=pixels,
         rng=generator("benchmark", device=CPU),
-    ).classifier  # fmt: skip
+    )  # fmt: skip
+    classifier = loaded.classifier
     right = classifier.probabilities(pixels, torch.Generator()).argmax(1) == truth
     return Victim(
-        name, classifier, _Logits(classifier).eval(), pixels[right], truth[right], spec.batch, spec.gradient_batch
-    )
+        name, classifier, differentiable(classifier), pixels[right], truth[right], spec.batch, spec.gradient_batch,
+        backend=loaded.backend, gradient_backend="torch (onnx2fx)",
+    )  # fmt: skip

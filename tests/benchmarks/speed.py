@@ -34,7 +34,7 @@ from foolbench.bench.oracle import DrivenOracle, Look
 from foolbench.leaderboard.record import ATTACKS
 from peers import Cost
 from rich.console import Console
-from rich.table import Table
+from speed_table import Row, table
 from torch import Tensor
 from victims import Floor, Victim, data_folder, victims
 
@@ -44,7 +44,6 @@ EPSILONS = [0.02, 0.04, 0.06, 0.08, 0.1]
 WHITE = ("gradient_ascent", "fgsm")
 """Attacks that ask for gradients: their floor is a forward and a backward pass."""
 REPEATS = 5
-Row = dict[str, Any]
 Floored = tuple[float, str]
 """Seconds of the floor for a run's queries, and what it was measured on."""
 
@@ -248,37 +247,21 @@ def _peers(others: dict[str, Callable[[], Cost]]) -> Iterator[tuple[str, Cost]]:
             Console(stderr=True).print(f"{name} left out: {type(error).__name__}: {str(error)[:160]}", style="yellow")
 
 
-def table(rows: list[Row]) -> Table:
-    """The rows as people read them."""
-    out = Table(title="time ÷ floor; beside a peer, ours at that peer's budget", title_justify="left", box=None)
-    own = ("victim", "attack", "queries", "seconds", "÷ floor", "success")
-    for name in (*own, "peer", "queries", "µs a query", "× ours", "success"):
-        out.add_column(name, justify="left" if name in ("victim", "attack", "peer") else "right")
-    for r in rows:
-        cells = [
-            r["victim"],
-            r["attack"] if r["success"] is not None else f"{r['backend']}, batches of {r['queries']}",
-            f"{r['queries']:,}",
-            f"{r['seconds']:.2f}",
-            f"{r['ratio']:.2f}",
-            "" if r["success"] is None else f"{r['success']:.0%}",
-        ]
-        if r["peer"] is None:
-            cells += [""] * 5
-        else:
-            # FGSM is compared image by image and ε by ε: some peers also ask how each image was answered.
-            other = r["peer_seconds"] / (r["queries"] if r["attack"] == "fgsm" else r["peer_queries"])
-            cells += [r["peer"], f"{r['peer_queries']:,}", f"{other * 1e6:.1f}"]
-            cells += [f"{other * r['queries'] / r['seconds']:.1f}", f"{r['peer_success']:.0%}"]
-        out.add_row(*cells)
-    return out
+def measured(only: set[str], quick: bool) -> Iterator[Row]:
+    """Every row, as it is measured."""
+    for victim in victims() if only & set(ATTACKS) else []:
+        yield from rows_of(victim, quick, only)
+    if data_folder() is not None and "backends" in only:
+        from backends import backend_rows  # loads timm, which nothing else here needs
+
+        yield from backend_rows(quick)
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure; say each row and write them all after it; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer images and generations: minutes")
-    parser.add_argument("--json", type=Path, help="write the rows here")
+    parser.add_argument("--json", type=Path, help="write the rows here, after each")
     choices = (*ATTACKS, "backends")
     parser.add_argument("--only", nargs="+", choices=choices, default=list(choices), help="these attacks only")
     arguments = parser.parse_args()
@@ -286,15 +269,15 @@ def main() -> None:
     only = set(arguments.only)
     if only == {"backends"} and data_folder() is None:
         sys.exit("expected the networks of ../shared/data, got none: set FOOLBENCH_TEST_DATA to their folder")
-    attacked = victims() if only & set(ATTACKS) else []
-    rows = [row for victim in attacked for row in rows_of(victim, arguments.quick, only)]
-    if data_folder() is not None and "backends" in only:
-        from backends import backend_rows  # loads timm, which nothing else here needs
-
-        rows += backend_rows(arguments.quick)
-    Console(width=160).print(table(rows))
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    rows: list[Row] = []
+    console = Console(width=160)
+    for row in measured(only, arguments.quick):
+        rows.append(row)
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+        beside = "" if row["peer"] is None else f", {row['peer']} {row['peer_seconds']:.2f} s"
+        console.print(f"{row['victim']}, {row['attack']}: {row['seconds']:.2f} s, {row['ratio']:.2f} × floor{beside}")
+    console.print(table(rows))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+"""Planted networks measured in seconds, and the flags that they earn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from foolbench.bench import evaluate
+from foolbench.bench.flags import flags_of
+from foolbench.bench.pipeline import Run, evaluate_subject
+from foolbench.leaderboard.record import Flag
+from foolbench.leaderboard.store import read_record
+from foolbench.models.base import Classifier
+from planted import battery, halves, left_or_right, small, subject
+from torch import Tensor, nn
+
+SHAPE = (1, 8, 8)
+FGSM = small(fgsm={})
+
+
+def run(net: nn.Module, folder: Path, attacks: dict[str, Any] = FGSM, count: int = 20, **options: Any) -> Run:
+    """A network as it is, on `count` halves."""
+    planted = battery(folder, *halves(count), attacks=attacks, train=halves(8, seed=1))
+    return evaluate(net, battery=planted, out=folder / "run", device="cpu", **options)
+
+
+def judged(victim: Classifier, folder: Path, name: str = "run", **options: Any) -> Run:
+    """A Classifier that no loader has looked at, on 8 halves under FGSM."""
+    planted = battery(folder, *halves(8), attacks=FGSM)
+    return evaluate_subject(subject(victim, **options), planted, out=folder / name, device="cpu")
+
+
+def flag(made: Run, code: str, attack: str | None = None) -> Flag:
+    """The one flag of this kind. Whoever reads the record back finds the same flags in it."""
+    (found,) = [f for f in made.record.flags if f.code == code and f.attack == attack]
+    assert found.sentence.endswith(".")
+    kept = read_record(made.folder / "record.json")
+    assert flags_of(kept.attacks, kept.scores, kept.seen, kept.transfer) == kept.flags == made.record.flags
+    return found
+
+
+class Rounding(nn.Module):
+    """Sees 3 bits: no gradient anywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = left_or_right()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner((images * 8).round() / 8)
+
+
+class WrongGradient(nn.Module):
+    """The right answers, and the gradient of something else."""
+
+    class Lie(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, logits: Tensor) -> Tensor:
+            return logits.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+            return -3 * gradients[0]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = left_or_right()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.Lie.apply(self.inner(images))  # type: ignore[no-any-return]

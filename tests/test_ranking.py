@@ -1,0 +1,86 @@
+"""Who is ranked, and which ranks the data can tell apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from foolbench.leaderboard.board import headline
+from foolbench.leaderboard.rank import Resamples, board, boards, tiers
+from foolbench.leaderboard.record import ATTACKS, Record, TaskRow
+from records import OTHERS, RECIPES, Recipe, record
+
+
+def with_tasks(made: Record, name: str, tasks: list[TaskRow]) -> Record:
+    attack = made.attacks[name].model_copy(update={"tasks": tasks})
+    return made.model_copy(update={"attacks": made.attacks | {name: attack}})
+
+
+def test_ranked_by_score_and_unranked_after_with_reasons() -> None:
+    made = board([record(r) for r in RECIPES])
+    values = [s.record.scores.robust_score.value or 0 for s in made.ranked]
+    assert values == sorted(values, reverse=True)
+    assert [s.rank for s in made.standings] == [1, 2, 3, 4, 5, 6, None, None]
+    assert {s.reason for s in made.unranked} == {
+        "FGSM: no result",
+        "CPPN (indirect encoding): stopped: it asked for more than its budget",
+    }
+    shuffled = board([record(r) for r in reversed(RECIPES)])
+    assert [(s.record.digest, s.rank, s.tier) for s in shuffled.standings] == [
+        (s.record.digest, s.rank, s.tier) for s in made.standings
+    ]
+
+
+def test_equal_scores_share_rank_and_tier() -> None:
+    one = record(RECIPES[1])
+    twin = one.model_copy(update={"digest": "f" * 64})
+    worse = record(Recipe("worse", 0.4, dict.fromkeys(ATTACKS, 0.9), seed=30))
+    made = board([worse, twin, one])
+    assert [(s.rank, s.tier) for s in made.standings] == [(1, 1), (1, 1), (3, 2)]
+    assert tiers([one], np.random.default_rng(0)) == [None]
+
+
+def test_a_tier_reaches_as_far_as_chance() -> None:
+    """One entry loses m further images to one pixel alone. Its score is lower by 100 m / (6 * 60) for sure; the paired
+    interval leaves out 0 once m is more than a resample can plausibly miss (each misses all with about e^-m)."""
+    one = record(RECIPES[1])
+    rows = one.attacks["one_pixel"].tasks
+    standing = [i for i, row in enumerate(rows) if row.counts and not row.fooled]
+
+    def weaker(m: int) -> Record:
+        lost = set(standing[:m])
+        tasks = [r.model_copy(update={"fooled": True}) if i in lost else r for i, r in enumerate(rows)]
+        return with_tasks(one, "one_pixel", tasks)
+
+    assert tiers([one, weaker(2)], np.random.default_rng(1)) == [1, 1]
+    assert tiers([one, weaker(8)], np.random.default_rng(1)) == [1, 2]
+    difference = Resamples(one, np.random.default_rng(2))
+    assert difference.interval(one, one) == (0.0, 0.0)
+    low, high = difference.interval(one, weaker(8))
+    assert low < 100 * 8 / 360 < high
+
+
+def test_resamples_centre_on_the_score() -> None:
+    made = record(RECIPES[2])
+    scores = Resamples(made, np.random.default_rng(3)).scores(made)
+    assert np.mean(scores) == pytest.approx(made.scores.robust_score.value, abs=0.3)
+
+
+def test_records_on_other_tasks_are_not_compared() -> None:
+    one = record(RECIPES[1])
+    other = with_tasks(one, "fgsm", one.attacks["fgsm"].tasks[:-1])
+    with pytest.raises(ValueError, match="expected all records of digits-v1 to hold the same tasks of fgsm"):
+        tiers([one, other], np.random.default_rng(0))
+
+
+def test_batteries_never_mix() -> None:
+    made = boards(record(r) for r in (*OTHERS, *RECIPES))
+    assert [(b.battery.name, b.battery.tier, len(b.ranked)) for b in made] == [
+        ("digits-v1", "standard", 6),
+        ("digits-v1", "smoke", 0),
+        ("my signs", "standard", 0),
+    ]
+    assert len({b.slug for b in made}) == 3
+    assert made[1].standings[0].reason == "smoke tier, a quick check with a twentieth of the work"
+    assert (
+        headline(made[1]) == "No entry of this board is ranked: smoke tier, a quick check with a twentieth of the work."
+    )

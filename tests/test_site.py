@@ -1,0 +1,193 @@
+"""The built site, read without a browser (test_site_browser.py has one)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from foolbench.leaderboard.site import MARKER, build, entry_folder
+from foolbench.leaderboard.store import RunFolder, read_record
+from PIL import Image
+from records import FORMULA, HOSTILE, OTHERS, RECIPES, Recipe, write_run
+
+
+class Parsed(HTMLParser):
+    """What a page holds: its tags, identifiers, links and words. No attribute of it is a script or a style."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.tags: list[str] = []
+        self.ids: set[str] = set()
+        self.words = ""
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for key, value in attrs:
+            assert not key.startswith("on"), f"{tag} {key}"
+            assert key != "style", tag
+            if key == "id":
+                self.ids.add(value or "")
+            if key in ("href", "src", "srcset") and value is not None:
+                self.found.append((tag, value))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for recipe in (RECIPES[0], RECIPES[3], RECIPES[4], RECIPES[5], RECIPES[6], *OTHERS):
+        write_run(folder, recipe)
+    return folder
+
+
+@pytest.fixture
+def none(tmp_path: Path) -> Path:
+    """A folder without runs."""
+    (tmp_path / "runs").mkdir()
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def site(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site") / "board"
+    summary = build([runs], out)
+    assert (summary.entries, summary.ranked, summary.boards) == (7, 4, 3)
+    assert summary.files == sum(p.is_file() for p in out.rglob("*"))
+    return out
+
+
+def test_the_leaderboard_needs_neither_torch_nor_charts_to_start() -> None:
+    code = (
+        "import sys, foolbench.leaderboard.site; "
+        "print([m for m in ('torch', 'altair', 'vl_convert', 'scipy', 'sklearn') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_every_link_leads_somewhere_inside(site: Path) -> None:
+    pages = {page: Parsed(page) for page in site.rglob("*.html") if page.name != "404.html"}
+    outside = set()
+    for page, links in pages.items():
+        for tag, address in links.found:
+            parts = urlsplit(address)
+            if parts.scheme:
+                assert tag == "a"
+                outside.add(address)
+                continue
+            target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+            assert target.is_file(), f"{page}: {address}"
+            if parts.fragment and target in pages:
+                assert parts.fragment in pages[target].ids, f"{page}: {address}"
+    assert outside == {"https://example.org/p", "https://example.org/?a=1&q=%22b"}
+
+
+def test_hostile_names_are_text(site: Path) -> None:
+    assert HOSTILE in Parsed(site / "index.html").words
+    for page in site.rglob("*.html"):
+        assert Parsed(page).tags.count("script") == (0 if page.name == "404.html" else 1)
+        text = page.read_text(encoding="utf-8")
+        assert "<img src=x" not in text
+        assert 'href="javascript:' not in text
+    assert all(re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{8}", p.name) for p in (site / "e").iterdir())
+
+
+def test_downloads_hold_full_precision_and_no_formulas(site: Path, runs: Path) -> None:
+    raw = (site / "leaderboard.csv").read_bytes()
+    assert raw.count(b"\r\n") == raw.count(b"\n") == 8
+    rows = list(csv.DictReader(io.StringIO(raw.decode(), newline="")))
+    by_name = {row["submission"]: row for row in rows if row["battery_tier"] == "standard"}
+    assert f"'{FORMULA}" in by_name
+    assert by_name[HOSTILE]["authors"] == f"'{FORMULA}"
+    interrupted = by_name["ResNet, interrupted"]
+    assert (interrupted["rank"], interrupted["cppn"], interrupted["robust_score"]) == ("", "", "")
+    data = json.loads((site / "data.json").read_text())
+    best = data["boards"][0]["entries"][0]
+    records = {r.digest: r for r in (read_record(p) for p in runs.glob("*/record.json"))}
+    assert best["scores"]["robust_score"]["value"] == records[best["digest"]].scores.robust_score.value
+    assert float(rows[0]["robust_score"]) == best["scores"]["robust_score"]["value"]
+    assert read_record(site / best["record"]) == records[best["digest"]]
+
+
+def test_published_pictures_are_the_evidence(site: Path, runs: Path) -> None:
+    run = next(RunFolder(p) for p in sorted(runs.iterdir()) if RunFolder(p).record.battery.shape == (1, 8, 8))
+    finals = run.images("one_pixel")
+    assert finals is not None
+    shown = sorted((site / entry_folder(run.record) / "gallery").glob("one_pixel-*[0-9].png"))
+    pictures = [file for file in shown if not file.stem.endswith("-x10")]
+    assert len(pictures) == 8
+    for file in pictures:
+        assert np.array_equal(np.asarray(Image.open(file)), finals[int(file.stem.split("-")[1]), 0])
+
+
+def test_rebuilds_are_the_same_bytes_whatever_the_order(tmp_path: Path) -> None:
+    made = [write_run(tmp_path / "runs", recipe) for recipe in (RECIPES[4], RECIPES[2])]
+    build(made, tmp_path / "a")
+    build(made[::-1], tmp_path / "b")
+    build(made, tmp_path / "b")
+    first, second = (
+        {p.relative_to(r): p.read_bytes() for p in r.rglob("*") if p.is_file()}
+        for r in (tmp_path / "a", tmp_path / "b")
+    )
+    assert first == second
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "runs"]
+
+
+def test_without_entries_the_site_invites(tmp_path: Path, none: Path) -> None:
+    summary = build([none], tmp_path / "site")
+    assert summary.entries == 0
+    assert "No submissions yet" in (tmp_path / "site" / "index.html").read_text()
+    assert (tmp_path / "site" / "leaderboard.csv").read_text().count("\n") == 1
+    assert json.loads((tmp_path / "site" / "data.json").read_text())["boards"] == []
+
+
+def test_a_failure_leaves_the_old_site(tmp_path: Path, none: Path) -> None:
+    build([none], tmp_path / "site")
+    old = (tmp_path / "site" / "index.html").read_bytes()
+    run = write_run(none, Recipe("broken", evidence=False))
+    (run / "record.json").write_text("{}")
+    again = write_run(tmp_path / "more", Recipe("twice", evidence=False))
+    copy = write_run(tmp_path / "copies", Recipe("twice", evidence=False))
+    with pytest.raises(ValueError, match="schema 1, got None") as raised:
+        build([none, again, copy], tmp_path / "site")
+    assert "expected one run of each submission on each battery" in str(raised.value)
+    (copy / "evidence").mkdir()
+    np.savez(copy / "evidence" / "fgsm.npz", images=np.zeros((3, 1, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match="expected 120 images of fgsm, one a task, got 3"):
+        build([copy], tmp_path / "site")
+    assert (tmp_path / "site" / "index.html").read_bytes() == old
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copies", "more", "runs", "site"]
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path: Path, none: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    with pytest.raises(
+        ValueError, match=r"expected an empty folder or a site that foolbench built, got .* thesis\.tex"
+    ):
+        build([none], tmp_path / "mine")
+    build([none], tmp_path / "site")
+    (tmp_path / "site" / ".git").mkdir()
+    with pytest.raises(ValueError, match=r"with \.git"):
+        build([none], tmp_path / "site")
+    (tmp_path / "site" / ".git").rmdir()
+    (tmp_path / "site" / MARKER).unlink()
+    with pytest.raises(ValueError, match=f"no {MARKER}"):
+        build([none], tmp_path / "site")
+    with pytest.raises(ValueError, match="expected runs outside the site"):
+        build([tmp_path / "x" / "runs"], tmp_path / "x")
+    with pytest.raises(ValueError, match="expected a run folder or a folder of them"):
+        build([tmp_path / "nowhere"], tmp_path / "new")

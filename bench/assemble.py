@@ -22,7 +22,7 @@ from ..models.module import from_module, module_digest
 from ..models.onnx import load_onnx
 from ..models.preprocess import Preprocess
 from .battery import Battery, PanelModel
-from .checks import file_sha256, files_named
+from .checks import files_named
 from .data import Data
 from .defended import defended
 from .defense_specs import Defense
@@ -83,10 +83,12 @@ class Subject:
 
 def subject_of(given: GivenSubmission) -> Subject:
     """A submission read from YAML."""
-    digest = _digest([given.digest(), _external_data(given, given.files())])
-    return Subject(
-        given.spec.name, given.as_given, digest, lambda b, d, device, by: _submitted(given, digest, b, d, device, by)
-    )
+    digest, bare_digest = _digests(given)
+
+    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend) -> Assembled:
+        return _submitted(given, digest, bare_digest, battery, data, device, backend)
+
+    return Subject(given.spec.name, given.as_given, digest, assemble)
 
 
 def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess, **declared: Any) -> Subject:
@@ -103,29 +105,43 @@ def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess
     return Subject(name, shown, whole, assemble)
 
 
-def _model_digest(given: GivenSubmission) -> str:
-    """sha256 of the model alone, whatever stands in front of it: every submission of it has the same bare model."""
-    mine = {name: given.folder / name for name in files_named(given.spec.model)}
-    contents = {name: file_sha256(path) for name, path in mine.items()}
-    return _digest([given.spec.model.model_dump(mode="json"), contents, _external_data(given, mine)])
+def _digests(given: GivenSubmission) -> tuple[str, str]:
+    """sha256 of the whole submission, and of the model alone, whatever stands in front of it: every submission of it
+    has the same bare model. Weights may take gigabytes, so each file is read once for both."""
+    contents, spec = given.contents(), given.spec
+    beside = {name: _external_data(given, name, path) for name, path in given.files().items()}
+    weights = {path: sha256_of(path) for path in sorted(set[Path]().union(*beside.values()))}
+    mine = list(files_named(spec.model))
+    of_model = set[Path]().union(*(beside[name] for name in mine))
+    whole = [given.digest(contents), {path.name: digest for path, digest in weights.items()}]
+    model = [
+        spec.model.model_dump(mode="json"),
+        {name: contents[name] for name in mine},
+        {path.name: digest for path, digest in weights.items() if path in of_model},
+    ]
+    return _digest(whole), _digest(model)
 
 
-def _external_data(given: GivenSubmission, files: dict[str, Path]) -> dict[str, str]:
-    """sha256 of the files that some of its ONNX graphs keep their weights in, if not in themselves."""
-    found: set[Path] = set()
-    for name, path in files.items():
-        if path.suffix == ".onnx":
-            where = "model" if name == getattr(given.spec.model, "path", None) else "defenses"
-            found |= _loading(lambda p=path: set(external_files(checked_onnx(p), p.parent)), where, given)
-    return {path.name: sha256_of(path) for path in sorted(found)}
+def _external_data(given: GivenSubmission, name: str, path: Path) -> set[Path]:
+    """The files that one of its files, where it is an ONNX graph, keeps weights in, if not in itself."""
+    if path.suffix != ".onnx":
+        return set()
+    where = "model" if name == getattr(given.spec.model, "path", None) else "defenses"
+    return _loading(lambda: set(external_files(checked_onnx(path), path.parent)), where, given)
 
 
 def _submitted(
-    given: GivenSubmission, given_digest: str, battery: Battery, data: Data, device: torch.device, backend: Backend
+    given: GivenSubmission,
+    given_digest: str,
+    bare_digest: str,
+    battery: Battery,
+    data: Data,
+    device: torch.device,
+    backend: Backend,
 ) -> Assembled:
     spec, folder = given.spec, given.folder
     loaded = _loading(lambda: load_model(spec.model, folder, battery, data, device, backend), "model", given)
-    bare = Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, _model_digest(given))
+    bare = Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, bare_digest)
     if not spec.defenses:
         return bare
     victim = _behind_defenses(loaded.classifier, given, battery, data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files as resources
 from pathlib import Path
@@ -92,14 +93,19 @@ class GivenSubmission:
         """Every installed distribution that its defenses come from, and its version."""
         return distributions(defense.name for defense in self.spec.defenses if isinstance(defense, PackageDefense))
 
-    def digest(self) -> str:
+    def contents(self) -> dict[str, str]:
+        """sha256 of every file that it names, by the name in the YAML. Raises OSError where one has gone meanwhile."""
+        return {name: file_sha256(path) for name, path in self.files().items()}
+
+    def digest(self, contents: Mapping[str, str] | None = None) -> str:
         """sha256 of what it means: the parsed values with all defaults, the content of every file it names, and the
         version of every installed package it names.
 
-        Comments, formatting and the order of keys leave it alone. Raises OSError where a file has gone meanwhile.
+        Comments, formatting and the order of keys leave it alone. `contents` saves reading the files again where they
+        were just read. Raises OSError where a file has gone meanwhile.
         """
         whole: dict[str, Any] = {"submission": self.spec.model_dump(mode="json", by_alias=True)}
-        whole["files"] = {name: file_sha256(path) for name, path in self.files().items()}
+        whole["files"] = dict(self.contents() if contents is None else contents)
         if packages := self.packages():
             whole["packages"] = packages
         text = json.dumps(whole, sort_keys=True, separators=(",", ":"))

@@ -180,8 +180,7 @@ def _bytes(path: Path, sha256: str | None) -> bytes:
     data = path.read_bytes()
     if not data:
         raise ModelFileError("truncated", f"expected a model file, got {path.name} with 0 bytes", "copy it again")
-    digest = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and digest != sha256.lower():
+    if sha256 is not None and (digest := hashlib.sha256(data).hexdigest()) != sha256.lower():
         raise ModelFileError(
             "sha256",
             f"expected sha256 {sha256.lower()}, got {digest} for {path.name}",

@@ -24,7 +24,7 @@ from ..models.preprocess import Preprocess
 from .battery import Battery, PanelModel
 from .checks import files_named
 from .data import Data
-from .defended import defended
+from .defended import Made, defended
 from .defense_specs import Defense
 from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem, sentence_and_fix
 from .fitting import training_images
@@ -152,9 +152,10 @@ def _behind_defenses(model: Classifier, given: GivenSubmission, battery: Battery
     """Build the chain from the model outwards. What is fitted to training images is fitted to them as it will see them,
     changed by the defenses in front of it, which are not built yet: each stands in front of an eye for that."""
     defenses = given.spec.defenses
+    made = [Made() for _ in defenses]
 
     def build(i: int, defense: Defense, inner: Classifier) -> Classifier:
-        return defended(inner, defense, given.folder, battery, data, lambda most: training(i, most))
+        return defended(inner, defense, given.folder, battery, data, lambda most: training(i, most), made[i])
 
     @cache
     def shown(i: int) -> Shown | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import assert_never
+from typing import Any, TypeVar, assert_never
 
 from ..defenses import (
     bit_depth,
@@ -14,11 +15,11 @@ from ..defenses import (
     median,
     onnx_preprocess,
     packaged,
-    pca,
     random_resize_pad,
     randomized_smoothing,
     total_variation,
 )
+from ..defenses.pca import fitted, projected
 from ..models.base import Classifier
 from ..models.check import ModelFileError
 from ..models.image_graph import load_image_graph
@@ -46,15 +47,37 @@ from .loading import graph_keywords, load_onnx_file
 from .model_specs import OnnxFile
 from .packages import named
 
+T = TypeVar("T")
+
+
+class Made:
+    """What one defense that changes the image loads or is fitted with: made once, though the defense is put in front of
+    two Classifiers where something behind it is fitted to what it shows."""
+
+    def __init__(self) -> None:
+        self._made: Any = None
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What `make` returned the first time."""
+        if self._made is None:
+            self._made = make()
+        return self._made
+
 
 def defended(
-    inner: Classifier, defense: Defense, folder: Path, battery: Battery, data: Data, training: TrainingImages
+    inner: Classifier,
+    defense: Defense,
+    folder: Path,
+    battery: Battery,
+    data: Data,
+    training: TrainingImages,
+    made: Made,
 ) -> Classifier:
     """Put one defense in front of a Classifier.
 
-    `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to. Raises
-    ModelFileError, ValueError and RuntimeError where the defense does not fit the model or the battery, and what
-    `training` raises.
+    `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to; `made` is
+    the defense's own. Raises ModelFileError, ValueError and RuntimeError where the defense does not fit the model or
+    the battery, and what `training` raises.
     """
     match defense:
         case BitDepth():
@@ -80,8 +103,8 @@ def defended(
                 gradient_samples=defense.gradient_samples,
             )
         case Pca():
-            images, _ = training(defense.images)
-            return pca(inner, images, components=defense.components)
+            fit = made.once(lambda: fitted(training(defense.images)[0], inner.shape, defense.components))
+            return projected(inner, *fit)
         case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
             return detecting(inner, defense, battery, training)
         case Ensemble():
@@ -92,7 +115,9 @@ def defended(
         case OnnxDefense(role="detector"):
             return detecting_by_graph(inner, defense, folder, battery, data, training)
         case OnnxDefense():
-            graph = load_image_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
+            graph = made.once(
+                lambda: load_image_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
+            )
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
         case _:
             assert_never(defense)

@@ -30,16 +30,14 @@ def pca(inner: Classifier, images: Tensor, components: int) -> Classifier:
     Gradient: exact; a value that was clipped passes none.
 
     Raises:
-        ValueError: `images` have another shape than the Classifier's, or `components` is not a whole number from 1 to
-            the number of values of an image, or to m where that is less.
+        ValueError: see `fitted`.
     """
-    if tuple(images.shape[1:]) != tuple(inner.shape) or len(images) < 2:
-        raise ValueError(
-            f"expected at least 2 images of shape {tuple(inner.shape)} to fit pca to, got {tuple(images.shape)}: "
-            f"pass the training images of the same battery"
-        )
-    whole_number("pca", "components", components, 1, min(len(images), images[0].numel()))
-    mean, directions = (x.to(inner.device) for x in principal(images, components))
+    return projected(inner, *fitted(images, inner.shape, components))
+
+
+def projected(inner: Classifier, mean: Tensor, directions: Tensor) -> Classifier:
+    """Put the projection in front of a Classifier, as `pca` does: what `fitted` returned serves any number of them."""
+    mean, directions = mean.to(inner.device), directions.to(inner.device)
 
     def project(images: Tensor) -> Tensor:
         kept = directions.to(images.dtype)
@@ -47,6 +45,22 @@ def pca(inner: Classifier, images: Tensor, components: int) -> Classifier:
         return clip((mean.to(images.dtype) + centred @ kept.T @ kept).view_as(images))
 
     return preprocess(inner, "pca", project, backward=project, exact=True)
+
+
+def fitted(images: Tensor, shape: tuple[int, int, int], components: int) -> tuple[Tensor, Tensor]:
+    """What `principal` finds in images `(m, c, h, w)` that are to be of this shape.
+
+    Raises:
+        ValueError: `images` have another shape than `shape`, or `components` is not a whole number from 1 to the number
+            of values of an image, or to m where that is less.
+    """
+    if tuple(images.shape[1:]) != tuple(shape) or len(images) < 2:
+        raise ValueError(
+            f"expected at least 2 images of shape {tuple(shape)} to fit pca to, got {tuple(images.shape)}: "
+            f"pass the training images of the same battery"
+        )
+    whole_number("pca", "components", components, 1, min(len(images), images[0].numel()))
+    return principal(images, components)
 
 
 def principal(images: Tensor, components: int) -> tuple[Tensor, Tensor]:

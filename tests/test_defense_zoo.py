@@ -16,7 +16,7 @@ from defense_victims import CPU, Defense, ask_logits, camera, gradient, pixels, 
 from foolbench.bench.assemble import panel_classifier
 from foolbench.bench.battery import Battery, read_battery
 from foolbench.bench.data import Data
-from foolbench.bench.defended import defended
+from foolbench.bench.defended import Made, defended
 from foolbench.bench.defense_specs import Defense as Spec
 from foolbench.bench.fitting import training_images
 from foolbench.defenses import (
@@ -409,7 +409,7 @@ def built(kinds: tuple[str, ...]) -> Classifier:
     battery, data, victim = digits()
     for kind in reversed(kinds):
         spec = TypeAdapter(Spec).validate_python({"kind": kind, **CHAIN[kind]})
-        victim = defended(victim, spec, Path(), battery, data, partial(training_images, battery))
+        victim = defended(victim, spec, Path(), battery, data, partial(training_images, battery), Made())
     return victim
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from defense_victims import Defense, camera, pixels, small_net, through
-from foolbench.bench import assemble
+from foolbench.bench import assemble, defended
 from foolbench.bench.assemble import Assembled, subject_of
 from foolbench.bench.battery import read_battery
 from foolbench.bench.defense_specs import BitDepth, GaussianNoise, OnnxDefense, PackageDefense, RandomizedSmoothing
@@ -287,3 +287,19 @@ def test_each_is_built_once_more_and_only_where_something_is_chosen_behind_it(tm
     assert looked == []
     assembled(tmp_path, *("pca, components: 20",) * 4, "energy", "max_softmax")
     assert looked == [*("pca",) * 4, "energy"]
+
+
+def test_what_is_loaded_or_fitted_is_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Though it stands in front of what is fitted as well as in front of the victim."""
+    made: list[str] = []
+
+    def counting(name: str) -> None:
+        make = getattr(defended, name)
+        monkeypatch.setattr(defended, name, lambda *given, **more: made.append(name) or make(*given, **more))
+
+    counting("load_image_graph")
+    counting("fitted")
+    whole = assembled(tmp_path, DIM, "pca, components: 20", DIM, "energy, reject: 0.1", "max_softmax, reject: 0.1")
+    assert sorted(made) == ["fitted", "load_image_graph", "load_image_graph"]
+    # What the detectors were fitted to is what they see: of the training images they reject what they were asked to.
+    assert 30 <= int(rejected(whole, clean(tmp_path)).sum()) <= 60

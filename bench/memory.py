@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -26,10 +27,21 @@ class Memory:
 
     limit: int | None = None
     """None: as many as the battery says."""
+    earlier: int = sys.maxsize
+    """The fewest that earlier runs asked about at once for what is taken from them. It does not bind this run."""
+
+    def at_once(self, batch: int) -> int:
+        """How many images are asked about at once now, at most, where a battery's batch is `batch`."""
+        return batch if self.limit is None else min(self.limit, batch)
+
+    def taken(self, batch: int) -> None:
+        """Note that something was taken from an earlier run, which asked about so many images at once."""
+        self.earlier = min(self.earlier, batch)
 
     def below(self, batch: int) -> int | None:
-        """The limit where it is below a battery's batch."""
-        return self.limit if self.limit is not None and self.limit < batch else None
+        """The fewest that anything was asked with, here or earlier, where that is below a battery's batch."""
+        fewest = min(self.at_once(batch), self.earlier)
+        return fewest if fewest < batch else None
 
     def pieces(self, count: int, work: Callable[[slice], T]) -> list[T]:
         """Do `work` on slices that cover `count` rows, each within the limit; a slice that does not fit is halved.

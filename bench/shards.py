@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ class ShardResult:
     """`(3,)` int64: queries, set-up queries, gradients of the whole shard."""
     seconds: np.ndarray
     """`()` float64: wall time."""
+    batch: np.ndarray = field(default_factory=lambda: np.array(sys.maxsize))
+    """`()` int64: how many images were asked about at once, at most, when it was finished: the battery's batch, or
+    fewer where memory or the user allowed no more. Without a bound in files from before it was kept."""
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all. Raises OSError."""
@@ -85,7 +89,7 @@ def load_shard(path: Path) -> ShardResult | None:
     """A finished shard, or None where there is none or it cannot be read (it is then worked on again)."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
-            return ShardResult(**{f.name: data[f.name] for f in fields(ShardResult)})
+            return ShardResult(**{f.name: data[f.name] for f in fields(ShardResult) if f.name in data})
     except Exception:  # a damaged file makes numpy and zipfile raise almost anything
         return None
 
@@ -99,9 +103,13 @@ def shards_beside(folder: Path) -> dict[str, Path]:
 
 def join(results: list[ShardResult]) -> ShardResult:
     """The shards of one entry, in order, as one."""
-    joined = {f.name: np.concatenate([getattr(r, f.name) for r in results]) for f in fields(ShardResult)[:-2]}
-    counts = np.sum([r.counts for r in results], axis=0)
-    return ShardResult(**joined, counts=counts, seconds=np.array(sum(float(r.seconds) for r in results)))
+    rows = [f.name for f in fields(ShardResult) if f.name not in ("counts", "seconds", "batch")]
+    return ShardResult(
+        **{name: np.concatenate([getattr(r, name) for r in results]) for name in rows},
+        counts=np.sum([r.counts for r in results], axis=0),
+        seconds=np.array(sum(float(r.seconds) for r in results)),
+        batch=np.min([r.batch for r in results]),
+    )
 
 
 def best_of(parts: Sequence[ShardResult]) -> ShardResult:
@@ -128,4 +136,5 @@ def best_of(parts: Sequence[ShardResult]) -> ShardResult:
         spent=np.sum([p.spent for p in parts], axis=0),
         counts=np.sum([p.counts for p in parts], axis=0),
         seconds=np.array(sum(float(p.seconds) for p in parts)),
+        batch=np.min([p.batch for p in parts]),
     )

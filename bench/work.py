@@ -32,7 +32,8 @@ def work(arena: Arena, shard: Shard, *, stop: Callable[[], bool], tick: Tick) ->
     started = time.perf_counter()
     run = _Run(arena, shard, stop, tick)
     values = run.fool() if shard.entry.task == "fool" else run.perturb()
-    return ShardResult(**values, seconds=np.array(time.perf_counter() - started))
+    batch = arena.memory.at_once(arena.battery.spec.batch)
+    return ShardResult(**values, seconds=np.array(time.perf_counter() - started), batch=np.array(batch))
 
 
 @dataclass(frozen=True)

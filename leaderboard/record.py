@@ -247,7 +247,8 @@ class Provenance(_Model):
     workers: int | None = None
     batch: int | None = None
     """The most images that went through the network at once, in the end, where memory or the user allowed fewer than
-    the battery's batch; it moves the last bits of float32."""
+    the battery's batch, in this run or in one that finished shards were taken from; it moves the last bits of
+    float32."""
     host: dict[str, JsonValue] = Field(default_factory=dict)
 
 

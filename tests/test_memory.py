@@ -8,12 +8,15 @@ import pytest
 import torch
 from foolbench.bench import panel_evidence, pipeline
 from foolbench.bench.memory import Memory, out_of_memory, sparing
+from foolbench.bench.npz import packed
 from foolbench.bench.pipeline import Run, evaluate_subject
 from foolbench.bench.probe import probe
 from foolbench.bench.probe_files import write_probe
+from foolbench.bench.shards import load_shard
 from foolbench.bench.strangers import twice
+from foolbench.leaderboard.store import read_record
 from foolbench.models.base import Classifier
-from planted import CPU, battery, classifier, halves, left_or_right, linear_onnx, seeded, small, subject
+from planted import CPU, battery, classifier, halves, left_or_right, linear_onnx, seeded, small, subject, timeless
 from torch import Tensor, nn
 
 
@@ -103,6 +106,44 @@ def test_a_run_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):
     assert [run.record.provenance.batch for run in (whole, halved, limited)] == [None, 16, 13]
     scores = [run.record.scores.model_dump() for run in (whole, halved, limited)]
     assert scores[0] == scores[1] == scores[2]
+
+
+def test_a_resumed_run_says_in_what_batches_its_finished_shards_were_answered(tmp_path: Path):
+    chosen = battery(tmp_path / "battery", *halves(40), train=halves(40, seed=1))
+    folder = tmp_path / "run"
+
+    def batch(most: int) -> int | None:
+        victim = classifier(Hungry(most), (1, 8, 8), 2)
+        return evaluate_subject(subject(victim), chosen, out=folder, workers=1).record.provenance.batch
+
+    def kept() -> dict[Path, int]:
+        found = {path: load_shard(path) for path in (folder / "shards").iterdir()}
+        return {path: int(shard.batch) for path, shard in found.items() if shard is not None}
+
+    assert batch(40) == 16
+    record = timeless(read_record(folder / "record.json"))
+    before = {path: path.read_bytes() for path in kept()}
+    assert set(kept().values()) == {16}
+    assert batch(1000) == 16
+    assert timeless(read_record(folder / "record.json")) == record
+    assert {path: path.read_bytes() for path in kept()} == before
+    # What is worked on again has room for more, whatever the others were answered in.
+    first, second = sorted(before)[:2]
+    first.unlink()
+    assert batch(64) == 16  # the gradients of 40 images do not fit, and those of 20 do
+    assert [kept()[first], kept()[second]] == [20, 16]
+    for path, size in kept().items():
+        if size == 16:
+            path.unlink()
+    assert batch(1000) == 20
+    assert [kept()[first], kept()[second]] == [20, 64]
+    # Shards from before the batch was kept say nothing of it, and are taken all the same.
+    for path in kept():
+        with np.load(path) as arrays:
+            path.write_bytes(packed({name: arrays[name] for name in arrays.files if name != "batch"}))
+    before = {path: path.read_bytes() for path in before}
+    assert batch(1000) is None
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_probe_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):

@@ -235,6 +235,7 @@ def test_shards_are_joined_in_order() -> None:
     assert both.label.tolist() == [1, 1, -1]
     assert both.counts.tolist() == [11, 22, 33]
     assert float(both.seconds) == 3
+    assert join([outcome([1], batch=64), outcome([0], batch=16)]).batch == 16
 
 
 # Scores

@@ -17,6 +17,8 @@ PatchKind = Literal["donor", "mean_color", "shuffled", "noise", "random_donor"]
 uniform noise, `random_donor` a window of the same training image drawn at random."""
 
 PATCH_KINDS: tuple[PatchKind, ...] = get_args(PatchKind)
+UNSCANNED: frozenset[PatchKind] = frozenset({"noise", "random_donor"})
+"""Those that do not depend on which window the victim makes most of."""
 
 
 class PatchBank(NamedTuple):
@@ -44,7 +46,7 @@ def build_bank(
     A bank holds up to `size` + 1 patches of distinct classes, so that whatever a task's label is, `size` of them are
     of another. Of each class the donor that the victim is surest of is taken (largest class probability less rejected
     mass), and the surest classes first: a choice without chance, so that every block of a battery gets the same bank.
-    The patch is the window at `stride` with the largest local response. `noise` and `random_donor` need no such scan.
+    The patch is the window at `stride` with the largest local response. The kinds in `UNSCANNED` need no such scan.
 
     Queries: one a donor, and for the scan one a window of each of the bank's donors.
 

@@ -14,7 +14,7 @@ from ..attacks.fgsm import Fgsm, SmallestEpsilon
 from ..attacks.gradient_ascent import GradientAscent
 from ..attacks.noise import Noise, RandomCppn
 from ..attacks.one_pixel import OnePixel
-from ..attacks.patch_bank import PatchKind
+from ..attacks.patch_bank import UNSCANNED, PatchKind
 from .attack_specs import DeepceptionSpec, FgsmSpec, GradientAscentSpec, OnePixelSpec, pixel_range
 from .battery import Battery
 from .finite_difference import FiniteDifferences
@@ -121,6 +121,7 @@ def _deepception(a: DeepceptionSpec, battery: Battery) -> Iterator[Entry]:
     limit = Limit("pixels", a.copies * a.side**2)
     _, height, width = battery.spec.shape
     windows = ((height - a.side) // a.stride + 1) * ((width - a.side) // a.stride + 1)
+    scan = (a.bank + 1) * windows
     for patch, name, title in _PATCHES:
         attack = Deepception(
             side=a.side, stride=a.stride, copies=a.copies, grid=a.grid, keep=a.keep, bank=a.bank, patch=patch
@@ -135,7 +136,7 @@ def _deepception(a: DeepceptionSpec, battery: Battery) -> Iterator[Entry]:
             a.images,
             a.images_per_shard,
             a.queries,
-            setup=battery.spec.donors + (a.bank + 1) * windows,
+            setup=battery.spec.donors + (0 if patch in UNSCANNED else scan),
             limit=limit,
         )
 

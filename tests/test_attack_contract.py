@@ -63,6 +63,7 @@ NAMES = (
     "noise",
     "random_cppn",
 )
+UNSCANNED = ("deepception_noise", "deepception_random_donor")
 WITHOUT_CHANCE = ("deepception", "deepception_mean_color", "fgsm", "fgsm_0.05", "fgsm_least_likely", "fgsm_smallest")
 CHANNELS = (1, 3)
 CLASSES = 3
@@ -96,8 +97,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     """Every entry that a battery can have, at a few queries each."""
     made = battery(tmp_path_factory.mktemp("plan"), *halves(8), attacks=SMALL, controls=SMALL_CONTROLS)
     found = {entry.name: entry for entry in entries(made)}
-    # Six donors, as `perturb` has, instead of the battery's own.
-    return {name: replace(e, setup=6 * (16 + 1)) if e.setup else e for name, e in found.items()}
+    # Six donors, as `perturb` has, instead of the battery's own; 16 windows of each where they are scanned.
+    scanned = {name: 0 if name in UNSCANNED else 16 for name in found}
+    return {name: replace(e, setup=6 * (1 + scanned[name])) if e.setup else e for name, e in found.items()}
 
 
 @dataclass(frozen=True)
@@ -412,7 +414,9 @@ def test_a_battery_s_numbers_are_those_that_its_attacks_spend() -> None:
     assert budgets["one_pixel"] == budgets["one_pixel_5"] == (100 * 51, 0, 100)
     assert budgets["fgsm"] == budgets["fgsm_least_likely"] == (1, 0, 200)
     assert budgets["fgsm_smallest"] == (1 + 51 + 8, 0, 200)
-    assert budgets["deepception"] == budgets["deepception_noise"] == (1000, 20 + 10 * 7 * 7, 200)
+    scanned = [budgets[name] for name in ("deepception", "deepception_mean_color", "deepception_shuffled")]
+    assert scanned == [(1000, 20 + 10 * 7 * 7, 200)] * 3
+    assert budgets["deepception_noise"] == budgets["deepception_random_donor"] == (1000, 20, 200)
     ascent = {name: value for name, value in budgets.items() if name.startswith("gradient_ascent")}
     assert len(ascent) == 4
     assert all(tasks == 5 and 500 <= budget <= 501 for budget, _, tasks in ascent.values())

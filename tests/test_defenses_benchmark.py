@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -13,6 +15,7 @@ import pytest
 from foolbench.bench import evaluate, read_submission
 from foolbench.bench.battery import Battery
 from foolbench.bench.defense_specs import Defense
+from foolbench.bench.errors import FoolbenchError
 from foolbench.leaderboard.record import ATTACKS
 from planted import battery, halves, left_or_right, linear_onnx
 from planted_defenses import PLANTED, Planted
@@ -127,3 +130,29 @@ def test_every_kind_has_a_row_and_every_row_a_submission(script: ModuleType, tmp
             assert [entry.kind for entry in given.spec.defenses] == [defense.kind]
             for dataset in script.SETS:
                 assert not any(type(value).__name__ == "Each" for value in defense.stated(dataset).values())
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_file_that_cannot_be_written_is_refused_at_once(
+    script: ModuleType, option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["defenses.py", option, "nowhere/table"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2
+    assert f"argument {option}: expected a file in a folder that exists, got nowhere/table" in capsys.readouterr().err
+
+
+def test_what_is_missing_from_the_folder_is_named_before_anything_runs(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOOLBENCH_TEST_DATA", str(tmp_path))
+    monkeypatch.setenv("FOOLBENCH_DATA", str(tmp_path))
+    monkeypatch.setattr(script, "measure", lambda *given: pytest.fail("it ran"))
+    monkeypatch.setattr(sys, "argv", ["defenses.py"])
+    with pytest.raises(SystemExit, match=r"expected .*models\.json, got no such file: copy it there"):
+        script.main()
+    net = importlib.import_module("defenses_models").models(None)["digits"]
+    script.check_data([net], None)
+    with pytest.raises(FoolbenchError, match="mnist"):
+        script.check_data([replace(net, battery="mnist-v1")], None)

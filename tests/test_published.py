@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import math
@@ -51,6 +52,7 @@ def test_rows_reach_the_file_and_a_broken_part_stops_no_other(
         raise RuntimeError("no such network")
 
     monkeypatch.setattr(script, "PARTS", {"one": breaks, "two": works})
+    monkeypatch.setattr(script, "NEEDS", {"one": (), "two": ()})
     monkeypatch.setattr(script, "data_folder", lambda: tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(sys, "argv", ["published.py", "--quick", "--json", str(tmp_path / "rows.json")])
@@ -77,8 +79,35 @@ def test_without_data_it_says_so(script: Any, monkeypatch: pytest.MonkeyPatch) -
         script.main()
 
 
-@pytest.mark.parametrize("option", [["--images", "0"], ["--images", "-1"], ["--classes", "0"], ["--classes", "1001"]])
-def test_numbers_out_of_range_are_refused(
+def test_what_is_missing_from_the_folder_is_named_before_anything_runs(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(script.NEEDS) == list(script.PARTS)
+    monkeypatch.setenv("FOOLBENCH_TEST_DATA", str(tmp_path))
+    monkeypatch.setattr(script, "measure", lambda *given: pytest.fail("it ran"))
+    monkeypatch.setattr(sys, "argv", ["published.py", "--only", "evolution"])
+
+    def ended() -> str:
+        with pytest.raises(SystemExit) as stopped:
+            script.main()
+        return str(stopped.value.code)
+
+    parts = importlib.import_module("real_data").FILES["mnist"]
+    assert ended().startswith(f"expected {tmp_path / parts[0]}, got no such file: copy it there")
+    for name in parts:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert ended().startswith(f"expected {tmp_path / 'models.json'}, got no such file")
+    row = {"file": "onnx/some.onnx", "dataset": "mnist", "sha256": "0" * 64}
+    (tmp_path / "models.json").write_text(json.dumps({"onnx": [row], "timm": []}))
+    assert ended().startswith(f"expected {tmp_path / 'onnx' / 'some.onnx'}, got no such file")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--images", "0"], ["--images", "-1"], ["--classes", "0"], ["--classes", "1001"], ["--json", "nowhere/rows.json"]],
+)
+def test_wrong_options_are_refused_at_once(
     script: Any, option: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["published.py", *option])

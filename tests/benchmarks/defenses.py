@@ -26,13 +26,15 @@ from defenses_markdown import markdown
 from defenses_models import Model, installed_package, models
 from defenses_rows import FALSE, Row, Setting, blank_row, row_of_defense, row_of_false_defense
 from defenses_zoo import DEFENSES, NAMES, DataSet
+from foolbench.bench.battery import read_battery
 from foolbench.bench.errors import FoolbenchError
 from foolbench.bench.progress import Silent
 from foolbench.leaderboard.record import ATTACKS
+from options import new_file
+from real_data import DataError, check_networks, data_folder
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from victims import data_folder
 
 SETS: tuple[DataSet, ...] = ("digits", "mnist", "cifar10")
 PLANTED = "planted"
@@ -112,6 +114,17 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"({low:.1f} to {high:.1f})"
 
 
+def check_data(chosen: list[Model], folder: Path | None) -> None:
+    """Look for the networks and images of all models before the first is measured.
+
+    Raises DataError for a network, FoolbenchError for images, each naming the first that is not there or damaged.
+    """
+    for model in chosen:
+        if model.dataset != "digits" and folder is not None:
+            check_networks(folder, [file.path.stem for file in (model.file, *model.others)])
+        read_battery(model.battery).load()
+
+
 def missed(rows: list[Row]) -> list[Row]:
     """What could not be measured, and false defenses that nothing caught."""
     return [r for r in rows if r["error"] is not None or r["caught"] is False]
@@ -122,8 +135,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the network for digits alone: minutes")
     parser.add_argument("--tier", choices=("smoke", "standard"), default="smoke", help="how much work (default: smoke)")
-    parser.add_argument("--json", type=Path, help="write the rows here, after each")
-    parser.add_argument("--markdown", type=Path, help="write the tables of docs/defenses.md here, after each")
+    parser.add_argument("--json", type=new_file, help="write the rows here, after each")
+    parser.add_argument("--markdown", type=new_file, help="write the tables of docs/defenses.md here, after each")
     names = [*NAMES, PLANTED, *FALSE]
     parser.add_argument(
         "--only", nargs="+", choices=names, default=[*NAMES, PLANTED], metavar="DEFENSE", help=f"of {', '.join(names)}"
@@ -143,6 +156,10 @@ def main() -> None:
     chosen = [found[name] for name in wanted if name in found]
     if not chosen:
         sys.exit("expected at least one network to measure, got none: add --models digits")
+    try:
+        check_data(chosen, folder)
+    except (DataError, FoolbenchError) as error:
+        sys.exit(str(error))
 
     def told(rows: list[Row]) -> None:
         last = rows[-1]

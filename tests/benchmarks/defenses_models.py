@@ -15,7 +15,7 @@ import onnx
 import yaml
 from defenses_zoo import DataSet, Defense
 from onnx import TensorProto, helper
-from victims import ROOT
+from real_data import ROOT
 
 PANEL = ROOT / "models" / "panel"
 GAMMA = '''"""Pixel values raised to a power."""

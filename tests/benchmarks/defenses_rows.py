@@ -22,8 +22,8 @@ from foolbench.bench.seeds import generator
 from foolbench.bench.submission import read_submission
 from foolbench.leaderboard.record import ATTACKS, AttackResult, Measure, Record
 from foolbench.models.base import Classifier
+from real_data import ROOT
 from torch import Tensor
-from victims import ROOT
 
 sys.path.append(str(ROOT / "tests"))
 from planted_defenses import PLANTED, Planted

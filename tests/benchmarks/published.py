@@ -25,11 +25,12 @@ import published_fgsm
 import published_one_pixel
 import published_robust
 import torch
+from options import new_file
 from published_ascent import CLASSES
 from published_rows import Row, Setting
+from real_data import DataError, check_files, check_networks, data_folder, network_names
 from rich.console import Console
 from rich.table import Table
-from victims import data_folder
 
 PARTS: dict[str, Callable[[Setting, Path], Iterator[Row]]] = {
     "one_pixel": published_one_pixel.rows,
@@ -39,6 +40,15 @@ PARTS: dict[str, Callable[[Setting, Path], Iterator[Row]]] = {
     "robust": published_robust.rows,
     "deepception": published_deepception.rows,
 }
+NEEDS: dict[str, tuple[str, ...]] = {
+    "one_pixel": ("cifar10", "published"),
+    "evolution": ("mnist",),
+    "gradient_ascent": ("mnist", "imagenet"),
+    "fgsm": ("mnist", "cifar10"),
+    "robust": ("cifar10",),
+    "deepception": ("mnist", "cifar10"),
+}
+"""What each part reads of the folder of real data: images, and the networks for them."""
 VERDICTS = {True: "[green]yes[/]", False: "[red]no[/]", None: "–"}
 
 
@@ -54,7 +64,8 @@ def measure(
                 found.append({"part": part} | made)
                 told(found)
         except Exception as error:  # the other parts still count
-            traceback.print_exc()
+            if not isinstance(error, DataError):  # that says all there is to know
+                traceback.print_exc()
             failed += 1
             reason = f"cannot run: {type(error).__name__}: {str(error)[:200]}"
             blank = dict.fromkeys(("ours", "low", "high", "published", "source", "ok"))
@@ -103,7 +114,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer networks, images and generations: minutes")
     parser.add_argument("--images", type=positive, help="at most so many images (or runs) a row")
     parser.add_argument("--classes", type=some_classes, help="so many ImageNet classes for gradient ascent")
-    parser.add_argument("--json", type=Path, help="write the rows here, after each")
+    parser.add_argument("--json", type=new_file, help="write the rows here, after each")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="these parts only")
     arguments = parser.parse_args()
     console = Console(width=190)
@@ -112,6 +123,12 @@ def main() -> None:
         sys.exit(
             "expected the networks and images of ../shared/data, got none: set FOOLBENCH_TEST_DATA to their folder"
         )
+    needed = sorted({kind for part in arguments.only for kind in NEEDS[part]})
+    try:
+        check_files(folder, needed)
+        check_networks(folder, [name for kind in needed for name in network_names(folder, kind)])
+    except DataError as error:
+        sys.exit(str(error))
 
     def told(rows: list[Row]) -> None:
         last = rows[-1]

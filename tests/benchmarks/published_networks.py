@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import real_data
 import torch
 from foolbench.bench.seeds import generator
 from foolbench.models.backend import Backend
@@ -18,8 +16,11 @@ from foolbench.models.onnx import load_onnx
 from foolbench.models.preprocess import Preprocess
 from foolbench.models.timm import load_timm
 from PIL import Image
+from real_data import ROOT, cifar, data_folder, idx, network_row, reading
 from torch import Tensor, nn
-from victims import CPU, ROOT, data_folder, differentiable
+from victims import differentiable
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,20 @@ class Network:
 
 def network_names(dataset: str) -> list[str]:
     """Networks of the data folder for "mnist", "cifar10" or "imagenet"; none where there is no folder."""
-    return [Path(row["file"]).stem for row in _table() if row["dataset"] == dataset]
+    folder = data_folder()
+    return [] if folder is None else real_data.network_names(folder, dataset)
 
 
 @cache
-def network(name: str, backend: Backend = "auto", batch: int = 256) -> Network:
-    """Load one by the stem of its file, with the preprocessing that models.json states; the rest is for `load_onnx`."""
+def network(name: str, backend: Backend = "auto", batch: int = 256, device: torch.device = CPU) -> Network:
+    """Load one by the stem of its file, with the preprocessing that models.json states; the rest is for `load_onnx`.
+
+    Raises DataError.
+    """
     folder = data_folder()
-    row = next(row for row in _table() if Path(row["file"]).stem == name)
     assert folder is not None
-    common: dict[str, Any] = {"device": CPU, "rng": generator("benchmark", device=CPU)}
+    row = network_row(folder, name)
+    common: dict[str, Any] = {"device": device, "rng": generator("benchmark", device=device)}
     common |= {"backend": backend, "batch": batch}
     if "timm_model" in row:
         pool = photographs(224)
@@ -105,9 +110,7 @@ def mnist() -> Pool:
     """All 10,000 test images."""
     folder = data_folder()
     assert folder is not None
-    train, theirs = _idx(folder / "mnist", "train")
-    images, labels = _idx(folder / "mnist", "t10k")
-    return _pool(images, labels, train, theirs)
+    return _pool(*idx(folder, "t10k"), *idx(folder, "train"))
 
 
 @cache
@@ -115,9 +118,7 @@ def cifar10() -> Pool:
     """The first 1000 test images; index i here is index i of the whole test set."""
     folder = data_folder()
     assert folder is not None
-    with np.load(folder / "cifar10" / "test1000.npz") as test, np.load(folder / "cifar10" / "train4000.npz") as train:
-        images, donors = (arrays["x"].transpose(0, 3, 1, 2) for arrays in (test, train))
-        return _pool(images, test["y"], donors, train["y"])
+    return _pool(*cifar(folder, "test1000"), *cifar(folder, "train4000"))
 
 
 @cache
@@ -126,11 +127,12 @@ def photographs(size: int) -> Pool:
     it. They serve for the mean and for checking a network, not for an accuracy."""
     folder = data_folder()
     assert folder is not None
-    lines = (folder / "imagenet1k_sample" / "labels.csv").read_text().splitlines()[1::10]
+    with reading(folder / "imagenet1k_sample" / "labels.csv") as path:
+        lines = path.read_text().splitlines()[1::10]
     found, labels = [], []
     for line in lines:
         file, label = line.split(",")[:2]
-        with Image.open(folder / "imagenet1k_sample" / "images" / file) as picture:
+        with reading(folder / "imagenet1k_sample" / "images" / file) as path, Image.open(path) as picture:
             scale = size * 8 / 7 / min(picture.size)
             fitted = picture.convert("RGB").resize(
                 (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
@@ -149,23 +151,6 @@ def _pool(
     mean = torch.tensor((train if mean_of is None else mean_of).mean(0) / 255).float()
     donors = torch.tensor(train[chosen]).float() / 255
     return Pool(torch.tensor(images).float() / 255, torch.tensor(labels).long(), donors, mean)
-
-
-def _idx(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    files = (
-        gzip.decompress((folder / f"{name}-{kind}-ubyte.gz").read_bytes()) for kind in ("images-idx3", "labels-idx1")
-    )
-    images, labels = (np.frombuffer(raw, np.uint8) for raw in files)
-    return images[16:].reshape(-1, 1, 28, 28), labels[8:]
-
-
-@cache
-def _table() -> list[dict[str, Any]]:
-    folder = data_folder()
-    if folder is None:
-        return []
-    table = json.loads((folder / "models.json").read_text())
-    return table["onnx"] + table["timm"]
 
 
 def _shape(pool: Pool) -> tuple[int, int, int]:

@@ -185,6 +185,7 @@ def test_a_small_piece_of_every_part(script: Any, part: str, monkeypatch: pytest
         assert rows[0]["ours"] < 200
         assert rows[0]["ok"] == (rows[0]["ours"] < 50)
         assert len(rows[0]["digits"]) == 10
+        assert rows[0]["detail"] == "digit by digit: " + ", ".join(str(only) for (only,) in rows[0]["digits"])
     if part == "gradient_ascent":
         assert (rows[0]["dead"], rows[0]["n"]) == (0, 10)
         assert rows[0]["ours"] > 0
@@ -203,6 +204,13 @@ def test_a_small_piece_of_every_part(script: Any, part: str, monkeypatch: pytest
 def test_generations_are_counted_from_the_random_first_one(script: Any) -> None:
     first = torch.tensor([[1, 200, 201, -1]])
     assert script.published_evolution.generations(first) == [[1, 1, 2, None]]
+
+
+def test_the_median_of_generations_counts_never_as_late(script: Any) -> None:
+    median = script.published_evolution.median
+    assert [median(runs) for runs in ([3, 1, 2], [7, None, 2], [None, 9, None], [4, 7], [4, None])] == [
+        2, 7, None, 5.5, None,
+    ]  # fmt: skip
 
 
 def test_l2_decay_is_tried_until_every_class_is_there(script: Any) -> None:

@@ -81,7 +81,7 @@ def table(rows: list[Row]) -> Table:
         out.add_column(name, justify="right" if name in ("ours", "published", "n") else "left", overflow="fold")
     for r in rows:
         interval = "" if r["low"] is None else f"{figure(r['low'])} – {figure(r['high'])}"
-        notes = "; ".join(filter(None, (r["source"], r["difference_in_setup"])))
+        notes = "; ".join(filter(None, (r["source"], r["difference_in_setup"], r.get("detail"))))
         out.add_row(
             *(r["name"], figure(r["ours"]), interval, figure(r["published"])),
             *(str(r.get("n", "")), VERDICTS[r["ok"]], notes),

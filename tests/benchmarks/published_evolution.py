@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,7 @@ def _row(net: Network, name: str, attack: Evolution | Cppn, runs: int) -> Row:
     missing = sum(g is None for run in reached for g in run)
     ours = float(statistics.median(done)) if len(done) == runs else None
     limit = 50 if whole else 200
+    medians = [median([run[digit] for run in reached]) for digit in range(10)]
     natural = float(probabilities(net.classifier, net.pool.images[:1000]).amax(1).median())
     return row(
         f"{name} on {net.name}: generation at which {'all digits' if whole else 'half of the digits'} have 99.99%",
@@ -57,6 +59,7 @@ def _row(net: Network, name: str, attack: Evolution | Cppn, runs: int) -> Row:
         + (f"; its median confidence on test images is {natural:.2f}" if natural < 0.99 else ""),
         n=runs,
         natural_confidence=natural,
+        detail="digit by digit: " + ", ".join("–" if g is None else f"{g:g}" for g in medians),
         digits=[[run[digit] for run in reached] for digit in range(10)],
         seconds=seconds,
     )
@@ -65,6 +68,12 @@ def _row(net: Network, name: str, attack: Evolution | Cppn, runs: int) -> Row:
 def generations(first: Tensor) -> list[list[int | None]]:
     """`(runs, classes)` queries to success, -1 for never -> the generation of each, the random first one being 1."""
     return [[None if spent < 0 else -(-spent // CHILDREN) for spent in run] for run in first.tolist()]
+
+
+def median(generations: list[int | None]) -> float | None:
+    """The middle one, where never (None) is later than any; None where that is, or is next to, the middle."""
+    found = statistics.median(math.inf if g is None else g for g in generations)
+    return None if found == math.inf else float(found)
 
 
 def _when(run: list[int | None], many: int) -> int | None:

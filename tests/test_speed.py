@@ -1,4 +1,5 @@
-"""The speed benchmark: its rows, the queries they count, and the budgets at which a peer is held beside ours."""
+"""The speed benchmark: its rows, the queries they count, the budgets at which a peer is held beside ours, and what it
+says of what it cannot measure."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import importlib
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,8 @@ import pytest
 import torch
 from foolbench.leaderboard.record import ATTACKS
 from planted import classifier, halves, left_or_right
+
+CPU = torch.device("cpu")
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 KEYS = {
@@ -31,24 +35,26 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module, which finds its parts beside itself, with a floor known beforehand."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     found = importlib.import_module("speed")
-    monkeypatch.setattr(found.Floor, "seconds", lambda floor: EACH)
+    monkeypatch.setattr(found.Floor, "seconds", lambda floor, for_about=0.0: EACH)
+    monkeypatch.setattr(found.peers, "absent", lambda: ())
     return found
 
 
-def victim(script: ModuleType, gain: float = 400.0) -> Any:
+def victim(script: ModuleType, device: torch.device = CPU) -> Any:
     """A linear network of two classes that tells bright halves apart, certain of nearly any image."""
     images, labels = halves(IMAGES)
-    module = left_or_right(gain=gain)
-    pixels = torch.tensor(images).float() / 255
+    module = left_or_right(gain=400.0).to(device)
+    pixels = (torch.tensor(images).float() / 255).to(device)
     return script.Victim(
-        "halves", classifier(module, (1, 8, 8), CLASSES), module, pixels, torch.tensor(labels), 64, 64,
-        backend="planted answers", gradient_backend="planted gradients",
+        "halves", replace(classifier(module, (1, 8, 8), CLASSES), device=device), module, pixels,
+        torch.tensor(labels).to(device), 64, 64, backend="planted answers", gradient_backend="planted gradients",
     )  # fmt: skip
 
 
-def held(row: dict[str, Any]) -> None:
+def held(row: dict[str, Any], device: str = "cpu, 1 thread") -> None:
     """Hold a row to its schema."""
     assert set(row) == KEYS
+    assert row["device"] == device
     for name in ("seconds", "floor_seconds", "ratio"):
         assert math.isfinite(row[name])
         assert row[name] > 0
@@ -57,24 +63,28 @@ def held(row: dict[str, Any]) -> None:
     assert 0 <= row["success"] <= 1
     white = row["attack"] in ("fgsm", "gradient_ascent")
     assert row["backend"] == ("planted gradients" if white else "planted answers")
-    assert (row["floor"] == "torch, forward and backward") == white
+    assert row["floor"].startswith("torch, forward and backward, batches of ") == white
     theirs = [row[name] is None for name in ("peer", "peer_seconds", "peer_queries", "peer_success")]
     assert all(theirs) or not any(theirs)
     json.dumps(row, allow_nan=False)
 
 
-def test_every_attack_has_a_row_whose_queries_are_known(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_every_attack_has_a_row_whose_queries_are_known(
+    script: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(script, "_peers", lambda others: iter(()))
-    rows = list(script.rows_of(victim(script), True, set(ATTACKS)))
+    device = torch.device(name)
+    rows = list(script.rows_of(victim(script, device), True, set(ATTACKS)))
     for row in rows:
-        held(row)
+        held(row, script.device_name(device))
     found = {row["attack"]: row for row in rows}
     assert sorted(found) == sorted(ATTACKS)
     assert len(rows) == len(ATTACKS)
     assert [row["peer"] for row in rows] == [None] * len(rows)
     for name in ("evolution", "cppn"):
         assert found[name]["queries"] == CHILDREN * GENERATIONS * RUNS
-    assert found["fgsm"]["queries"] == IMAGES * len(script.EPSILONS)
+    assert found["fgsm"]["queries"] == IMAGES * len(importlib.import_module("speed_plan").EPSILONS)
     # The grid takes one gradient an image, everything else an answer a query.
     assert found["fgsm"]["floor_seconds"] == IMAGES * EACH
     for name in set(ATTACKS) - {"fgsm"}:
@@ -95,11 +105,13 @@ def test_a_slow_peer_stands_beside_ours_at_its_own_budget(
     def missing(*given: Any) -> Any:
         raise ImportError("no such library")
 
-    for name in ("neat_cppn", "torchattacks_one_pixel", "art_one_pixel", "torchattacks_fgsm", "foolbox_fgsm"):
+    slow = importlib.import_module("peers_evolution")
+    monkeypatch.setattr(slow, "neat_cppn", missing)
+    monkeypatch.setattr(slow, "ribs_evolution", ribs)
+    for name in ("torchattacks_one_pixel", "art_one_pixel", "torchattacks_fgsm", "foolbox_fgsm"):
         monkeypatch.setattr(script.peers, name, missing)
     for name in ("scipy_one_pixel", "art_fgsm"):
         monkeypatch.setattr(script.peers, name, on_images)
-    monkeypatch.setattr(script.peers, "ribs_evolution", ribs)
     rows = list(script.rows_of(victim(script), True, {"evolution", "cppn", "one_pixel", "fgsm"}))
     for row in rows:
         held(row)
@@ -113,6 +125,7 @@ def test_a_slow_peer_stands_beside_ours_at_its_own_budget(
     assert (pixel["peer"], pixel["peer_queries"]) == ("SciPy DE", 100)
     assert (step["peer"], step["peer_queries"]) == ("ART FGSM", 10 * IMAGES)
     columns = script.table(rows).columns
+    assert [column.header for column in columns][8:10] == ["µs a query", "× ours, a query"]
     assert list(columns[7].cells) == ["", "1,000", "", "100", "600"]
     # What a query of theirs takes to what one of ours takes; FGSM's count as often as ours.
     assert list(columns[8].cells) == ["", "2000.0", "", "30000.0", "10000.0"]
@@ -121,32 +134,101 @@ def test_a_slow_peer_stands_beside_ours_at_its_own_budget(
 def test_the_floor_is_what_an_image_takes(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the floor itself
     planted = victim(script)
-    for floor in (
-        planted.gradient(),
-        script.Floor("planted answers", planted.backends()["planted answers"], planted.images),
-    ):
+    answers = planted.backends()["planted answers"]
+    for floor in (planted.gradient(), script.Floor("planted answers", answers, planted.images, 64)):
         assert 0 < floor.seconds(0.01) < math.inf
     seen: list[torch.Tensor] = []
-    assert script.Floor("counts", seen.append, planted.images).seconds(0.0) > 0
-    assert [len(images) for images in seen] == [IMAGES] * 4  # once to warm up, three times at least
+    floor = script.Floor("counts", seen.append, planted.images, 100)
+    assert floor.seconds(0.0) > 0
+    assert floor.name == "counts, batches of 100"
+    assert [len(images) for images in seen] == [100] * 4  # once to warm up, three times at least
+    assert torch.equal(seen[0][IMAGES:], planted.images[: 100 - IMAGES])
 
 
-def test_a_misspelt_attack_is_refused(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_floor_is_the_fastest_that_memory_holds(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(floor: Any, for_about: float) -> float:
+        if floor.batch > 200:
+            raise torch.OutOfMemoryError
+        return {50: 0.5, 100: 0.25, 200: 0.75}[floor.batch]
+
+    monkeypatch.setattr(script.Floor, "seconds", seconds)
+    fastest, images = importlib.import_module("floor").fastest, torch.zeros(1, 1, 8, 8)
+
+    def of(*batches: int) -> Any:
+        return fastest(script.Floor("planted", len, images, batch) for batch in batches)
+
+    found, floor = of(50, 100, 200, 400)
+    assert (found, floor.name) == (0.25, "planted, batches of 100")
+    with pytest.raises(torch.OutOfMemoryError, match="smallest batch"):
+        of(400, 800)
+
+
+def test_a_network_with_random_weights_is_a_victim(script: ModuleType) -> None:
+    """The GPU's victim, in small and on the CPU."""
+    made = importlib.import_module("random_weights").random_weights("test_resnet", CPU)
+    assert (made.classifier.shape, made.classifier.classes, made.backend) == ((3, 224, 224), 1000, "torch")
+    again = made.classifier.probabilities(made.images[:20], torch.Generator())
+    assert torch.equal(again.argmax(1), made.labels[:20])
+    (row,) = script.rows_of(made, True, {"fgsm"})
+    assert (row["queries"], row["peer"], row["backend"]) == (20 * 5, None, "torch")
+    assert row["floor_seconds"] == 20 * EACH
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--only", "evolutoin"), "invalid choice: 'evolutoin'"),
+        (("--device", "cuda"), "argument --device: expected a CUDA GPU that torch can use, got none"),
+        (("--device", "gpu"), "argument --device: expected cpu or cuda, got gpu"),
+        (("--json", "nowhere/rows.json"), "argument --json: expected a file in a folder that exists, got nowhere/"),
+        (("--json", "."), "argument --json: expected a file to write, got the folder ."),
+    ],
+)
+def test_wrong_options_are_refused_at_once(
+    script: ModuleType,
+    given: tuple[str, str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["speed.py", "--only", "evolutoin"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["speed.py", *given])
     with pytest.raises(SystemExit) as ended:
         script.main()
     assert ended.value.code == 2
-    assert "invalid choice: 'evolutoin'" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+def test_without_its_data_a_victim_is_left_out_and_named(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOOLBENCH_TEST_DATA", str(tmp_path))
+    assert [found.name for found in script.victims(CPU)] == ["digits LeNet-5"]
+    said = capsys.readouterr().err
+    for name in ("MNIST convnet", "CIFAR-10 LeNet", "CIFAR-10 ResNet32"):
+        assert f"{name} left out: expected {tmp_path}/" in said
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--quick", "--only", "backends"])
+    with pytest.raises(SystemExit, match="expected something to measure, got nothing"):
+        script.main()
+    assert f"without onnxruntime: expected {tmp_path}/models.json, got no such file" in capsys.readouterr().err
+
+
+def test_peers_that_are_not_installed_are_named_once(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script.peers, "absent", lambda: ("art", "foolbox", "torchattacks"))
+    monkeypatch.setattr(script, "victims", lambda device: [victim(script), victim(script)])
+    monkeypatch.setattr(sys, "argv", ["speed.py", "--quick", "--only", "fgsm"])
+    script.main()
+    said = "left out, as not installed: art, foolbox, torchattacks; they come with `uv run --group peers`\n"
+    assert capsys.readouterr().err == said
 
 
 def test_what_is_measured_reaches_the_file(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(script, "_peers", lambda others: iter(()))
-    monkeypatch.setattr(script, "victims", lambda: [victim(script)])
-    monkeypatch.setattr(script.torch, "set_num_threads", lambda count: None)
+    monkeypatch.setattr(script, "victims", lambda device: [victim(script)])
     monkeypatch.setattr(sys, "argv", ["speed.py", "--quick", "--only", "fgsm", "--json", str(tmp_path / "rows.json")])
     script.main()
     (row,) = json.loads((tmp_path / "rows.json").read_text())

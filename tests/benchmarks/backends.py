@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from floor import Floor, device_name, fastest
 from foolbench.models.backend import Backend
 from foolbench.models.check import ModelFileError
 from published_networks import network
+from real_data import DataError
 from rich.console import Console
-from victims import Floor
 
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "torch", "compiled")
 NETWORKS = {
@@ -23,19 +24,21 @@ NETWORKS = {
 """Networks of the data folder, one of timm among them, and the batches to try."""
 
 
-def backend_rows(quick: bool) -> Iterator[dict[str, Any]]:
+def backend_rows(quick: bool, device: torch.device) -> Iterator[dict[str, Any]]:
     """Each network in each backend that runs it, at the better of its batches; a row's `ratio` is to the fastest."""
     for name, batches in list(NETWORKS.items())[: 2 if quick else None]:
-        measured = {b: found for b in BACKENDS if (found := _fastest(name, b, batches)) is not None}
-        fastest = min(measured, key=lambda backend: measured[backend])
-        floor = measured[fastest][0]
-        for backend, (seconds, batch) in measured.items():
+        measured = {b: found for b in BACKENDS if (found := _fastest(name, b, batches, device)) is not None}
+        if not measured:
+            continue
+        floor, best = min(measured.values(), key=lambda found: found[0])
+        for backend, (seconds, answering) in measured.items():
+            batch = answering.batch
             yield {
                 "attack": "none: answers alone",
                 "victim": name,
-                "device": "cpu, 1 thread",
+                "device": device_name(device),
                 "backend": backend,
-                "floor": f"{fastest}, batches of {measured[fastest][1]}",
+                "floor": best.name,
                 "seconds": seconds * batch,
                 "queries": batch,
                 "floor_seconds": floor * batch,
@@ -45,17 +48,17 @@ def backend_rows(quick: bool) -> Iterator[dict[str, Any]]:
             }
 
 
-def _fastest(name: str, backend: Backend, batches: tuple[int, ...]) -> tuple[float, int] | None:
-    """Seconds an image, and the batch."""
+def _fastest(name: str, backend: Backend, batches: tuple[int, ...], device: torch.device) -> tuple[float, Floor] | None:
+    """Seconds an image, and at which batch; None where the network or the backend cannot be had, which is said."""
     found = []
     for batch in batches:
         try:
-            net = network(name, backend, batch)
-        except ModelFileError as error:
-            Console(stderr=True).print(f"{name} without {backend}: {error}", style="yellow")
+            net = network(name, backend, batch, device)
+        except (DataError, ModelFileError) as error:
+            reason = f"{name} without {backend}: {error}"
+            Console(stderr=True).print(reason, style="yellow", markup=False, soft_wrap=True)
             return None
-        rng = torch.Generator().manual_seed(0)
-        images = net.pool.images[torch.arange(batch) % len(net.pool.images)].contiguous()
-        floor = Floor(backend, lambda x, net=net, rng=rng: net.classifier.probabilities(x, rng), images)
-        found.append((floor.seconds(1.0), batch))
-    return min(found)
+        rng = torch.Generator(device)
+        images = net.pool.images[:batch].to(device)
+        found.append(Floor(backend, lambda x, net=net, rng=rng: net.classifier.probabilities(x, rng), images, batch))
+    return fastest(found, 1.0)

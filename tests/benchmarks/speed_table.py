@@ -13,7 +13,7 @@ def table(rows: list[Row]) -> Table:
     """The rows as people read them."""
     out = Table(title="time ÷ floor; beside a peer, ours at that peer's budget", title_justify="left", box=None)
     own = ("victim", "attack", "queries", "seconds", "÷ floor", "success")
-    for name in (*own, "peer", "queries", "µs a query", "× ours", "success"):
+    for name in (*own, "peer", "queries", "µs a query", "× ours, a query", "success"):
         out.add_column(name, justify="left" if name in ("victim", "attack", "peer") else "right")
     for r in rows:
         cells = [

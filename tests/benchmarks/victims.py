@@ -1,55 +1,33 @@
-"""The victims that the benchmarks attack: networks of ../shared/data where they are, else the shipped LeNet-5."""
+"""The victims that the benchmarks attack: the shipped LeNet-5, networks of ../shared/data where they are, and on a GPU
+a ResNet-50."""
 
 from __future__ import annotations
 
-import os
-import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from floor import Floor, fastest
+from foolbench.bench.battery import read_battery
 from foolbench.bench.seeds import generator
 from foolbench.models.base import Classifier
+from foolbench.models.loaded import Loaded
 from foolbench.models.onnx import load_onnx
 from foolbench.models.preprocess import Preprocess
+from real_data import ROOT, DataError, check_networks, cifar, data_folder, idx
+from rich.console import Console
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[2]
-CPU = torch.device("cpu")
-BATCHES = (64, 128, 256, 512, 1024)
-
-
-def data_folder() -> Path | None:
-    """The folder of real data: FOOLBENCH_TEST_DATA, or `shared/data` beside the repository."""
-    found = Path(os.environ.get("FOOLBENCH_TEST_DATA") or ROOT.parent / "shared" / "data")
-    return found if found.is_dir() else None
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What one image costs a victim, and nothing else."""
-
-    backend: str
-    call: Callable[[Tensor], object]
-    images: Tensor
-
-    def seconds(self, for_about: float = 0.2) -> float:
-        """Median seconds an image. Measured anew each time, since a shared machine's speed drifts."""
-        self.call(self.images)
-        times, until = [], time.perf_counter() + for_about
-        while time.perf_counter() < until or len(times) < 3:
-            start = time.perf_counter()
-            self.call(self.images)
-            times.append(time.perf_counter() - start)
-        return statistics.median(times) / len(self.images)
+BATCHES, GRADIENT_BATCHES = (64, 128, 256, 512, 1024), (50, 200)
+"""Where the floor is looked for."""
 
 
 @dataclass(frozen=True)
 class Victim:
-    """A network in every form that a benchmark needs, and images that it gets right."""
+    """A network in every form that a benchmark needs, and images that it gets right, on its device."""
 
     name: str
     classifier: Classifier
@@ -68,29 +46,28 @@ class Victim:
     large: bool = False
     """Asked a tenth of what others are, and not attacked by peers: what is known of it is time ÷ floor."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it works."""
+        return self.classifier.device
+
     def fastest(self) -> Floor:
         """The backend and batch at which an answer costs least."""
-        candidates = [
-            Floor(
-                f"{backend}, batches of {batch}", call, self.images[torch.arange(batch) % len(self.images)].contiguous()
-            )
-            for backend, call in self.backends().items()
-            for batch in BATCHES
-        ]
-        return min(candidates, key=lambda floor: floor.seconds())
+        return fastest(Floor(b, call, self.images, n) for b, call in self.backends().items() for n in BATCHES)[1]
 
     def gradient(self) -> Floor:
-        """A forward and a backward pass of the torch module, with nothing around them."""
+        """A forward and a backward pass of the torch module with nothing around them, at its best batch."""
 
         def differentiate(images: Tensor) -> object:
             leaf = images.detach().requires_grad_(True)
             return torch.autograd.grad(self.module(leaf).sum(), leaf)
 
-        return Floor("torch, forward and backward", differentiate, self.images[torch.arange(200) % len(self.images)])
+        name = "torch, forward and backward"
+        return fastest(Floor(name, differentiate, self.images, n) for n in GRADIENT_BATCHES)[1]
 
     def backends(self) -> dict[str, Callable[[Tensor], object]]:
         """What could answer, by name: the classifier's own backend, and eager torch."""
-        rng = torch.Generator().manual_seed(0)
+        rng = torch.Generator(self.device).manual_seed(0)
 
         def eager(images: Tensor) -> object:
             with torch.inference_mode():
@@ -105,8 +82,9 @@ class _Logits(nn.Module):
     def __init__(self, classifier: Classifier):
         super().__init__()
         self.classifier = classifier
-        self.rng = torch.Generator().manual_seed(0)
-        self.anchor = nn.Parameter(torch.zeros(1))  # some libraries ask a module's parameters for its device
+        self.rng = torch.Generator(classifier.device).manual_seed(0)
+        # some libraries ask a module's parameters for its device
+        self.anchor = nn.Parameter(torch.zeros(1, device=classifier.device))
 
     def forward(self, images: Tensor) -> Tensor:
         """`(n, c, h, w)` in [0, 1] -> logits `(n, K)`."""
@@ -119,58 +97,78 @@ def differentiable(classifier: Classifier) -> nn.Module:
     return _Logits(classifier).eval()
 
 
-def victims() -> list[Victim]:
-    """CIFAR-10 and MNIST nets of the data folder where it is there, and the shipped LeNet-5 on digits."""
-    found = [_digits()]
+def victims(device: torch.device) -> Iterator[Victim]:
+    """The shipped LeNet-5 on digits; CIFAR-10 and MNIST nets of the data folder; on a GPU a ResNet-50.
+
+    One that the folder has not whole is left out, which is said on stderr.
+    """
+    yield _digits(device)
     folder = data_folder()
-    if folder is not None:
-        found += [_mnist(folder), _cifar(folder, "LeNet"), replace(_cifar(folder, "ResNet32"), large=True)]
-    return found
+    made: dict[str, Callable[[Path, torch.device], Victim]] = {
+        "MNIST convnet": _mnist,
+        "CIFAR-10 LeNet": partial(_cifar, "LeNet"),
+        "CIFAR-10 ResNet32": partial(_cifar, "ResNet32", large=True),
+    }
+    for name, make in made.items() if folder is not None else ():
+        assert folder is not None
+        try:
+            victim = make(folder, device)
+        except DataError as error:
+            Console(stderr=True).print(f"{name} left out: {error}", style="yellow", markup=False, soft_wrap=True)
+            continue
+        yield victim
+    if device.type == "cuda":  # hours on a CPU
+        from random_weights import random_weights  # loads timm, which no other victim needs
+
+        yield random_weights("resnet50", device)
 
 
-def _digits() -> Victim:
-    from foolbench.bench.battery import read_battery
-
+def _digits(device: torch.device) -> Victim:
     data = read_battery("digits-v1").load()
     path = ROOT / "submissions" / "digits-lenet" / "lenet.onnx"
-    return _victim("digits LeNet-5", "digits-v1", path, Preprocess(), data.images, data.labels)
+    return _file("digits LeNet-5", "digits-v1", path, Preprocess(), data.images, data.labels, device)
 
 
-def _mnist(folder: Path) -> Victim:
-    import gzip
-
-    raw = gzip.decompress((folder / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes())
-    images = np.frombuffer(raw, np.uint8, offset=16).reshape(-1, 1, 28, 28)
-    labels = np.frombuffer(
-        gzip.decompress((folder / "mnist" / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
-    )
-    path = folder / "onnx" / "mnist_vnncomp21_verivital_Convnet_maxpool.onnx"
-    return _victim("MNIST convnet", "mnist-v1", path, Preprocess(), images[:500], labels[:500])
+def _mnist(folder: Path, device: torch.device) -> Victim:
+    images, labels = idx(folder, "t10k")
+    path = _network(folder, "mnist_vnncomp21_verivital_Convnet_maxpool")
+    return _file("MNIST convnet", "mnist-v1", path, Preprocess(), images[:500], labels[:500], device)
 
 
-def _cifar(folder: Path, network: str) -> Victim:
-    with np.load(folder / "cifar10" / "test1000.npz") as arrays:
-        images, labels = arrays["x"].transpose(0, 3, 1, 2), arrays["y"]
+def _cifar(network: str, folder: Path, device: torch.device, large: bool = False) -> Victim:
+    images, labels = cifar(folder, "test1000")
     preprocess = Preprocess(scale=255, mean=(125.307, 122.95, 113.865), std=(62.9932, 62.0887, 66.7048))
-    path = folder / "onnx" / f"cifar10_onepixel_{network.lower()}.onnx"
-    return _victim(f"CIFAR-10 {network}", "cifar10-v1", path, preprocess, images, labels)
+    path = _network(folder, f"cifar10_onepixel_{network.lower()}")
+    return _file(f"CIFAR-10 {network}", "cifar10-v1", path, preprocess, images, labels, device, large)
 
 
-def _victim(
-    name: str, battery: str, path: Path, preprocess: Preprocess, images: np.ndarray, labels: np.ndarray
-) -> Victim:
-    from foolbench.bench.battery import read_battery
+def _network(folder: Path, name: str) -> Path:
+    check_networks(folder, [name])
+    return folder / "onnx" / f"{name}.onnx"
 
+
+def _file(
+    name: str, battery: str, path: Path, preprocess: Preprocess, images: np.ndarray, labels: np.ndarray,
+    device: torch.device, large: bool = False,
+) -> Victim:  # fmt: skip
     spec = read_battery(battery).spec
-    pixels, truth = torch.tensor(images).to(torch.float32) / 255, torch.tensor(labels).to(torch.int64)
-    shape: tuple[int, int, int] = (int(pixels.shape[1]), int(pixels.shape[2]), int(pixels.shape[3]))
+    pixels = (torch.tensor(images).to(torch.float32) / 255).to(device)
     loaded = load_onnx(
-        path, shape=shape, classes=10, preprocess=preprocess, output="logits", device=CPU, images=pixels,
-        rng=generator("benchmark", device=CPU),
+        path, shape=spec.shape, classes=10, preprocess=preprocess, output="logits", device=device, images=pixels,
+        rng=generator("benchmark", device=device),
     )  # fmt: skip
-    classifier = loaded.classifier
-    right = classifier.probabilities(pixels, torch.Generator()).argmax(1) == truth
+    truth = torch.tensor(labels).to(device, torch.int64)
+    right = loaded.classifier.probabilities(pixels, torch.Generator(device)).argmax(1) == truth
+    kept = (pixels[right], truth[right])
+    return victim_of(name, loaded, *kept, spec.batch, spec.gradient_batch, "torch (onnx2fx)", large)
+
+
+def victim_of(
+    name: str, loaded: Loaded, images: Tensor, labels: Tensor, batch: int, gradient_batch: int, gradients: str,
+    large: bool,
+) -> Victim:  # fmt: skip
+    """A loaded network as a victim; fields as there."""
     return Victim(
-        name, classifier, differentiable(classifier), pixels[right], truth[right], spec.batch, spec.gradient_batch,
-        backend=loaded.backend, gradient_backend="torch (onnx2fx)",
+        name, loaded.classifier, differentiable(loaded.classifier), images, labels, batch, gradient_batch,
+        backend=loaded.backend, gradient_backend=gradients, large=large,
     )  # fmt: skip

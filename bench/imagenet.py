@@ -119,8 +119,15 @@ def validation(root: Path) -> Validation:
 
 def _flat(base: Path, table: Path) -> Validation:
     """Caffe's val.txt (`NAME INDEX`), or Kaggle's CSV (`NAME,WNID x y x y …` under a header)."""
-    words = [line.replace(",", " ").split()[:2] for line in table.read_text(encoding="utf-8-sig").splitlines()]
+    form = "lines such as `ILSVRC2012_val_00000001.JPEG 65`, or Kaggle's CSV,"
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        unfit(f"Expected {form} in {table}, and it cannot be read: {error}.", "fetch the table again")
+    words = [line.replace(",", " ").split()[:2] for line in text.splitlines()]
     rows = [(w[0].removesuffix(".JPEG"), w[1]) for w in words if len(w) == 2 and w[0].startswith("ILSVRC2012_val_")]
+    if not rows:
+        unfit(f"Expected {form} in {table}, and no line of it is one.", "fetch the table again")
     wnids = sorted({label for _, label in rows if _WNID.fullmatch(label)})
     index = {wnid: i for i, wnid in enumerate(wnids)} or {str(i): i for i in range(CLASSES)}
     if len(index) != CLASSES or any(label not in index for _, label in rows):

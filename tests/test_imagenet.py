@@ -154,6 +154,11 @@ def test_imagenet_tables_that_do_not_fit(tmp_path: Path):
     # ILSVRC's own numbering, 1..1000, is another order of the classes.
     (tmp_path / "val.txt").write_text("".join(f"{name_of(i)} {class_of(i) + 1}\n" for i in range(2000)))
     assert "indices 0..999" in problem_of(lambda: load(IMAGENET, **ask)).message
+    for content, told in ((b"\xff\xfe\x00bad", "'utf-8' codec can't decode"), (b"", "no line of it is one")):
+        (tmp_path / "val.txt").write_bytes(content)
+        problem = problem_of(lambda: load(IMAGENET, **ask))
+        assert (problem.code, str(tmp_path / "val.txt") in problem.message) == ("FB408", True)
+        assert told in problem.message
     (tmp_path / "val.txt").write_text("".join(f"{name_of(i)} {class_of(i)}\n" for i in range(1000)))
     problem = problem_of(lambda: load(IMAGENET, **ask))
     assert (problem.code, "got 1." in problem.message) == ("FB408", True)

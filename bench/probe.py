@@ -22,7 +22,7 @@ from .battery import Battery
 from .data import Data
 from .device import DeviceName, choose, describe, repeatable
 from .drive import answers
-from .errors import InvalidInput, Problem
+from .errors import EnvironmentFault, InvalidInput, Problem
 from .fooling_images import FoolingImages, of_run
 from .judge import read
 from .memory import Memory, sparing
@@ -103,6 +103,7 @@ def probe(
     Raises:
         InvalidInput: an image that the battery does not have; no image that the victim gets right; a run that is none,
             or one of other images.
+        EnvironmentFault: a battery of one image in all, since the third property needs two.
         FoolbenchError: as for an evaluation.
     """
     progress, target, memory = progress or Silent(), choose(device), Memory(max_batch)
@@ -111,6 +112,11 @@ def probe(
         if not isinstance(images, int) and (wrong := [i for i in images if not 0 <= i < len(data.labels)]):
             message = f"--images: expected positions of 0 to {len(data.labels) - 1}, got {wrong[0]}."
             raise InvalidInput(Problem("FB114", message, f"--images 0,{len(data.labels) - 1}"))
+        if len(data.labels) == 1 and not len(data.donors):
+            got = f"one evaluation image and no training image in {battery.spec.name}"
+            message = f"expected another image to put patches on, got {got}."
+            fix = "add an evaluation image, or training images (the battery's `data.train`)"
+            raise EnvironmentFault(Problem("FB400", message, fix))
         of_the_run = None if run is None else of_run(run, battery)
         assembled = subject.assemble(battery, data, target, backend)
         victim = sparing(assembled.victim, memory)

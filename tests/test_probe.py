@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from foolbench.bench import properties
 from foolbench.bench.arena import Arena
 from foolbench.bench.assemble import Assembled, Subject, subject_of
 from foolbench.bench.battery import read_battery
-from foolbench.bench.errors import InvalidInput
+from foolbench.bench.errors import EnvironmentFault, InvalidInput
 from foolbench.bench.examine import examine
 from foolbench.bench.fooling_images import of_run
 from foolbench.bench.options import images_of
@@ -37,6 +38,7 @@ from foolbench.models.certificate import Certificate
 from PIL import Image
 from records import RECIPES, Recipe, write_run
 from rich.console import Console
+from small_runs import BATTERY
 
 LENET = Path(__file__).resolve().parents[1] / "submissions" / "digits-lenet" / "submission.yaml"
 
@@ -255,6 +257,19 @@ def test_an_image_that_there_is_not_is_told() -> None:
         probe(lenet(), read_battery("digits-v1"), images=(3, 200), device="cpu")
     with pytest.raises(InvalidInput, match="expected a record"):
         probe(lenet(), read_battery("digits-v1"), run=Path("nowhere"), device="cpu")
+
+
+def test_a_battery_of_one_image_is_refused_before_any_query(tmp_path: Path) -> None:
+    """The third property needs an image to put patches on."""
+    pixels, labels = np.zeros((2, 1, 8, 8), np.uint8), np.array([3, 4])
+    np.savez(tmp_path / "test.npz", x=pixels, y=labels)
+    told = {**BATTERY, "data": {"kind": "npz", "path": "test.npz"}, "donors_per_class": 0, "attacks": {}}
+    for name, images in (("one", 1), ("two", 2)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**told, "images": images}))
+    unasked = Subject("x", {"name": "x"}, "0" * 64, lambda *given: pytest.fail("a victim was made"))
+    with pytest.raises(EnvironmentFault, match=r"FB400.*one evaluation image and no training image in small"):
+        probe(unasked, read_battery("./one.yaml", folder=tmp_path), images=(0,), device="cpu")
+    assert probe(constant(), read_battery("./two.yaml", folder=tmp_path), images=(1,), device="cpu").rows == [1]
 
 
 # Colours and maps

@@ -38,7 +38,8 @@ class Source:
     places: tuple[str, ...]
     """Where it may lie, for messages."""
     find: Callable[[Path, Split, int], Arrays | None]
-    """(root, split, how many) -> at least the first so many, or None where no file of it is there."""
+    """(root, split, how many) -> at least the first so many where its files hold them, or None where there is something
+    to fetch: no file of it is there, or too short a one and downloads are wanted."""
 
     classes: int = 10
 
@@ -118,7 +119,14 @@ def _cifar10(root: Path, split: Split, count: int) -> Arrays | None:
     part = root / "cifar10" / {"test": "test1000.npz", "train": "train4000.npz"}[split]
     if part.is_file():
         images, labels = npz(part, (3, 32, 32), 10)
-        return (images, labels) if len(images) >= count else None
+        if len(images) >= count:
+            return images, labels
+        if not wanted():
+            message = (
+                f"Expected at least {count} {split} images in {part}, got {len(images)}, and found no larger file."
+            )
+            fix = f"put the first {count} there, or CIFAR-10's own files into {root / 'cifar-10-batches-py'}"
+            unfit(message, f"{fix}, which {SWITCH}=1 fetches (170 MB)")
     return None
 
 

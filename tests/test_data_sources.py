@@ -143,6 +143,23 @@ def test_missing_data_says_where_it_should_be_and_how_to_get_it(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_too_few_first_images_are_told_as_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cifar10").mkdir()
+    path = tmp_path / "cifar10" / "test1000.npz"
+    np.savez(path, x=np.zeros((300, 32, 32, 3), np.uint8), y=np.zeros(300, np.int64))
+    monkeypatch.setenv("FOOLBENCH_DATA", str(tmp_path))
+    problem = problem_of(read_battery("cifar10-v1").load)
+    assert problem.code == "FB408"
+    assert f"at least 1000 test images in {path}, got 300" in problem.message
+    assert "cifar-10-batches-py" in problem.fix
+    # Where downloads are wanted, it is no reason against one.
+    fetched: list[str] = []
+    monkeypatch.setattr("foolbench.bench.sources.fetch", lambda name, title, root: fetched.append(name))
+    monkeypatch.setenv("FOOLBENCH_DOWNLOAD", "1")
+    assert problem_of(read_battery("cifar10-v1").load).code == "FB400"
+    assert fetched == ["cifar10"]
+
+
 @real
 def test_altered_data_is_noticed_in_the_images_and_in_what_attacks_learn_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

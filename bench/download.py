@@ -14,6 +14,8 @@ from typing import Literal
 from .errors import EnvironmentFault, Problem
 
 SWITCH = "FOOLBENCH_DOWNLOAD"
+_LONGEST = 400
+"""Characters of a failed download's reason: two mirrors and what each said."""
 
 
 def wanted() -> bool:
@@ -40,7 +42,8 @@ def fetch(name: Literal["mnist", "cifar10"], title: str, root: Path) -> None:
                     final.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(file, final)
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # torchvision's own text has a line for each mirror and, after it, what that mirror said.
+        reason = " ".join(str(error).split()).rstrip(":. ")[:_LONGEST] or type(error).__name__
         message = f"Expected to fetch {title} into {root}, and got: {reason}."
         fix = "try again, or put the files there by hand (docs/batteries.md)"
         raise EnvironmentFault(Problem("FB407", message, fix)) from error

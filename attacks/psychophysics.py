@@ -216,16 +216,24 @@ def _responses(
     return of_class(answers, classes.repeat_interleave(len(corners))).view(len(canvases), -1)
 
 
-def _other_images(task: Perturb) -> Tensor:
-    count = len(task.images)
+def others(labels: Tensor) -> Tensor:
+    """`(t,)` int64: which image of a block of labels `(t,)` is the other one of each; -1, the first donor, for a block
+    of one image."""
+    count = len(labels)
     if count == 1:
-        if not len(task.donors):
-            raise ValueError("expected another natural image, got one image and no donors: give more of either")
-        return task.donors[:1]
-    each = torch.arange(count, device=task.images.device)
+        return torch.full((1,), -1, device=labels.device)
+    each = torch.arange(count, device=labels.device)
     distance = (each[None] - each[:, None]) % count
-    distance += count * (task.labels[None] == task.labels[:, None])
-    return task.images[distance.fill_diagonal_(2 * count).argmin(1)]
+    distance += count * (labels[None] == labels[:, None])
+    return distance.fill_diagonal_(2 * count).argmin(1)
+
+
+def _other_images(task: Perturb) -> Tensor:
+    if len(task.images) > 1:
+        return task.images[others(task.labels)]
+    if not len(task.donors):
+        raise ValueError("expected another natural image, got one image and no donors: give more of either")
+    return task.donors[:1]
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..attacks.psychophysics import Properties
+from ..attacks.psychophysics import Properties, others
 from . import scores
 from .data import Data
 from .entries import Entry
@@ -53,10 +53,12 @@ def write_originals(folder: Path, data: Data, properties: Properties | None, cle
     """The evaluation images, and the maps of the measured properties."""
     arrays(folder / "originals.npz", images=data.images, label=data.labels, index=data.indices)
     if properties is not None:
-        image = clean.right.nonzero().flatten()[: len(properties.gain)].cpu().numpy()
+        rows = clean.right.nonzero().flatten()[: len(properties.gain)]
+        image, place = rows.cpu().numpy(), others(clean.reading.label[rows]).cpu().numpy()
         arrays(
             folder / "properties.npz",
             image=image,
+            other=np.where(place < 0, -1, image[place]),
             local=properties.local_map,
             spatial=properties.spatial_map,
             activation=properties.activation_map,

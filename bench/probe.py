@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..attacks.base import Fool, Perturb
 from ..attacks.cppn import Cppn
-from ..attacks.psychophysics import Properties, Psychophysics
+from ..attacks.psychophysics import Properties, Psychophysics, others
 from ..attacks.repeated_instance import Removals, RepeatedInstance
 from ..leaderboard.words import plural
 from ..models.backend import Backend
@@ -69,6 +69,8 @@ class Probe:
     """`(n,)` bool: whether the victim accepts the image."""
     confidence: np.ndarray
     """`(n,)` float32."""
+    other: np.ndarray
+    """`(n,)` int64: the evaluation image that the third property was measured on; -1 for the first donor."""
     settings: Psychophysics
     properties: Properties
     removals: tuple[Removal, ...]
@@ -125,7 +127,7 @@ def probe(
         reading = read(probabilities)
         settings = psychophysics(battery)
         progress.say(f"local, spatial, activation-inhibition, cumulative: {plural(len(rows), 'image')}")
-        properties = _properties(settings, victim, battery, data, rows, probabilities.argmax(1))
+        properties, other = _properties(settings, victim, battery, data, rows, probabilities.argmax(1))
         if of_the_run is None:
             progress.say(f"evolving CPPN images: {FRESH.children * FRESH.generations:,} queries")
             of_the_run = (_fresh(victim, battery, data),)
@@ -145,6 +147,7 @@ def probe(
             probabilities.argmax(1).cpu().numpy(),
             (reading.label >= 0).cpu().numpy(),
             reading.confidence.cpu().numpy(),
+            other,
             settings,
             properties,
             tuple(removals),
@@ -198,19 +201,26 @@ def _chosen(
 
 def _properties(
     settings: Psychophysics, victim: Classifier, battery: Battery, data: Data, rows: np.ndarray, labels: Tensor
-) -> Properties:
-    """In as few blocks as the memory allows. One block, asked for the images that an evaluation takes, gives the
-    numbers of that evaluation."""
+) -> tuple[Properties, np.ndarray]:
+    """The properties, and `Probe.other`.
+
+    In as few blocks as the memory allows. One block, asked for the images that an evaluation takes, gives the numbers
+    of that evaluation.
+    """
     name, device = battery.spec.name, victim.device
     _, height, width = battery.spec.shape
     windows = math.prod((length - settings.side) // settings.stride + 1 for length in (height, width))
     share = max(2, _BYTES // (4 * max(1, windows) * math.prod(battery.spec.shape)))
     # An image without donors needs another of its block: no block of one, unless there is one image.
     blocks = np.array_split(np.arange(len(rows)), max(1, min(-(-len(rows) // share), len(rows) // 2)))
-    donors = data.donors if len(data.donors) else data.images[np.arange(len(data.labels)) != rows[0]][:1]
-    parts = []
+    # Without donors, the first other evaluation image is the one of a single image.
+    instead = -1 if len(data.donors) else int(rows[0] == 0)
+    donors = data.donors if instead < 0 else data.images[instead : instead + 1]
+    parts, other = [], []
     for i, block in enumerate(blocks):
         suffix = (i,) if i else ()
+        place = others(labels[torch.tensor(block, device=device)]).cpu().numpy()
+        other.append(np.where(place < 0, instead, rows[block][place]))
         task = Perturb(
             _pixels(data.images[rows[block]], device),
             labels[torch.tensor(block, device=device)],
@@ -220,7 +230,7 @@ def _properties(
         rng = generator(name, "properties", *suffix, device=device)
         victim_rng = generator(name, "properties", "victim", *suffix, device=device)
         parts.append(ask(settings.measure(task, rng), victim, victim_rng, battery.spec.batch))
-    return Properties.join(parts)
+    return Properties.join(parts), np.concatenate(other)
 
 
 def _fresh(victim: Classifier, battery: Battery, data: Data) -> FoolingImages:

@@ -87,7 +87,12 @@ def _maps(probe: Probe) -> dict[str, bytes]:
             _of_changes(p.activation_map[i], p.threshold[i]),
         )
         mapped = MappedImage(
-            probe.data.images[row], p.local_map[i], p.spatial_map[i], p.activation_map[i], float(p.threshold[i])
+            probe.data.images[row],
+            probe.data.images[other] if (other := int(probe.other[i])) >= 0 else probe.data.donors[0],
+            p.local_map[i],
+            p.spatial_map[i],
+            p.activation_map[i],
+            float(p.threshold[i]),
         )
         files[f"maps-{row:05d}.png"] = maps_figure(mapped, frame, scale, f"Image {row}: {verdict}", notes)
     return files
@@ -95,9 +100,9 @@ def _maps(probe: Probe) -> dict[str, bytes]:
 
 def _of_changes(changes: Map, threshold: np.floating) -> str:
     if np.isnan(threshold):
-        return "gray: not measured, p at the floor"
+        return "struck: not measured, p at the floor"
     limit = _plain(float(threshold))
-    return f"dots: beyond +-{limit}; gray: unmeasured" if np.isnan(changes).any() else f"dots: beyond chance, +-{limit}"
+    return f"dots: over {limit}; struck: unmeasured" if np.isnan(changes).any() else f"dots: beyond chance, +-{limit}"
 
 
 def _curves(probe: Probe) -> dict[str, bytes]:

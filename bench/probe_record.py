@@ -33,6 +33,8 @@ class ProbedImage(_Model):
     """The victim's largest class: the one whose probability p everything below is about."""
     accepted: bool
     confidence: float
+    other: int | None
+    """The position of the image that activation was measured on; null for the battery's first donor."""
     numbers: dict[str, float | None]
     """local_ratio, local_range, spatial_range, threshold, activators, inhibitors, correlation, gain, and the last two
     with `_random`; null where not defined."""
@@ -136,6 +138,7 @@ def _image(probe: Probe, i: int) -> ProbedImage:
         label=int(probe.label[i]),
         accepted=bool(probe.accepted[i]),
         confidence=float(probe.confidence[i]),
+        other=other if (other := int(probe.other[i])) >= 0 else None,
         numbers={name: None if np.isnan(x := float(getattr(p, name)[i])) else x for name in _NUMBERS},
         reason=UNMEASURED if np.isnan(p.activators[i]) else None,
         local=p.local_map[i].tolist(),

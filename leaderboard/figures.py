@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from .charts import png
-from .maps import Frame, Map, Scales, dimmed, drawn, enlarged, outlined
+from .maps import Frame, Map, Scales, drawn, enlarged, outlined, pale
 from .ramps import Pixels, cividis, signed
 from .repetition import Curves, curves_chart
 
@@ -33,31 +33,34 @@ class MappedImage:
 
     image: Pixels
     """`(c, h, w)` uint8."""
+    other: Pixels
+    """`(c, h, w)` uint8: the image that `activation` was measured on."""
     local: Map
     """`(rows, columns)`, as are the next two."""
     spatial: Map
     activation: Map
     threshold: float
-    """Of |activation|; cells beyond it are marked with a dot. NaN where not measured, as are cells."""
+    """Of |activation|; places beyond it are marked with a dot. NaN where not measured, as are places."""
 
 
 def maps_figure(mapped: MappedImage, frame: Frame, scale: Scales, title: str, notes: Sequence[str]) -> bytes:
-    """The image with its strongest window outlined, and beside it the three maps over it, their colour bars below.
+    """The image with its strongest window outlined, beside it the three maps, the first two over it and the third over
+    the image that it was measured on; their colour bars below.
 
     `notes` stand under the four panels, one each.
     """
     zoom = frame.zoom(_PANEL)
     picture = enlarged(mapped.image, zoom)
-    around = dimmed(picture)
+    ground, other = pale(picture), pale(enlarged(mapped.other, zoom))
     top, left = (int(i) * frame.stride * zoom for i in np.unravel_index(mapped.local.argmax(), mapped.local.shape))
-    activation = drawn(scale.activation(mapped.activation), frame, zoom, around)
+    activation = drawn(scale.activation(mapped.activation), frame, zoom, other, np.isnan(mapped.activation))
     panels = [
         outlined(picture, top, left, frame.side * zoom),
-        drawn(scale.response(mapped.local), frame, zoom, around),
-        drawn(scale.response(mapped.spatial), frame, zoom, around),
+        drawn(scale.response(mapped.local), frame, zoom, ground),
+        drawn(scale.response(mapped.spatial), frame, zoom, ground),
         _dotted(activation, np.abs(mapped.activation) > mapped.threshold, frame, zoom),
     ]
-    heads = ("image, strongest window outlined", "local", "spatial", "activation-inhibition")
+    heads = ("image, strongest window outlined", "local", "spatial", "activation-inhibition, other image")
     height, width = picture.shape[:2]
     step = max(width, _PANEL) + _GAP
     sheet = _Sheet(4 * step + _GAP, 3 * _GAP + 5 * _LINE + height + _BAR)
@@ -127,12 +130,12 @@ def _plain(text: str) -> str:
 
 
 def _dotted(picture: Pixels, marked: NDArray[np.bool_], frame: Frame, zoom: int) -> Pixels:
-    """A copy with a black dot in the middle of each marked cell."""
+    """A copy with a black dot in the middle of each marked square."""
     out = picture.copy()
-    radius = max(1, frame.stride * zoom // 10)
     for row, column in np.argwhere(marked):
-        y, x = (round((i * frame.stride + frame.side / 2) * zoom) for i in (row, column))
-        out[max(y - radius, 0) : y + radius, max(x - radius, 0) : x + radius] = 0
+        y, x = frame.square(int(row), int(column), zoom)
+        inset = max(0, (y.stop - y.start - 1) * 3 // 8)
+        out[y.start + inset : y.stop - inset, x.start + inset : x.stop - inset] = 0
     return out
 
 

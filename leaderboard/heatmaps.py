@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .gallery import Picture
-from .maps import Frame, Map, Scales, dimmed, drawn, enlarged, outlined, scales
+from .maps import Frame, Map, Scales, drawn, enlarged, outlined, pale, scales
 from .ramps import Pixels, cividis, signed
 from .repetition import quartiles, repetition_curves
 from .store import EVIDENCE, RunFolder
@@ -23,7 +23,7 @@ EXAMPLES = 4
 _LEAST = 176
 """Pixels that a panel has at least along its longer side."""
 _PHOTOGRAPH = 64
-"""Images of at least this many pixels are shown with loss: they are there to be recognised, not to be judged."""
+"""Images of at least this many pixels are themselves shown with loss: to be recognised, not to be judged."""
 _MAPS = ("local", "spatial", "activation")
 _CURVES = ("cumulative", "cumulative_random")
 
@@ -34,6 +34,8 @@ class Maps:
 
     image: NDArray[np.int64]
     """`(n,)` rows of `originals`."""
+    other: NDArray[np.int64]
+    """`(n,)` the rows of the images that `activation` was measured on; -1 where that was a donor, or is not told."""
     local: Map
     """`(n, rows, columns)`, as are the next two."""
     spatial: Map
@@ -87,7 +89,8 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
     """The run's measured maps; None where it holds none.
 
     Raises ValueError where the file is not that: other arrays, other shapes than windows of this frame, numbers that
-    are no probabilities or infinite changes, rows of `image` at or above `images`. Pickled arrays are never loaded.
+    are no probabilities or infinite changes, rows of `image` or `other` at or above `images`. Pickled arrays are
+    never loaded.
     """
     path = run.path / EVIDENCE / "properties.npz"
     if not path.is_file():
@@ -95,6 +98,7 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             image = arrays["image"]
+            other = arrays["other"] if "other" in arrays else np.full(len(image), -1)
             values = {name: arrays[name] for name in (*_MAPS, *_CURVES)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: expected an npz with the properties' arrays, got {error}: run again") from error
@@ -105,10 +109,12 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
             raise _unfit(path, f"float32 {name} of shape {shape}", f"{values[name].dtype} {values[name].shape}")
     if image.ndim != 1 or image.dtype.kind not in "iu" or (len(image) and not 0 <= image.min() <= image.max() < images):
         raise _unfit(path, f"rows of {images} images", f"{image.dtype} {image.shape}")
+    if other.shape != image.shape or other.dtype.kind not in "iu" or not ((other >= -1) & (other < images)).all():
+        raise _unfit(path, f"the other image of each, of {images}, or -1", f"{other.dtype} {other.shape}")
     shares = [values[name] for name in ("local", "spatial")] + [v[~np.isnan(v)] for v in (values[c] for c in _CURVES)]
     if not all(bool(((v >= 0) & (v <= 1.001)).all()) for v in shares) or np.isinf(values["activation"]).any():
         raise _unfit(path, "probabilities and changes that are not infinite", "others")
-    return Maps(image.astype(np.int64), **values)
+    return Maps(image.astype(np.int64), other.astype(np.int64), **values)
 
 
 def _unfit(path: Path, expected: str, got: str) -> ValueError:
@@ -138,8 +144,7 @@ def patch_maps(run: RunFolder) -> tuple[PatchMaps | None, dict[str, bytes]]:
     files: dict[str, bytes] = {}
     names = [_name(run, int(maps.image[row])) for row in rows]
     examples = tuple(
-        _example(files, name, originals[maps.image[row]], maps, row, frame, scale)
-        for name, row in zip(names, rows, strict=True)
+        _example(files, name, originals, maps, row, frame, scale) for name, row in zip(names, rows, strict=True)
     )
     copies = maps.cumulative.shape[1]
     head = (
@@ -184,12 +189,14 @@ def _name(run: RunFolder, image: int) -> str:
 
 
 def _example(
-    files: dict[str, bytes], name: str, image: Pixels, maps: Maps, row: int, frame: Frame, scale: Scales
+    files: dict[str, bytes], name: str, originals: Pixels, maps: Maps, row: int, frame: Frame, scale: Scales
 ) -> Example:
     zoom = frame.zoom(_LEAST)
-    picture = enlarged(image, zoom)
+    picture = enlarged(originals[maps.image[row]], zoom)
     photograph = max(frame.height, frame.width) >= _PHOTOGRAPH
-    around = np.full_like(picture, 225) if photograph else dimmed(picture)  # a photograph's edge weighs kilobytes
+    other, ground = int(maps.other[row]), pale(picture)
+    other_ground = np.full_like(picture, 225) if other < 0 else pale(enlarged(originals[other], zoom))
+    there = f"image{NBSP}{other}" if other >= 0 else "another image"
     local, spatial, activation = maps.local[row], maps.spatial[row], maps.activation[row]
     best = np.unravel_index(int(local.argmax()), local.shape)
     top, left = (int(at) * frame.stride for at in best)
@@ -197,16 +204,17 @@ def _example(
     panels = [
         ("image", outlined(picture, top * zoom, left * zoom, frame.side * zoom), "image",
          f"{name}; its strongest window, {frame.side} pixels wide, is outlined at {at}"),
-        ("local", drawn(scale.response(local), frame, zoom, around), "local",
+        ("local", drawn(scale.response(local), frame, zoom, ground), "local",
          f"Local map of {name}: p from {quantity(float(local.min()))} to {quantity(float(local.max()))}, at {at}"),
-        ("spatial", drawn(scale.response(spatial), frame, zoom, around), "spatial",
+        ("spatial", drawn(scale.response(spatial), frame, zoom, ground), "spatial",
          f"Spatial map of {name}: p from {quantity(float(spatial.min()))} to {quantity(float(spatial.max()))}"),
-        ("activation", drawn(scale.activation(activation), frame, zoom, around), "activation–inhibition",
-         f"Activation map of {name}: change of ln p {_changes(activation)}"),
+        ("activation", drawn(scale.activation(activation), frame, zoom, other_ground, np.isnan(activation)),
+         f"activation–inhibition, {there}",
+         f"Activation map of {name}, on {there}: change of ln p {_changes(activation)}"),
     ]  # fmt: skip
     pictures = []
     for key, pixels, label, alt in panels:
-        data, suffix = _encoded(pixels, key == "image" and photograph)
+        data, suffix = _encoded(pixels, photograph, key == "image")
         file = f"maps/{int(maps.image[row])}-{key}.{suffix}"
         files[file] = data
         pictures.append(Picture(file, alt, label))
@@ -240,19 +248,21 @@ def _bars(files: dict[str, bytes], scale: Scales, unmeasured: bool) -> tuple[Bar
     response = Picture("maps/bar-p.png", "Colour bar from dark blue through gray to yellow, logarithmic", "")
     change = Picture("maps/bar-change.png", "Colour bar from purple through white to orange", "")
     most = quantity(scale.change)
-    gray = " (gray: not measured)" if unmeasured else ""
+    struck = " (struck through: not measured)" if unmeasured else ""
     return (
         Bar("Local and spatial: p of the image’s class", response, quantity(scale.low), quantity(scale.high)),
-        Bar(f"Activation–inhibition: change of ln p{gray}", change, f"−{most}", f"+{most}"),
+        Bar(f"Activation–inhibition: change of ln p{struck}", change, f"−{most}", f"+{most}"),
     )
 
 
-def _encoded(pixels: Pixels, photograph: bool) -> tuple[bytes, str]:
+def _encoded(pixels: Pixels, photograph: bool, lossy: bool = False) -> tuple[bytes, str]:
+    """Colours that are read from a scale lose nothing."""
     out = io.BytesIO()
     picture = Image.fromarray(pixels)
     if photograph:
-        picture.thumbnail((2 * _LEAST, 2 * _LEAST), Image.Resampling.LANCZOS)
-        picture.save(out, "WEBP", quality=82, method=4)
+        if lossy:
+            picture.thumbnail((2 * _LEAST, 2 * _LEAST), Image.Resampling.LANCZOS)
+        picture.save(out, "WEBP", quality=82, method=4, lossless=not lossy)
         return out.getvalue(), "webp"
     picture.save(out, "PNG", optimize=True)
     return out.getvalue(), "png"

@@ -1,7 +1,8 @@
-"""Maps of a network's responses as pixels: one cell a window position, where that window's centre stands in the image.
+"""Maps of a network's responses as pixels: a square for each window, where its centre stands in the image.
 
 Responses (probabilities) are coloured by their logarithm, since they differ by orders of magnitude; changes of a log
-probability by their sign and size. The scales are shared by all maps that are shown together.
+probability by their sign and size. Squares have the very colours of their scale, and the image is seen between them: a
+blend of both would read as other numbers. The scales are shared by all maps that are shown together.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from .ramps import Pixels, cividis, signed
 
 FLOOR = 1e-6
 """Smaller probabilities are drawn as this one, below which float32 next to 1 tells nothing."""
-GRAY = 150
-"""What is not measured: darker than the pale middle of the signed ramp, and without colour."""
+EDGE = 40
+"""The gray of a square's outline, which sets it off from every image, and strikes through what is not measured."""
+_SHARE = 0.5
+"""Of the step between two windows, how much a square is wide."""
+_PALE = 90
+"""The darkest gray of an image under a map."""
 Map = NDArray[np.float32]
 
 
@@ -40,10 +45,15 @@ class Frame:
         return max(rows, 0), max(columns, 0)
 
     def zoom(self, least: int) -> int:
-        """How many pixels a pixel of the image takes, so that the longer side has at least `least` of them and cells
-        begin and end on whole ones."""
-        zoom = max(1, math.ceil(least / max(self.height, self.width)))
-        return zoom + 1 if zoom % 2 and (self.side - self.stride) % 2 else zoom
+        """How many pixels a pixel of the image takes, so that the longer side has at least `least` of them."""
+        return max(1, math.ceil(least / max(self.height, self.width)))
+
+    def square(self, row: int, column: int, zoom: int) -> tuple[slice, slice]:
+        """The pixels of a window's square, around its centre; at least one."""
+        half = max(1, round(_SHARE * self.stride * zoom)) / 2
+        middles = ((i * self.stride + self.side / 2) * zoom for i in (row, column))
+        top, left = (max(0, math.floor(middle - half + 0.5)) for middle in middles)
+        return slice(top, top + round(2 * half)), slice(left, left + round(2 * half))
 
 
 @dataclass(frozen=True)
@@ -63,9 +73,8 @@ class Scales:
         return cividis(np.log10(np.maximum(probabilities, self.low) / self.low) / span)
 
     def activation(self, changes: Map) -> Pixels:
-        """`(...)` -> `(..., 3)`; NaN is gray."""
-        there = ~np.isnan(changes)
-        return np.where(there[..., None], signed(np.where(there, changes, 0) / self.change), np.uint8(GRAY))
+        """`(...)` -> `(..., 3)`; NaN as no change, which `drawn` leaves out."""
+        return signed(np.where(np.isnan(changes), 0, changes) / self.change)
 
 
 def scales(responses: list[Map], changes: list[Map]) -> Scales:
@@ -86,21 +95,27 @@ def _round_up(value: float) -> float:
     return next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9))
 
 
-def drawn(colours: Pixels, frame: Frame, zoom: int, around: Pixels) -> Pixels:
-    """A map's cells `(rows, columns, 3)` in their places on the picture `around` `(height * zoom, width * zoom, 3)`,
-    which shows where no window's centre comes; a new array."""
-    out = around.copy()
-    rows, columns = colours.shape[:2]
-    edges = [
-        [
-            min(max(round(((frame.side - frame.stride) / 2 + i * frame.stride) * zoom), 0), length * zoom)
-            for i in range(n + 1)
-        ]
-        for n, length in ((rows, frame.height), (columns, frame.width))
-    ]
-    for i in range(rows):
-        for j in range(columns):
-            out[edges[0][i] : edges[0][i + 1], edges[1][j] : edges[1][j + 1]] = colours[i, j]
+def drawn(
+    colours: Pixels, frame: Frame, zoom: int, ground: Pixels, unmeasured: NDArray[np.bool_] | None = None
+) -> Pixels:
+    """A map's colours `(rows, columns, 3)` as outlined squares on the picture `ground`
+    `(height * zoom, width * zoom, 3)`.
+
+    Of windows that are `unmeasured` `(rows, columns)` the outline alone, struck through: empty ones would look like
+    no change where the picture is white. Squares too small for an outline have none. A new array.
+    """
+    out = ground.copy()
+    for row, column in np.ndindex(colours.shape[:2]):
+        y, x = frame.square(row, column, zoom)
+        if y.stop - y.start > 3:
+            around = slice(max(0, y.start - 1), y.stop + 1), slice(max(0, x.start - 1), x.stop + 1)
+            out[around] = EDGE
+        if unmeasured is not None and unmeasured[row, column]:
+            out[y, x] = ground[y, x]
+            steps = np.arange(min(out[y, x].shape[:2]))
+            out[y, x][steps, steps] = EDGE
+        else:
+            out[y, x] = colours[row, column]
     return out
 
 
@@ -110,10 +125,10 @@ def enlarged(image: Pixels, zoom: int) -> Pixels:
     return picture.repeat(zoom, 0).repeat(zoom, 1)
 
 
-def dimmed(picture: Pixels) -> Pixels:
-    """The same in pale gray, so that colours on it stand out."""
-    gray = picture.astype(np.float64) @ (0.299, 0.587, 0.114)
-    return np.repeat(np.rint(200 + gray * (40 / 255))[..., None], 3, -1).astype(np.uint8)
+def pale(picture: Pixels) -> Pixels:
+    """The same in 16 light grays, as the ground of a map; more would only weigh more."""
+    gray = np.rint(picture.astype(np.float64) @ (0.299, 0.587, 0.114) / 17)
+    return np.repeat(np.rint(_PALE + gray * ((255 - _PALE) / 15))[..., None], 3, -1).astype(np.uint8)
 
 
 def outlined(picture: Pixels, top: int, left: int, side: int) -> Pixels:

@@ -20,6 +20,7 @@ from foolbench.bench.arena import Arena
 from foolbench.bench.assemble import Assembled, Subject, subject_of
 from foolbench.bench.battery import read_battery
 from foolbench.bench.errors import EnvironmentFault, InvalidInput
+from foolbench.bench.evidence import write_originals
 from foolbench.bench.examine import examine
 from foolbench.bench.fooling_images import of_run
 from foolbench.bench.options import images_of
@@ -29,14 +30,14 @@ from foolbench.bench.probe_record import ProbeRecord
 from foolbench.bench.probe_report import render
 from foolbench.bench.submission import read_submission
 from foolbench.leaderboard.heatmaps import example_rows, patch_maps, read_maps
-from foolbench.leaderboard.maps import GRAY, Frame, drawn, enlarged, scales
+from foolbench.leaderboard.maps import EDGE, Frame, drawn, enlarged, pale, scales
 from foolbench.leaderboard.ramps import cividis, signed
 from foolbench.leaderboard.site import build
 from foolbench.leaderboard.store import RunFolder
 from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from PIL import Image
-from records import RECIPES, Recipe, write_run
+from records import OTHERS, RECIPES, Recipe, write_run
 from rich.console import Console
 from small_runs import BATTERY
 
@@ -84,6 +85,7 @@ def test_the_command_writes_numbers_and_pictures(tmp_path: Path) -> None:
     assert (record.backend, record.batch) == ("torch (onnx2fx)", 9)
     assert [image.image for image in record.images] == [7, 0]
     assert np.shape(record.images[0].local) == (7, 7)
+    assert [image.other for image in record.images] == [0, 7]
     assert 1 <= len(record.images[0].cumulative) <= 4
     assert sorted(record.files) == sorted(p.name for p in folder.glob("*.png"))
     assert {"maps-00000.png", "maps-00007.png", "added.png"} <= set(record.files)
@@ -127,7 +129,7 @@ def test_images_are_a_count_or_positions(text: str, images: int | tuple[int, ...
 # The numbers
 
 
-def test_a_probe_gives_an_evaluations_numbers() -> None:
+def test_a_probe_gives_an_evaluations_numbers(tmp_path: Path) -> None:
     battery = read_battery("digits-v1", tier="smoke")
     subject, device = lenet(), torch.device("cpu")
     found = probe(subject, battery, images=5, device="cpu")
@@ -141,6 +143,10 @@ def test_a_probe_gives_an_evaluations_numbers() -> None:
     assert np.array_equal(found.properties.activation_map, evaluated.activation_map, equal_nan=True)
     assert np.array_equal(found.properties.cumulative_random, evaluated.cumulative_random, equal_nan=True)
     assert (found.label == data.labels[found.rows]).all()
+    write_originals(tmp_path, data, evaluated, arena.clean)
+    with np.load(tmp_path / "properties.npz") as written:
+        assert written["image"].tolist() == found.rows.tolist()
+        assert written["other"].tolist() == found.other.tolist() == [*found.rows[1:], found.rows[0]]
 
 
 def test_a_constant_victim_has_flat_maps_and_flat_curves() -> None:
@@ -160,7 +166,7 @@ def test_a_constant_victim_has_flat_maps_and_flat_curves() -> None:
     assert only.rows.tolist() == [3, 13, 23]
 
 
-def test_what_could_not_be_measured_is_null_with_its_reason_and_gray(tmp_path: Path) -> None:
+def test_what_could_not_be_measured_is_null_with_its_reason(tmp_path: Path) -> None:
     """Images 0 and 3 have classes of their own, of which p is exactly 0 on the other image, whatever patch is on it."""
     battery = read_battery("digits-v1")
     known = torch.tensor(battery.load().images[[0, 3]]).flatten(1).float() / 255
@@ -184,8 +190,6 @@ def test_what_could_not_be_measured_is_null_with_its_reason_and_gray(tmp_path: P
     text = io.StringIO()
     Console(file=text, width=160).print(render(record, tmp_path))
     assert text.getvalue().count("not measured: on the other image p is at the floor") == 3
-    drawing = scales([], [found.properties.activation_map])
-    assert (drawing.activation(found.properties.activation_map) == GRAY).all()
 
 
 def test_settings_follow_the_battery_or_the_size() -> None:
@@ -288,24 +292,38 @@ def test_scales_are_round_and_hold_what_is_shown() -> None:
     assert (scale.low, scale.high, scale.change) == (1e-6, pytest.approx(0.1), 5)
     part = np.array([[np.nan, -3.2]], np.float32)
     assert scales([], [part]).change == 5
-    assert scale.activation(part).tolist() == [[[GRAY] * 3, signed(np.array(-0.64)).tolist()]]
+    assert scale.activation(part)[0, 1].tolist() == signed(np.array(-0.64)).tolist()
     flat = scales([np.array([[1.0]], np.float32)], [np.array([[0.0]], np.float32)])
     assert (flat.low, flat.high, flat.change) == (1, 10, 1)
 
 
 @pytest.mark.parametrize(("size", "side", "stride"), [((8, 8), 2, 1), ((28, 28), 7, 3), ((224, 160), 48, 24)])
-def test_cells_stand_where_their_windows_centres_are(size: tuple[int, int], side: int, stride: int) -> None:
+def test_squares_have_the_scales_colours_and_the_image_is_seen_between_them(
+    size: tuple[int, int], side: int, stride: int
+) -> None:
     frame = Frame(*size, side, stride)
     zoom = frame.zoom(176)
     assert max(size) * zoom >= 176
     rows, columns = frame.windows
     colours = np.arange(rows * columns * 3, dtype=np.int64).reshape(rows, columns, 3).astype(np.uint8)
-    picture = drawn(colours, frame, zoom, enlarged(np.full((1, *size), 9, np.uint8), zoom))
+    ground = pale(enlarged(np.random.default_rng(2).integers(0, 256, (1, *size), dtype=np.uint8), zoom))
+    assert 90 <= ground.min() < ground.max() <= 255
+    unmeasured = np.zeros((rows, columns), bool)
+    unmeasured[0, 1] = True
+    picture = drawn(colours, frame, zoom, ground, unmeasured)
     assert picture.shape == (size[0] * zoom, size[1] * zoom, 3)
     for row, column in ((0, 0), (rows - 1, columns - 1), (rows // 2, columns // 2)):
         y, x = (int((i * stride + side / 2) * zoom) for i in (row, column))
         assert (picture[y, x] == colours[row, column]).all()
-    assert (picture[0, 0] == 9).all() or side == stride
+        down, across = frame.square(row, column, zoom)
+        assert ((down.start + down.stop) / 2, (across.start + across.stop) / 2) == pytest.approx((y, x), abs=1)
+        assert (picture[down.start - 1, across] == EDGE).all()
+    empty = frame.square(0, 1, zoom)
+    seen = (picture[empty] == ground[empty]).all(-1)
+    assert (picture[empty][~seen] == EDGE).all()
+    assert (~seen).sum() == len(seen) == np.trace(~seen)
+    assert (picture[empty[0].start - 1, empty[1]] == EDGE).all()
+    assert 0.5 < (picture == ground).all(-1).mean() < 0.9
 
 
 # The entry's page
@@ -314,13 +332,14 @@ def test_cells_stand_where_their_windows_centres_are(size: tuple[int, int], side
 def with_maps(folder: Path, recipe: Recipe = RECIPES[0], images: int = 9) -> Path:
     run = write_run(folder, recipe)
     record = json.loads((run / "record.json").read_bytes())
-    record["attacks"]["deepception"]["parameters"] |= {"side": 2, "stride": 1}
+    record["attacks"]["deepception"]["parameters"] |= {"side": recipe.shape[1] // 4, "stride": recipe.shape[1] // 8}
     (run / "record.json").write_text(json.dumps(record))
     rng = np.random.default_rng(3)
     maps = {name: rng.random((images, 7, 7), np.float32) for name in ("local", "spatial", "activation")}
     curves = {name: rng.random((images, 4), np.float32) for name in ("cumulative", "cumulative_random")}
     curves["cumulative"][0, 2:] = np.nan
-    np.savez(run / "evidence" / "properties.npz", image=np.arange(images) * 2, **maps, **curves)  # pyright: ignore[reportArgumentType]
+    rows = {"image": np.arange(images) * 2, "other": np.arange(images) + 1}
+    np.savez(run / "evidence" / "properties.npz", **rows, **maps, **curves)  # pyright: ignore[reportArgumentType]
     return run
 
 
@@ -353,6 +372,37 @@ def test_the_page_shows_a_seeded_few_with_words_and_tables(tmp_path: Path) -> No
     (page.parent / "charts" / "repetition-dark.svg").read_bytes()
 
 
+def test_activation_is_drawn_over_the_image_it_was_measured_on(tmp_path: Path) -> None:
+    run = RunFolder(with_maps(tmp_path))
+    section, files = patch_maps(run)
+    originals, (row, *_) = run.images("originals"), example_rows(9, run.record.digest)
+    assert section is not None
+    assert originals is not None
+    assert section.examples[0].pictures[-1].label == f"activation–inhibition, image\N{NO-BREAK SPACE}{row + 1}"
+    for key, image in (("local", 2 * row), ("activation", row + 1)):
+        with Image.open(io.BytesIO(files[f"maps/{2 * row}-{key}.png"])) as picture:
+            ground = pale(enlarged(originals[image], 22))
+            assert (np.asarray(picture.convert("RGB")) == ground).all(-1).mean() > 0.5
+    path = run.path / "evidence" / "properties.npz"
+    with np.load(path) as arrays:
+        old = {name: array for name, array in arrays.items() if name != "other"}
+    np.savez(path, **old)  # an earlier run does not tell
+    section, _ = patch_maps(run)
+    assert section is not None
+    assert section.examples[0].pictures[-1].label == "activation–inhibition, another image"
+
+
+def test_a_photographs_maps_keep_the_scales_colours(tmp_path: Path) -> None:
+    run = RunFolder(with_maps(tmp_path, OTHERS[1]))
+    _, files = patch_maps(run)
+    found, (row, *more) = read_maps(run, 120, Frame(64, 64, 16, 8)), example_rows(9, run.record.digest)
+    assert found is not None
+    scale = scales([found.local[[row, *more]], found.spatial[[row, *more]]], [])
+    with Image.open(io.BytesIO(files[f"maps/{found.image[row]}-local.webp"])) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels[Frame(64, 64, 16, 8).square(2, 3, 3)] == scale.response(found.local[row])[2, 3]).all()
+
+
 def test_the_page_says_what_of_a_map_was_not_measured(tmp_path: Path) -> None:
     run = with_maps(tmp_path)
     path = run / "evidence" / "properties.npz"
@@ -367,7 +417,7 @@ def test_the_page_says_what_of_a_map_was_not_measured(tmp_path: Path) -> None:
     said = [cells[2] for _, cells in section.rows]
     assert said[0] == "not measured: p is at the floor, whatever is put there"
     assert said[1:] == ["0.5 to 0.5 (not measured at 42 of 49 positions)"] * len(others)
-    assert "gray: not measured" in section.bars[1].title
+    assert "struck through: not measured" in section.bars[1].title
 
 
 def test_a_run_without_maps_has_no_section(tmp_path: Path) -> None:
@@ -385,6 +435,7 @@ def test_a_run_without_maps_has_no_section(tmp_path: Path) -> None:
         ({"spatial": np.full((9, 7, 7), 2, np.float32)}, "expected probabilities and changes that are not infinite"),
         ({"activation": np.full((9, 7, 7), np.inf, np.float32)}, "changes that are not infinite"),
         ({"image": np.arange(9) + 1000}, "expected rows of 120 images"),
+        ({"other": np.arange(9) - 2}, "expected the other image of each, of 120, or -1"),
         ({"cumulative": np.array([object()])}, "expected an npz with the properties' arrays"),
     ],
 )

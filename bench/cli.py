@@ -124,7 +124,11 @@ def probe(
     run: FoolingRunOption = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where to write. [default: runs/probe-NAME-DIGEST]", show_default=False),
+        typer.Option(
+            metavar="FOLDER",
+            help="Where to write. [default: RUN/probe where --run is of this submission, else runs/probe-NAME-DIGEST]",
+            show_default=False,
+        ),
     ] = None,
     device: DeviceOption = "auto",
     backend: BackendOption = "auto",
@@ -153,7 +157,7 @@ def probe(
     how: dict[str, Any] = {"device": device, "backend": backend, "max_batch": max_batch}
     with shown(progress, context.obj, as_json) as display:
         done = measured(subject_of(given), battery, images=chosen, run=run, progress=display, **how)
-    folder = out or probe_files.default_folder(done)
+    folder = out or probe_files.default_folder(done, run)
     record = probe_files.write_probe(done, folder)
     if as_json:
         print_json({**record.model_dump(mode="json", by_alias=True), "folder": str(folder)})
@@ -219,6 +223,8 @@ def leaderboard(
         entry = "entry" if summary.entries == 1 else "entries"
         numbers = f"{summary.entries} {entry} ({summary.ranked} ranked) on {summary.boards} {board}"
         typer.echo(f"{out / 'index.html'}: {numbers}")
+        for sentence in summary.left_out:
+            typer.echo(f"not shown: {sentence}", err=True)
 
 
 @app.command()

@@ -12,19 +12,22 @@ import torch
 from ..attacks.repeated_instance import removed
 from ..leaderboard.figures import MappedImage, added_chart, maps_figure, removal_figure, removed_chart
 from ..leaderboard.maps import Frame, Map, scales
+from ..leaderboard.probed import FOLDER, RECORD
+from ..leaderboard.store import RunFolder
 from .errors import InvalidInput, Problem
 from .folder import atomically
 from .probe import Probe, Removal
 from .probe_record import ProbeRecord, record_of
 
-RECORD = "probe.json"
 MOTIFS = 6
 """Images of an attack whose removals are drawn, at most: the first ones with a motif."""
 _NAME = re.compile(r"[a-z0-9_-]+\.png")
 
 
-def default_folder(probe: Probe) -> Path:
-    """`runs/probe-<name>-<digest>`."""
+def default_folder(probe: Probe, run: Path | None = None) -> Path:
+    """`probe` in the folder of the submission's own run, whose page shows it; else `runs/probe-<name>-<digest>`."""
+    if run is not None and RunFolder(run).record.digest == probe.subject.digest:
+        return run / FOLDER
     slug = re.sub(r"[^a-z0-9]+", "-", probe.subject.name.lower()).strip("-")[:48] or "submission"
     return Path("runs") / f"probe-{slug}-{probe.subject.digest[:8]}"
 

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..leaderboard.probed import REPEATED
 from ..leaderboard.words import DASH, plural, quantity
 from .probe_record import ProbeRecord, RepeatedInstances
 
@@ -26,21 +27,6 @@ _PROPERTIES = (
     ("", "correlation_random", "the same at random positions"),
     ("", "falls", "images where all copies make less of p than one, best positions"),
     ("", "falls_random", "the same at random positions"),
-)
-_REPEATED = (
-    ("repeats", "images in which a motif repeats"),
-    ("repeats_by_chance", "the same images with their pixels in random order: what the search finds in nothing"),
-    ("copies", "copies of the motif in an image that has one, itself included"),
-    ("confidence", "confidence of the whole images that have one"),
-    ("falls", "images whose confidence falls when all copies but the motif are removed"),
-    ("falls_control", "the same, on average, for equally many random windows"),
-    ("falls_more", "images that lose more by the copies than by random windows"),
-    ("fall", "confidence lost by removing the copies but the motif"),
-    ("fall_control", "confidence lost by removing equally many random windows"),
-    ("fall_all", "confidence lost when the motif goes too"),
-    ("changed", "root mean square change of the pixels, copies"),
-    ("changed_control", "the same, random windows"),
-    ("clear", "share of the random windows that touch no copy"),
 )
 
 
@@ -82,7 +68,7 @@ def _repeated(found: RepeatedInstances) -> Table:
     if found.summary is None:
         table.add_row(DASH, Text(f"not measured: {found.reason}", "yellow"))
         return table
-    for key, meaning in _REPEATED if found.summary["repeats"]["k"] else _REPEATED[:2]:
+    for key, meaning in REPEATED if found.summary["repeats"]["k"] else REPEATED[:2]:
         table.add_row(_told(found.summary[key]), Text(meaning, "dim"))
     return table
 

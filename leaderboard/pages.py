@@ -20,6 +20,7 @@ from .entry import attack_groups, compared, curve_table, heat, properties_of, su
 from .export import bibtex
 from .gallery import FAILURES, SUCCESSES, Exhibit, walls
 from .heatmaps import patch_maps
+from .probed import repeated_tests
 from .rank import RESAMPLES, Board, Standing
 from .record import ATTACKS, TITLES
 from .store import RECORD, RunFolder
@@ -80,6 +81,8 @@ class Pages:
     ) -> None:
         self._root, self._boards, self._addresses, self._runs = root, boards, addresses, runs
         self._env = environment()
+        self.left_out: list[str] = []
+        """What could not be shown, a sentence each; pages without it are whole."""
 
     def write(self) -> None:
         """Entries first, since a board shows a few of their pictures."""
@@ -142,7 +145,12 @@ class Pages:
         folder = path.removesuffix("index.html")
         exhibits, files = walls(run, {**record.attacks, **record.controls})
         maps, map_files = patch_maps(run)
-        for name, data in {**files, **map_files}.items():
+        try:
+            tests, test_files = repeated_tests(run)
+        except ValueError as error:
+            self.left_out.append(str(error))
+            tests, test_files = (), {}
+        for name, data in {**files, **map_files, **test_files}.items():
             self._put(folder + name, data)
         self._put(folder + RECORD, run.data)
         cite = bibtex(record)
@@ -176,6 +184,7 @@ class Pages:
             properties=properties_of(deepception.properties if deepception else None),
             maps=maps,
             repetition=self._charts(f"{folder}charts/repetition", maps.charts) if maps else {},
+            repeated=[(t, self._charts(f"{folder}charts/removed-{t.attack}", t.charts)) for t in tests],
             yaml=submission_yaml(record.submission),
             bibtex=cite,
             record_sha256=run.record_sha256,

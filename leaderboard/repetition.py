@@ -113,3 +113,11 @@ def repetition_curves(ranked: Curves, random: Curves) -> dict[str, str]:
     names = ("best positions", "random positions")
     chart = curves_chart(ranked, random, names=names, x="copies of the patch", y="p (log scale)", first=1, log=True)
     return {} if chart is None else svgs(chart, names)
+
+
+def removal_curves(removed: Curves, control: Curves) -> dict[str, str]:
+    """Theme -> SVG of the confidence after 0, 1, ... removals: copies of the motif, and random windows likewise; empty
+    without a curve."""
+    names = ("copies of the motif", "random windows")
+    chart = curves_chart(removed, control, names=names, x="windows removed", y="confidence", first=0, log=False)
+    return {} if chart is None else svgs(chart, names)

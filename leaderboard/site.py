@@ -33,6 +33,8 @@ class SiteSummary:
     boards: int
     files: int
     bytes: int
+    left_out: tuple[str, ...]
+    """What of the runs is not shown since it could not be read, a sentence each."""
 
 
 def build(runs: Sequence[Path], out: Path) -> SiteSummary:
@@ -121,7 +123,9 @@ def _write(found: list[RunFolder], staged: Path, out: Path) -> SiteSummary:
     _text(staged / MARKER, "Built by foolbench. The next build replaces this folder.\n")
     files = [p for p in staged.rglob("*") if p.is_file()]
     ranked = sum(len(b.ranked) for b in made)
-    return SiteSummary(out, len(found), ranked, len(made), len(files), sum(p.stat().st_size for p in files))
+    return SiteSummary(
+        out, len(found), ranked, len(made), len(files), sum(p.stat().st_size for p in files), tuple(pages.left_out)
+    )
 
 
 def _text(path: Path, text: str) -> None:

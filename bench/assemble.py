@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from .defense_specs import Defense
 from .errors import FoolbenchError, InvalidInput, ModelFailure, Problem, sentence_and_fix
 from .fitting import training_images
 from .loading import common, load_model, preprocess_of
+from .memory import Memory, lack_told, sparing
 from .seeds import generator
 from .shown import Shown, shown_by
 from .submission import GivenSubmission
@@ -74,19 +75,29 @@ class Subject:
     as_given: dict[str, Any]
     digest: str
     """sha256 of everything that makes it what it is."""
-    load: Callable[[Battery, Data, torch.device, Backend], Assembled]
+    load: Callable[[Battery, Data, torch.device, Backend, Memory], Assembled]
 
-    def assemble(self, battery: Battery, data: Data, device: torch.device, backend: Backend = "auto") -> Assembled:
-        """Load and certify it on the battery's data. Raises FoolbenchError."""
-        return self.load(battery, data, device, backend)
+    def assemble(
+        self,
+        battery: Battery,
+        data: Data,
+        device: torch.device,
+        backend: Backend = "auto",
+        memory: Memory | None = None,
+    ) -> Assembled:
+        """Load and certify it on the battery's data, asked about no more images at once than `memory` allows.
+
+        Raises FoolbenchError.
+        """
+        return self.load(battery, data, device, backend, memory or Memory())
 
 
 def subject_of(given: GivenSubmission) -> Subject:
     """A submission read from YAML."""
     digest, bare_digest = _digests(given)
 
-    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend) -> Assembled:
-        return _submitted(given, digest, bare_digest, battery, data, device, backend)
+    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend, memory: Memory) -> Assembled:
+        return _submitted(given, digest, bare_digest, battery, data, device, backend, memory)
 
     return Subject(given.spec.name, given.as_given, digest, assemble)
 
@@ -96,8 +107,8 @@ def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess
     digest = module_digest(module)
     shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
 
-    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend) -> Assembled:
-        given = common(battery, data, device, backend)
+    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend, memory: Memory) -> Assembled:
+        given = common(battery, data, device, memory, backend)
         loaded = _loading(lambda: from_module(module, preprocess=preprocess, **given, **declared), "the module")
         return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, whole)
 
@@ -138,24 +149,30 @@ def _submitted(
     data: Data,
     device: torch.device,
     backend: Backend,
+    memory: Memory,
 ) -> Assembled:
     spec, folder = given.spec, given.folder
-    loaded = _loading(lambda: load_model(spec.model, folder, battery, data, device, backend), "model", given)
-    bare = Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, bare_digest)
+    loaded = _loading(lambda: load_model(spec.model, folder, battery, data, device, backend, memory), "model", given)
+    # Defenses ask it too, while they are fitted and of copies that they make.
+    model = sparing(loaded.classifier, memory)
+    bare = Assembled(model, None, loaded.certificate, loaded.backend, bare_digest)
     if not spec.defenses:
         return bare
-    victim = _behind_defenses(loaded.classifier, given, battery, data)
+    victim = _behind_defenses(model, given, battery, data, memory)
     return replace(bare, victim=victim, bare=bare, digest=given_digest)
 
 
-def _behind_defenses(model: Classifier, given: GivenSubmission, battery: Battery, data: Data) -> Classifier:
+def _behind_defenses(
+    model: Classifier, given: GivenSubmission, battery: Battery, data: Data, memory: Memory
+) -> Classifier:
     """Build the chain from the model outwards. What is fitted to training images is fitted to them as it will see them,
     changed by the defenses in front of it, which are not built yet: each stands in front of an eye for that."""
     defenses = given.spec.defenses
     made = [Made() for _ in defenses]
 
     def build(i: int, defense: Defense, inner: Classifier) -> Classifier:
-        return defended(inner, defense, given.folder, battery, data, lambda most: training(i, most), made[i])
+        fit = partial(training, i)
+        return defended(inner, defense, given.folder, battery, data, fit, made[i], memory)
 
     @cache
     def shown(i: int) -> Shown | None:
@@ -175,11 +192,11 @@ def _behind_defenses(model: Classifier, given: GivenSubmission, battery: Battery
     victim = model
     # An image meets the defenses in the order in which they are written, so the last one wraps the model first.
     for i, defense in reversed(list(enumerate(defenses))):
-        victim = _loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given)
+        victim = sparing(_loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given), memory)
     return victim
 
 
-def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device) -> Loaded:
+def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device, memory: Memory) -> Loaded:
     """Load one of a battery's reference models, certified like a submission's."""
     return _loading(
         lambda: load_onnx(
@@ -189,17 +206,17 @@ def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.
             output_name=model.output_name,
             input_name=model.input.name,
             sha256=model.sha256,
-            **common(battery, data, device),
+            **common(battery, data, device, memory),
         ),
         f"the panel model {model.name}",
     )
 
 
-def panel_classifier(battery: Battery, name: str, data: Data, device: torch.device) -> Classifier:
+def panel_classifier(battery: Battery, name: str, data: Data, device: torch.device, memory: Memory) -> Classifier:
     """One of a battery's reference models, by name."""
     assert battery.spec.panel is not None
     model = next(m for m in battery.spec.panel.models if m.name == name)
-    return panel_member(battery, model, data, device).classifier
+    return panel_member(battery, model, data, device, memory).classifier
 
 
 def _digest(what: object) -> str:
@@ -216,14 +233,13 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
         return given.source.problem(code, where, message, fix)
 
     try:
-        return load()
+        with lack_told("to load a defense" if where[0] == "defenses" else "to load the network"):
+            return load()
     except FoolbenchError:
         raise
     except ModelFileError as error:
         refused = ModelFailure if error.kind in ("nan", "changing") else InvalidInput
         raise refused(problem(CODES[error.kind], f"{error.sentence}.", error.fix)) from error
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except (RuntimeError, ValueError, TypeError) as error:
         of_defense = where[0] == "defenses"
         told = sentence_and_fix(error)

@@ -44,6 +44,7 @@ from .detecting import detecting, detecting_by_graph
 from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax
 from .fitting import TrainingImages
 from .loading import graph_keywords, load_onnx_file
+from .memory import Memory
 from .model_specs import OnnxFile
 from .packages import named
 
@@ -72,12 +73,13 @@ def defended(
     data: Data,
     training: TrainingImages,
     made: Made,
+    memory: Memory,
 ) -> Classifier:
     """Put one defense in front of a Classifier.
 
     `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to; `made` is
-    the defense's own. Raises ModelFileError, ValueError and RuntimeError where the defense does not fit the model or
-    the battery, and what `training` raises.
+    the defense's own; `memory` bounds the images that what it loads is asked about at once. Raises ModelFileError,
+    ValueError and RuntimeError where the defense does not fit the model or the battery, and what `training` raises.
     """
     match defense:
         case BitDepth():
@@ -108,24 +110,25 @@ def defended(
         case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
             return detecting(inner, defense, battery, training)
         case Ensemble():
-            others = [_member(model, folder, battery, data, inner) for model in defense.models]
+            others = [_member(model, folder, battery, data, inner, memory) for model in defense.models]
             return ensemble(inner, others)
         case PackageDefense():
             return packaged(inner, defense.name, named(defense.name).load(), defense.args)
         case OnnxDefense(role="detector"):
-            return detecting_by_graph(inner, defense, folder, battery, data, training)
+            return detecting_by_graph(inner, defense, folder, battery, data, training, memory)
         case OnnxDefense():
-            graph = made.once(
-                lambda: load_image_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
-            )
+            given = graph_keywords(defense, battery, data, inner.device, memory)
+            graph = made.once(lambda: load_image_graph(folder / defense.path, **given))
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
         case _:
             assert_never(defense)
 
 
-def _member(model: OnnxFile, folder: Path, battery: Battery, data: Data, inner: Classifier) -> Classifier:
+def _member(
+    model: OnnxFile, folder: Path, battery: Battery, data: Data, inner: Classifier, memory: Memory
+) -> Classifier:
     """Load one of an ensemble's further models; what is wrong with it names it, since there may be many."""
     try:
-        return load_onnx_file(model, folder, battery, data, inner.device).classifier
+        return load_onnx_file(model, folder, battery, data, inner.device, memory).classifier
     except ModelFileError as error:
         raise ModelFileError(error.kind, f"{model.path}: {error.sentence}", error.fix) from error

@@ -20,6 +20,7 @@ from .detector_specs import Density, Energy, FeatureSqueezing, Mahalanobis, MaxS
 from .errors import EnvironmentFault
 from .fitting import TrainingImages
 from .loading import graph_keywords
+from .memory import Memory
 from .seeds import generator
 from .spread import spread
 
@@ -69,10 +70,16 @@ def detecting(
 
 
 def detecting_by_graph(
-    inner: Classifier, defense: OnnxDefense, folder: Path, battery: Battery, data: Data, training: TrainingImages
+    inner: Classifier,
+    defense: OnnxDefense,
+    folder: Path,
+    battery: Battery,
+    data: Data,
+    training: TrainingImages,
+    memory: Memory,
 ) -> Classifier:
     """Let a graph of the researcher's own reject. Raises ModelFileError, ValueError and RuntimeError."""
-    graph = load_score_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device))
+    graph = load_score_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device, memory))
     at = _by_clean_images(inner, defense, "onnx", battery, training)
     return onnx_detector(inner, graph.run, at, graph.differentiable, name=defense.path)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..attacks.base import BlackBox
 from ..models.base import Classifier
+from ..models.memory import out_of_memory
 from .errors import ModelFailure, OverBudget, Problem
 
 Hit = Callable[[Tensor, Tensor], Tensor]
@@ -162,9 +163,9 @@ def victim_call(call: Callable[[Tensor, torch.Generator], Tensor], images: Tenso
     """Ask the model or a defense; whatever it raises becomes a ModelFailure (but not lack of memory)."""
     try:
         return call(images, rng)
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         message = (
             f"expected answers from the model for {len(images)} images, and it raised {type(error).__name__}: {error}"
         )

@@ -18,7 +18,7 @@ from .calibrate import LEAVING, Pace, paces
 from .device import DeviceName, choose, default_workers, describe, repeatable
 from .entries import Entry, entries
 from .examine import blinded, examine
-from .memory import Memory, sparing
+from .memory import Memory, lack_told, sparing
 from .progress import planned
 from .shards import cut
 from .surrogate import granted
@@ -71,9 +71,9 @@ def estimate(
     workers = workers or default_workers(target)
     costs: dict[str, Cost] = {}
     tried = 0.0
-    with repeatable(target):
+    with repeatable(target), lack_told():
         data = battery.load()
-        whole = subject.assemble(battery, data, target, backend)
+        whole = subject.assemble(battery, data, target, backend, memory)
         victims = [whole] if whole.bare is None else [whole, whole.bare]
         for assembled in victims:
             victim = sparing(assembled.victim, memory)

@@ -28,6 +28,7 @@ from .harden_options import Hardening, How
 from .harden_shop import Product, Shop
 from .harden_start import Fresh, Start, start_of_onnx, start_of_submission
 from .harden_steps import Row, State, Step, Tensors, Told, followed
+from .memory import lack_told
 from .provenance import source_digest, versions
 from .submission import read_submission
 
@@ -78,7 +79,7 @@ def harden(
     folder = given.folder if given is not None and battery is None else Path()
     name = battery or (given.spec.battery if given is not None else DEFAULT_BATTERY)
     chosen = read_battery(name, folder=folder)
-    with repeatable(where):
+    with repeatable(where), lack_told():
         images = images_of(chosen, how.images, where)
         if given is not None:
             start: Start = start_of_submission(given, chosen, where)

@@ -14,20 +14,27 @@ from ..models.preprocess import Preprocess
 from .battery import Battery
 from .data import Data
 from .defense_specs import OnnxDefense
+from .memory import Memory
 from .model_specs import Input, OnnxFile, OnnxModel, TimmModel
 from .seeds import generator
 
 
 def load_model(
-    model: OnnxModel | TimmModel, folder: Path, battery: Battery, data: Data, device: torch.device, backend: Backend
+    model: OnnxModel | TimmModel,
+    folder: Path,
+    battery: Battery,
+    data: Data,
+    device: torch.device,
+    backend: Backend,
+    memory: Memory,
 ) -> Loaded:
     """Load a submission's model, certified on the battery's data. `folder` is where its relative paths start.
 
-    Raises ModelFileError, ValueError and RuntimeError.
+    Raises ModelFileError, ValueError and RuntimeError, and for lack of memory what models/memory.py names.
     """
     match model:
         case OnnxModel():
-            return load_onnx_file(model, folder, battery, data, device, backend)
+            return load_onnx_file(model, folder, battery, data, device, memory, backend)
         case TimmModel():
             from ..models.timm import load_timm  # on use: importing timm and torchvision takes seconds
 
@@ -42,14 +49,20 @@ def load_model(
                 preprocess=None if model.input is None else preprocess_of(model.input),
                 output=model.output,
                 reject_index=model.reject_index,
-                **common(battery, data, device, backend),
+                **common(battery, data, device, memory, backend),
             )
         case _:
             assert_never(model)
 
 
 def load_onnx_file(
-    model: OnnxFile, folder: Path, battery: Battery, data: Data, device: torch.device, backend: Backend = "auto"
+    model: OnnxFile,
+    folder: Path,
+    battery: Battery,
+    data: Data,
+    device: torch.device,
+    memory: Memory,
+    backend: Backend = "auto",
 ) -> Loaded:
     """Load one classifying graph, of the model itself or of a defense. Raises like `load_model`."""
     return load_onnx(
@@ -60,7 +73,7 @@ def load_onnx_file(
         input_name=model.input.name,
         reject_index=model.reject_index,
         sha256=model.sha256,
-        **common(battery, data, device, backend),
+        **common(battery, data, device, memory, backend),
     )
 
 
@@ -78,7 +91,9 @@ def preprocess_of(given: Input) -> Preprocess:
     )
 
 
-def common(battery: Battery, data: Data, device: torch.device, backend: Backend = "auto") -> dict[str, Any]:
+def common(
+    battery: Battery, data: Data, device: torch.device, memory: Memory, backend: Backend = "auto"
+) -> dict[str, Any]:
     """What every loader of classifiers is given of the battery, and how it is to answer."""
     rng = generator(battery.spec.name, "certificate", device=device)
     return {
@@ -89,10 +104,13 @@ def common(battery: Battery, data: Data, device: torch.device, backend: Backend 
         "rng": rng,
         "backend": backend,
         "batch": battery.spec.batch,
+        "room": memory,
     }
 
 
-def graph_keywords(defense: OnnxDefense, battery: Battery, data: Data, device: torch.device) -> dict[str, Any]:
+def graph_keywords(
+    defense: OnnxDefense, battery: Battery, data: Data, device: torch.device, memory: Memory
+) -> dict[str, Any]:
     """What the loaders of defenses that are graphs of images are given, the file's path apart."""
     return {
         "shape": battery.spec.shape,
@@ -104,4 +122,5 @@ def graph_keywords(defense: OnnxDefense, battery: Battery, data: Data, device: t
         "sha256": defense.sha256,
         "device": device,
         "images": data.pixels(device),
+        "room": memory,
     }

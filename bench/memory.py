@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..models.base import Answer, Classifier
-
-T = TypeVar("T")
-_SAID = re.compile(r"not enough memory|can't allocate memory|failed to allocate memory|bad_alloc|bad allocation", re.I)
-"""What torch on the CPU and ONNX Runtime say where CUDA raises an error of its own."""
+from ..models.memory import NoRoomError, Room, lack_of_memory
+from .errors import EnvironmentFault, FoolbenchError, Problem
 
 
 @dataclass
-class Memory:
-    """A limit on the images that are asked about at once. It halves whenever memory runs out, and never grows again.
+class Memory(Room):
+    """The limit of a run, and how far it fell.
 
-    Shared by the threads that work on shards.
+    Shared by the threads that work on shards. Without a limit, as many images as the battery says.
     """
 
-    limit: int | None = None
-    """None: as many as the battery says."""
     earlier: int = sys.maxsize
     """The fewest that earlier runs asked about at once for what is taken from them. It does not bind this run."""
-
-    def at_once(self, batch: int) -> int:
-        """How many images are asked about at once now, at most, where a battery's batch is `batch`."""
-        return batch if self.limit is None else min(self.limit, batch)
 
     def taken(self, batch: int) -> None:
         """Note that something was taken from an earlier run, which asked about so many images at once."""
@@ -43,49 +34,35 @@ class Memory:
         fewest = min(self.at_once(batch), self.earlier)
         return fewest if fewest < batch else None
 
-    def pieces(self, count: int, work: Callable[[slice], T]) -> list[T]:
-        """Do `work` on slices that cover `count` rows, each within the limit; a slice that does not fit is halved.
-
-        Raises what `work` raises, lack of memory too where a single row does not fit.
-        """
-        done: list[T] = []
-        start = 0
-        while start < count:
-            size = count - start if self.limit is None else min(self.limit, count - start)
-            try:
-                done.append(work(slice(start, start + size)))
-                start += size
-                continue
-            except Exception as error:
-                if size == 1 or not out_of_memory(error):
-                    raise
-            half = (size + 1) // 2
-            self.limit = half if self.limit is None else min(half, self.limit)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-        return done
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether it was lack of memory that failed, on any device and in any backend."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    said = isinstance(error, RuntimeError) and _SAID.search(str(error)) is not None
-    return said or (error.__cause__ is not None and out_of_memory(error.__cause__))
-
 
 def sparing(victim: Classifier, memory: Memory) -> Classifier:
     """The same victim, asked about no more images at once than `memory` allows. Gradients are not split here: their
-    memory is needed until they are taken (see drive.py)."""
+    memory is needed until they are taken (see oracle.py)."""
 
     def spared(answer: Answer) -> Answer:
         def split(images: Tensor, rng: torch.Generator) -> Tensor:
             if torch.is_grad_enabled() and images.requires_grad:
                 return answer(images, rng)
-            parts = memory.pieces(len(images), lambda rows: answer(images[rows], rng))
-            return parts[0] if len(parts) == 1 else torch.cat(parts)
+            return memory.answered(images, lambda some: answer(some, rng))
 
         return split
 
     logits = None if victim.logits is None else spared(victim.logits)
     return replace(victim, probabilities=spared(victim.probabilities), logits=logits)
+
+
+@contextmanager
+def lack_told(what: str = "to go on") -> Iterator[None]:
+    """Lack of memory that escapes becomes an EnvironmentFault (FB403). `what` says what the memory was for."""
+    try:
+        yield
+    except FoolbenchError:
+        raise
+    except Exception as error:
+        lack = lack_of_memory(error)
+        if lack is None:
+            raise
+        what = "for one image at a time" if isinstance(error, NoRoomError) else what
+        message = f"expected enough memory {what}, and it ran out ({lack})."
+        fix = "close other programs, or use another device; --workers 1 and a small --max-batch need less"
+        raise EnvironmentFault(Problem("FB403", message, fix)) from error

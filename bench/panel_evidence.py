@@ -16,7 +16,7 @@ from .entries import entries
 from .errors import InvalidInput, Problem
 from .examine import blinded, examine
 from .folder import atomically
-from .memory import Memory, sparing
+from .memory import Memory, lack_told, sparing
 from .panel import Member, SourceImages, Sources, wanted
 from .progress import Progress, planned
 from .provenance import source_digest, versions
@@ -31,7 +31,7 @@ def build(battery: str, out: Path, device: DeviceName, workers: int | None, prog
         message = f"expected a battery with a panel, and {read.spec.name} has none."
         raise InvalidInput(Problem("FB105", message, "add `panel:` with its models", key="panel"))
     target = choose(device)
-    with repeatable(target):
+    with repeatable(target), lack_told():
         data = read.load()
         sources = attack_panel(read, data, target, workers or default_workers(target), progress, None, Memory())
     content = sources.to_bytes(read, data)
@@ -52,7 +52,7 @@ def attack_panel(
     members, images = [], {}
     assert battery.spec.panel is not None
     for spec in battery.spec.panel.models:
-        loaded = panel_member(battery, spec, data, device)
+        loaded = panel_member(battery, spec, data, device, memory)
         whole = sparing(loaded.classifier, memory)
         clean = examine(whole, battery, data, memory)
         victim = blinded(whole, clean)

@@ -28,7 +28,7 @@ from .evidence import write_evidence, write_originals
 from .flags import flags_of
 from .folder import claimed
 from .measured import Measured, Measuring
-from .memory import Memory, sparing
+from .memory import Memory, lack_told, sparing
 from .panel import find
 from .panel_evidence import attack_panel
 from .progress import Progress, Silent
@@ -75,8 +75,9 @@ def evaluate_subject(
     with ExitStack() as stack:
         workers = workers or default_workers(target)
         stack.enter_context(repeatable(target))
+        stack.enter_context(lack_told())
         data = battery.load()
-        whole = subject.assemble(battery, data, target, backend)
+        whole = subject.assemble(battery, data, target, backend, memory)
         manifest = _manifest(subject, battery, data, whole, target, max_batch)
         folder = out or default_folder(subject, manifest)
         stack.enter_context(claimed(folder, manifest))
@@ -99,7 +100,7 @@ def evaluate_subject(
                 full.arena.clean,
                 victim,
                 sources,
-                lambda name: sparing(panel_classifier(battery, name, data, target), memory),
+                lambda name: sparing(panel_classifier(battery, name, data, target, memory), memory),
                 battery.spec.batch,
             )
         record = _record(subject, battery, full, bare, cells, workers, target, started, clock, memory)

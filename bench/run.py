@@ -10,11 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from .arena import Arena
 from .entries import Entry
-from .errors import EnvironmentFault, FoolbenchError, OverBudget, Problem, disk_fault
+from .errors import FoolbenchError, OverBudget, disk_fault
+from .memory import lack_told
 from .progress import Progress
 from .shards import Shard, ShardResult, cut, join, load_shard
 from .work import work
@@ -84,11 +83,10 @@ def run_entries(
                 shard = futures[future]
                 key = shard.entry.name, shard.index
                 try:
-                    done[key] = future.result()
+                    with lack_told("for the images that the attack itself holds"):
+                        done[key] = future.result()
                 except OverBudget as error:
                     failed[key] = EntryFailure("FB500", error.problems[0].message)
-                except (torch.OutOfMemoryError, MemoryError) as error:
-                    raise _out_of_memory(error) from error
                 except (FoolbenchError, OSError):
                     raise
                 except Exception as error:
@@ -110,10 +108,3 @@ def _save(result: ShardResult, path: Path) -> None:
         result.save(path)
     except OSError as error:
         raise disk_fault(error, path) from error
-
-
-def _out_of_memory(error: BaseException) -> EnvironmentFault:
-    message = f"expected the battery's batch to fit in memory, and it did not: {str(error).splitlines()[0][:200]}"
-    return EnvironmentFault(
-        Problem("FB403", message, "close other programs, or use --workers 1; finished shards are kept")
-    )

@@ -8,9 +8,10 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from .certificate import Scores, blocks
+from .certificate import Scores
 from .check import ModelFileError
 from .loaded import agree
+from .memory import Room, out_of_memory
 from .quiet import quiet
 from .runtime import first_line
 
@@ -30,7 +31,7 @@ def refuse_backend(backend: Backend, why: str) -> ModelFileError:
     )
 
 
-def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int) -> Scores:
+def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int, room: Room) -> Scores:
     """Compile `scores` with torch.compile and check it on real images.
 
     Shapes are fixed: a batch is filled up with its last image to the next of a few sizes, each compiled once, here.
@@ -39,15 +40,15 @@ def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int) -> S
         scores: images `(n, c, h, w)` -> `(n, columns)`.
         reference: what must come out, within rounding.
         images: real images, on the device.
-        batch: the largest number of images to answer at once.
+        batch: the largest number of images to answer at once, where `room` allows as many.
+        room: halved where memory runs out; then what was compiled for too many is left.
 
     Raises:
         ModelFileError: backend, where there is no compiler or the network cannot be compiled, or answers otherwise.
     """
-    sizes = sorted({-(-batch // 4**i) for i in range(4)})
     fixed = torch.compile(scores, dynamic=False)
 
-    def answer(images: Tensor) -> Tensor:
+    def answer(images: Tensor, batch: int, sizes: list[int]) -> Tensor:
         found = []
         # Not in inference mode: tensors that are made in it are of another kind, for which all is compiled once more.
         with torch.inference_mode(False), torch.no_grad():
@@ -58,32 +59,42 @@ def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int) -> S
                 found.append(fixed(filled)[:n].clone())
             return torch.cat(found)
 
-    def trial() -> None:
+    def trial(batch: int) -> Scores:
+        sizes = sorted({-(-batch // 4**i) for i in range(4)})
         # Every size before any shard starts: shards run in threads, and what is compiled must not depend on order.
         # The limit counts what is compiled of one function for all networks of a process.
         with quiet(), torch._dynamo.config.patch(recompile_limit=1024, accumulated_recompile_limit=4096):
             for size in sizes:
-                answer(images[torch.arange(size, device=images.device) % len(images)])
-        check_backend("compiled", answer, reference, images)
+                answer(images[torch.arange(size, device=images.device) % len(images)], batch, sizes)
+        return lambda images: answer(images, batch, sizes)
 
-    tried("compiled", trial)
-    return answer
+    def attempt() -> Scores:
+        found = room.fitting(batch, trial)
+        check_backend("compiled", found, reference, images, room)
+        return found
+
+    return tried("compiled", attempt)
 
 
-def check_backend(backend: Backend, scores: Scores, reference: Scores, images: Tensor) -> None:
+def check_backend(backend: Backend, scores: Scores, reference: Scores, images: Tensor, room: Room) -> None:
     """Hold a backend to the network's own answers on real images. Raises ModelFileError (backend)."""
+
+    def check(images: Tensor) -> None:
+        truth, other = reference(images), scores(images)
+        if not agree(truth, other):
+            raise refuse_backend(backend, f"it differs by up to {float((truth - other).abs().max()):.3g}")
+
     with torch.inference_mode():
-        for block in blocks(images):
-            truth, other = reference(block), scores(block)
-            if not agree(truth, other):
-                raise refuse_backend(backend, f"it differs by up to {float((truth - other).abs().max()):.3g}")
+        room.in_blocks(images, check)
 
 
 def tried(backend: Backend, attempt: Callable[[], T]) -> T:
     """Do something that a backend may fail in; whatever it raises (but not lack of memory) is a refusal of it."""
     try:
         return attempt()
-    except (ModelFileError, torch.OutOfMemoryError):
+    except ModelFileError:
         raise
     except Exception as error:  # whatever a compiler raises, or the lack of one
+        if out_of_memory(error):
+            raise
         raise refuse_backend(backend, f"it failed ({type(error).__name__}: {first_line(error)})") from error

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
+from .memory import Room, blocks
+
 Scores = Callable[[Tensor], Tensor]
 """Images `(n, c, h, w)` in [0, 1] -> logits `(n, columns)`."""
 
-BLOCK = 2_000_000
-"""Pixels (times channels) that are sent through the network at once while certifying; bounds memory."""
 LOGIT_TOLERANCE = 1e-3
 """Largest difference of a logit allowed between two implementations, as a share of the logits' spread."""
 
@@ -57,6 +57,7 @@ def certify(
     images: Tensor,
     rng: torch.Generator,
     *,
+    room: Room | None = None,
     precise: Scores | None = None,
     floor: float | None = None,
     logit_tolerance: float = LOGIT_TOLERANCE,
@@ -74,6 +75,7 @@ def certify(
         logits: the copy, differentiable, float32.
         images: `(m, c, h, w)` float32 in [0, 1], m at least 1: real images, on the copy's device.
         rng: where jitter and directions are drawn from; on the images' device.
+        room: bounds the images that are asked about at once, halved where memory runs out; None: one of its own.
         precise: the copy in float64, for finite differences without rounding noise; None: `logits` in float32, with
             steps 1000 times as large.
         floor: log-probabilities are compared only down to here; where the outputs are probabilities, those below e.g.
@@ -92,37 +94,41 @@ def certify(
     The gradient is checked at real images moved by up to one gray level to a random point nearby: at the images
     themselves ties of max-pooling on plain background and clipping at 0 and 1 are common, and have no derivative.
     """
-    reference_logits = _all(reference, images)
+    room = room or Room()
+    reference_logits = _all(reference, images, room)
     with torch.no_grad():
-        own = _all(logits, images).to(reference_logits)
+        own = _all(logits, images, room).to(reference_logits)
     if floor is not None:
         reference_logits, own = (x.log_softmax(1).clamp_min(floor) for x in (reference_logits, own))
     difference = float((reference_logits - own).abs().max())
     spread = float(reference_logits.max() - reference_logits.min())
-    zero = torch.cat([_vanishes(_margin_gradient(logits, block, None)[1]) for block in blocks(images)])
+    zero = torch.cat(room.in_blocks(images, lambda block: _vanishes(_margin_gradient(logits, block)[1])))
     zero_share = float(zero.double().mean())
 
     fine, fine_step, fine_type = (precise, step, torch.float64) if precise else (logits, 1e3 * step, torch.float32)
     wanted = gradient_images or min(16, max(4, 200_000 // images[0].numel()))
     some = images[torch.linspace(0, len(images) - 1, min(wanted, len(images))).round().long()]
-    errors, hidden = [], []
-    for block in blocks(some):
-        block = _jittered(block, rng)
-        pair, gradient = _margin_gradient(logits, block, None)
+    # All chance is drawn before anything is asked, so that it does not depend on how many images fit.
+    drawn = [(_jittered(block, rng), _directions(block, directions, rng)) for block in blocks(some)]
+    points, along = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+
+    def checked(images: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient's error, and whether it is 0 where the reference's margin moves, `(n,)` each."""
+        pair, gradient = _margin_gradient(logits, images)
         vanished = _vanishes(gradient)
         slopes, quotients, noise, moves = [], [], [], torch.zeros_like(vanished)
-        for _ in range(directions):
-            direction = torch.randint(0, 2, block.shape, generator=rng, device=block.device) * 2.0 - 1.0
+        for direction in along.unbind(1):
             slopes.append((gradient.double() * direction).flatten(1).sum(1))
-            quotient, doubt = _quotient(fine, block, direction, pair, fine_step, fine_type)
+            quotient, doubt = _quotient(fine, images, direction, pair, fine_step, fine_type)
             quotients.append(quotient)
             noise.append(doubt)
-            coarse, _ = _quotient(reference, block, direction, pair, coarse_step, torch.float32)
+            coarse, _ = _quotient(reference, images, direction, pair, coarse_step, torch.float32)
             moves |= coarse.abs() * coarse_step > logit_tolerance * spread
-        errors.append(_relative_error(torch.stack(slopes), torch.stack(quotients), torch.stack(noise)))
-        hidden.append(vanished & moves)
-    error = torch.cat(errors)
-    hidden_share = float(torch.cat(hidden).double().mean())
+        return _relative_error(torch.stack(slopes), torch.stack(quotients), torch.stack(noise)), vanished & moves
+
+    found = room.in_blocks(points, checked, along)
+    error, hidden = (torch.cat(parts) for parts in zip(*found, strict=True))
+    hidden_share = float(hidden.double().mean())
     median, worst = float(error.median()), float(error.max())
 
     mismatch = zero_out = None
@@ -148,13 +154,8 @@ def certify(
     )
 
 
-def blocks(images: Tensor) -> Iterator[Tensor]:
-    """Cut images into parts of at most BLOCK pixels, one image at least."""
-    yield from images.split(max(1, BLOCK // images[0].numel()))
-
-
-def _all(scores: Scores, images: Tensor) -> Tensor:
-    return torch.cat([scores(block).detach() for block in blocks(images)])
+def _all(scores: Scores, images: Tensor, room: Room) -> Tensor:
+    return torch.cat(room.in_blocks(images, lambda block: scores(block).detach()))
 
 
 def _margin(scores: Tensor, pair: Tensor) -> Tensor:
@@ -162,12 +163,12 @@ def _margin(scores: Tensor, pair: Tensor) -> Tensor:
     return top - second
 
 
-def _margin_gradient(logits: Scores, images: Tensor, pair: Tensor | None) -> tuple[Tensor, Tensor]:
+def _margin_gradient(logits: Scores, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the two top classes `(n, 2)` and the gradient of their difference, like the images."""
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
         scores = logits(images)
-        pair = scores.detach().topk(2, dim=1).indices if pair is None else pair
+        pair = scores.detach().topk(2, dim=1).indices
         if not scores.requires_grad:
             return pair, torch.zeros_like(images)
         (gradient,) = torch.autograd.grad(_margin(scores, pair).sum(), images, allow_unused=True)
@@ -183,6 +184,12 @@ def _jittered(images: Tensor, rng: torch.Generator) -> Tensor:
     level = 1 / 255
     noise = torch.rand(images.shape, generator=rng, device=images.device)
     return images.clamp(level, 1 - level) + (2 * noise - 1) * level
+
+
+def _directions(images: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """`(n, c, h, w)` -> `(n, count, c, h, w)`, each entry -1 or 1."""
+    signs = [torch.randint(0, 2, images.shape, generator=rng, device=images.device) for _ in range(count)]
+    return torch.stack(signs, 1) * 2.0 - 1.0
 
 
 def _quotient(

@@ -14,6 +14,7 @@ from .check import checked_onnx
 from .convert import NoCopyError, torch_copy
 from .head import Head
 from .loaded import agree
+from .memory import Room, out_of_memory
 from .opened import open_file
 from .ports import input_port
 from .preprocess import Preprocess
@@ -50,12 +51,15 @@ def load_image_function(
     device: torch.device,
     images: Tensor,
     threads: int = 1,
+    room: Room | None = None,
 ) -> ImageFunction:
     """Load a graph with `columns` numbers an image; `read` makes of its output, `(n, columns)` float32, what is wanted.
 
     `layout`, `scale` and `channels` say what it takes. `images` `(m, c, h, w)` float32 in [0, 1], m at least 2, are
-    what it is tried on. Raises ModelFileError.
+    what it is tried on. `room` bounds how many images are asked about at once, without gradients ever after.
+    Raises ModelFileError, and like `load_onnx` where memory does not suffice.
     """
+    room = room or Room()
     model = checked_onnx(path, sha256)
     prepare = Preprocess(scale=scale, channels=channels, layout=layout)
     port = input_port(model, input_name, prepare, shape)
@@ -71,19 +75,27 @@ def load_image_function(
     some = images[:TRIAL_IMAGES].to(device)
     with torch.no_grad():
         trial = port.shaped(step(some))
-        opened = open_file(model, path.parent, port, head, output_name, trial, threads)
-        tried = numbers(opened.run, some)
-    own = torch.no_grad()(function(opened.run))
+        opened = open_file(model, path.parent, port, head, output_name, trial, threads, room)
+        tried = room.answered(some, lambda images: numbers(opened.run, images))
+
+    @torch.no_grad()
+    def own(images: Tensor) -> Tensor:
+        return room.answered(images, function(opened.run))
+
+    def slopes(images: Tensor) -> tuple[Tensor, Tensor]:
+        leaf = images.clone().requires_grad_(True)
+        answers = copy(leaf)
+        (gradient,) = torch.autograd.grad(answers.sum(), leaf, allow_unused=True, materialize_grads=True)
+        return answers.detach(), gradient
+
     try:
-        size = opened.batch or 3
-        copied = torch_copy(
-            opened.model, opened.output, "logits", opened.folder, port.dtype, trial[:1].expand(size, *trial.shape[1:])
-        )
+        copied = torch_copy(opened, "logits", trial[:1], room)
         copy = function(in_batches_of(opened.batch, copied.run) if opened.batch else copied.run)
-        leaf = some.clone().requires_grad_(True)
-        answered = copy(leaf)
-        (gradient,) = torch.autograd.grad(answered.sum(), leaf, allow_unused=True, materialize_grads=True)
-    except (NoCopyError, RuntimeError):
+        found = room.pieces(len(some), lambda rows: slopes(some[rows]))
+    except (NoCopyError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         return ImageFunction(own, None, tried)
-    usable = agree(read(tried), answered.detach()) and bool(gradient.isfinite().all()) and bool((gradient != 0).any())
+    answered, gradient = (torch.cat(parts) for parts in zip(*found, strict=True))
+    usable = agree(read(tried), answered) and bool(gradient.isfinite().all()) and bool((gradient != 0).any())
     return ImageFunction(own, copy if usable else None, tried)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .check import WrongCount
 from .image_function import ImageFunction, load_image_function
+from .memory import Room
 
 
 def load_image_graph(
@@ -26,6 +27,7 @@ def load_image_graph(
     device: torch.device,
     images: Tensor,
     threads: int = 1,
+    room: Room | None = None,
 ) -> ImageFunction:
     """Load a preprocessor: images in, images of the same shape out, both `(n, c, h, w)` float32 in [0, 1].
 
@@ -56,6 +58,7 @@ def load_image_graph(
             device=device,
             images=images,
             threads=threads,
+            room=room,
         )
     except WrongCount as error:
         raise WrongCount(

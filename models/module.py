@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from .backend import Backend, check_backend, compiled, refuse_backend, tried
-from .certificate import Scores, blocks, certify
+from .certificate import Scores, certify
 from .check import ModelFileError
 from .exported import exported
 from .head import Head, Output
 from .loaded import Loaded, agree, assembled, inferring, refuse_change, taken
+from .memory import Room, out_of_memory
 from .preprocess import Preprocess
 from .runtime import Raw, first_line
 
@@ -32,6 +33,7 @@ def from_module(
     rng: torch.Generator,
     backend: Backend = "auto",
     batch: int = 256,
+    room: Room | None = None,
     export: bool = False,
 ) -> Loaded:
     """Turn a torch module into a Classifier.
@@ -46,17 +48,21 @@ def from_module(
             not finite, not what `output` says, change from call to call or depend on the other images of the batch;
             backend, where the one that was named cannot answer for it.
         RuntimeError: where the module fails on a batch of images.
+        NoRoomError: see `load_onnx`.
     """
+    room = room or Room()
     head = Head(classes, output, reject_index)
     images = taken(images, shape, device)
     module = copy.deepcopy(module).to(device).eval().requires_grad_(False)
     scores = _scoring(module, head, preprocess.on(shape[0], device))
     with torch.no_grad():
-        head.check(torch.cat([scores(block) for block in blocks(images)]))
+        head.check(torch.cat(room.in_blocks(images, scores)))
         some = images[:8]
-        together = scores(some)
-        refuse_change(together, scores(some))
-        if not agree(together, torch.cat([scores(block) for block in some.split(3)])):
+        together = room.answered(some, scores)
+        refuse_change(together, room.answered(some, scores))
+        # Other images beside each: fewer than fit, for as long as more than one does.
+        apart = max(1, min(3, room.at_once(len(some)) - 1))
+        if not agree(together, torch.cat([scores(part) for part in some.split(apart)])):
             raise ModelFileError(
                 "outputs",
                 "expected answers to one image that do not depend on the others in its batch, got ones that do",
@@ -74,8 +80,8 @@ def from_module(
     def passed_on(images: Tensor) -> Tensor:
         return head.probabilities(scores(images))
 
-    precise = _precise(module, head, preprocess.on(shape[0], device, torch.float64), images[:1])
-    certificate = certify(reference, logits, images, rng, precise=precise)
+    precise = _precise(module, head, preprocess.on(shape[0], device, torch.float64), images[:1], room)
+    certificate = certify(reference, logits, images, rng, room=room, precise=precise)
 
     def through(raw: Raw) -> Scores:
         dtype, prepare = _dtype(module), preprocess.on(shape[0], device)
@@ -91,12 +97,12 @@ def from_module(
             raise refuse_backend("onnxruntime", "a torch module is exported for the CPU only")
         some = preprocess.on(shape[0], device)(images[:2].expand(2, *shape))
         answered = through(exported(module, some.to(_dtype(module) or some.dtype)))
-        check_backend("onnxruntime", answered, reference, images)
+        check_backend("onnxruntime", answered, reference, images, room)
         return answered
 
     named, answering = "torch", logits
     if backend == "compiled":
-        named, answering = "torch (compiled)", compiled(logits, reference, images, batch)
+        named, answering = "torch (compiled)", compiled(logits, reference, images, batch, room)
     elif backend == "onnxruntime" or (backend == "auto" and export and device.type == "cpu"):
         try:
             named, answering = "onnxruntime-cpu (exported)", tried("onnxruntime", by_onnxruntime)
@@ -128,9 +134,9 @@ def _scoring(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor])
         prepared = prepare(images)
         try:
             raw = module(prepared if dtype is None else prepared.to(dtype))
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever somebody's own code raises
+            if out_of_memory(error):
+                raise
             raise RuntimeError(
                 f"expected the module to answer images {tuple(prepared.shape)}, got {type(error).__name__} "
                 f"({first_line(error)}): check size, channels and layout, or mend the module"
@@ -155,14 +161,16 @@ def _dtype(module: nn.Module) -> torch.dtype | None:
     return next((p.dtype for p in module.parameters() if p.dtype.is_floating_point), None)
 
 
-def _precise(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor], image: Tensor) -> Scores | None:
+def _precise(
+    module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor], image: Tensor, room: Room
+) -> Scores | None:
     """Return the logits of a float64 copy, None where the module does not run in it."""
     scores = _scoring(copy.deepcopy(module).double(), head, prepare)
     try:
         with torch.no_grad():
-            exact = scores(image.double()).dtype == torch.float64
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # a cast to float32 inside the module
+            exact = room.answered(image.double(), scores).dtype == torch.float64
+    except RuntimeError as error:  # a cast to float32 inside the module
+        if out_of_memory(error):
+            raise
         return None
     return (lambda images: head.logits(scores(images))) if exact else None

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from .backend import Backend, compiled, refuse_backend
-from .certificate import LOGIT_TOLERANCE, Certificate, Scores, blocks, certify
+from .certificate import LOGIT_TOLERANCE, Certificate, Scores, certify
 from .check import checked_onnx
 from .convert import NoCopyError, torch_copy
 from .head import Head, Output
 from .loaded import Loaded, assembled, inferring, taken
+from .memory import Room, out_of_memory
 from .opened import Opened, open_file, open_on_cuda
 from .ports import input_port
 from .preprocess import Preprocess
@@ -47,6 +48,7 @@ def load_onnx(
     threads: int = 1,
     backend: Backend = "auto",
     batch: int = 256,
+    room: Room | None = None,
 ) -> Loaded:
     """Load an ONNX file as a Classifier.
 
@@ -74,12 +76,17 @@ def load_onnx(
         threads: ONNX Runtime's threads inside an operator, on the CPU.
         backend: what answers; see models/backend.py.
         batch: the most images that will be asked about at once: what the backend `compiled` is compiled for.
+        room: bounds the images that are asked about at once while it is loaded, and what `compiled` is compiled for;
+            halved where memory runs out. None: one of its own.
 
     Raises:
         ModelFileError: for whatever is wrong with the file or with what was declared of it, each with its fix; backend,
             where the one that was named cannot answer for it.
         RuntimeError: where the network fails while it runs.
+        NoRoomError: where memory does not suffice for one image; what else raises for lack of memory, such as torch's
+            OutOfMemoryError, where it does not for the network itself.
     """
+    room = room or Room()
     model = checked_onnx(path, sha256)
     head = Head(classes, output, reject_index)
     images = taken(images, shape, device)
@@ -92,8 +99,8 @@ def load_onnx(
     feed = feeding(torch.float32)
     with torch.no_grad():
         trial = feed(images[:TRIAL_IMAGES] if len(images) > 1 else images.expand(2, *shape))
-        opened = open_file(model, path.parent, port, head, output_name, trial, threads)
-        head.check(torch.cat([head.scores(opened.run(feed(block))) for block in blocks(images)]))
+        opened = open_file(model, path.parent, port, head, output_name, trial, threads, room)
+        head.check(torch.cat(room.in_blocks(images, lambda block: head.scores(opened.run(feed(block))))))
 
     def answers(run: Raw) -> Scores:
         @torch.no_grad()
@@ -106,13 +113,13 @@ def load_onnx(
     def reference(images: Tensor) -> Tensor:
         return head.logits(head.scores(opened.as_it_is(feed(images))))
 
-    logits, certificate = _differentiable(opened, head, feeding, trial, reference, images, rng)
+    logits, certificate = _differentiable(opened, head, feeding, trial, reference, images, rng, room)
     certified = None if certificate.mismatch else logits
 
     def by_onnxruntime() -> tuple[str, Scores] | None:
         if device.type == "cpu":
             return "onnxruntime-cpu", answers(opened.run)
-        on_cuda = open_on_cuda(opened, head, trial, device)
+        on_cuda = open_on_cuda(opened, head, trial, device, room)
         return None if on_cuda is None else ("onnxruntime-cuda", answers(on_cuda))
 
     named, probabilities = "onnxruntime-cpu", answers(opened.run)  # what always works: tensors are moved to it and back
@@ -121,7 +128,7 @@ def load_onnx(
             raise refuse_backend(backend, f"there is no torch copy that may speak for it: {certificate.reason}")
         named, torch_answers = "torch (onnx2fx)", certified
         if backend == "compiled":
-            named, torch_answers = "torch (compiled)", compiled(certified, reference, images, batch)
+            named, torch_answers = "torch (compiled)", compiled(certified, reference, images, batch, room)
         probabilities = inferring(torch_answers, classes)
     elif backend == "auto" and device.type == "cuda" and certified is not None:
         named, probabilities = "torch (onnx2fx)", inferring(certified, classes)
@@ -135,13 +142,19 @@ def load_onnx(
 
 
 def _differentiable(
-    opened: Opened, head: Head, feeding: Feeds, trial: Tensor, reference: Scores, images: Tensor, rng: torch.Generator
+    opened: Opened,
+    head: Head,
+    feeding: Feeds,
+    trial: Tensor,
+    reference: Scores,
+    images: Tensor,
+    rng: torch.Generator,
+    room: Room,
 ) -> tuple[Scores | None, Certificate]:
     """Make the torch copy and certify it."""
     dtype = opened.port.dtype
-    some = trial[:1].expand(opened.batch or 3, *trial.shape[1:])
     try:
-        copied = torch_copy(opened.model, opened.output, head.output, opened.folder, dtype, some)
+        copied = torch_copy(opened, head.output, trial[:1], room)
     except NoCopyError as error:
         return None, Certificate(agrees=False, reason=str(error))
     copied_head = replace(head, output=copied.output)
@@ -158,13 +171,14 @@ def _differentiable(
             logits,
             images,
             rng,
+            room=room,
             precise=None if copied.precise is None else scores(copied.precise, torch.float64),
             floor=FLOOR if head.output == "probabilities" else None,
             logit_tolerance=HALF_TOLERANCE if dtype == torch.float16 else LOGIT_TOLERANCE,
         )
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         reason = f"the torch copy fails on real images ({first_line(error)})"
         return None, Certificate(agrees=False, reason=reason)
     return logits, certificate

@@ -14,6 +14,7 @@ from .check import ModelFileError
 from .graph import with_any_batch, with_channels_first, with_one_output
 from .head import Head
 from .loaded import agree, refuse_change
+from .memory import Room, out_of_memory
 from .ports import Port, chosen_output
 from .runtime import Raw, Session, answers, first_line, in_batches_of, open_session
 
@@ -36,9 +37,17 @@ class Opened:
 
 
 def open_file(
-    model: onnx.ModelProto, folder: Path, port: Port, head: Head, output: str | None, trial: Tensor, threads: int
+    model: onnx.ModelProto,
+    folder: Path,
+    port: Port,
+    head: Head,
+    output: str | None,
+    trial: Tensor,
+    threads: int,
+    room: Room,
 ) -> Opened:
-    """Open a checked graph. `trial` is network input made of at least 2 real images.
+    """Open a checked graph. `trial` is network input made of at least 2 real images, of which `room` bounds how many
+    are asked about at once.
 
     Raises ModelFileError: unsupported, outputs, classes, changing.
     """
@@ -49,11 +58,14 @@ def open_file(
     truth = head.scores(as_it_is(trial))
     refuse_change(truth, head.scores(as_it_is(trial)))
 
-    def right(run: Raw) -> bool:
+    def same(run: Raw, most: int) -> bool:
         # a second size, so that a number written in that happens to be the first one is noticed
-        sizes = (len(trial), len(trial) - 1)
+        sizes = (most, max(1, most - 1))
+        return all(agree(truth[:n], head.scores(run(trial[:n]).reshape(n, -1))) for n in sizes)
+
+    def right(run: Raw) -> bool:
         try:
-            return all(agree(truth[:n], head.scores(run(trial[:n]).reshape(n, -1))) for n in sizes)
+            return room.fitting(len(trial), lambda most: same(run, most))
         except RuntimeError:
             return False
 
@@ -78,7 +90,7 @@ def open_file(
     return Opened(model, folder, port, name, run, as_it_is, None)
 
 
-def open_on_cuda(opened: Opened, head: Head, trial: Tensor, device: torch.device) -> Raw | None:
+def open_on_cuda(opened: Opened, head: Head, trial: Tensor, device: torch.device, room: Room) -> Raw | None:
     """Open the same graph on a CUDA device, None where ONNX Runtime cannot or answers otherwise there."""
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return None
@@ -88,7 +100,7 @@ def open_on_cuda(opened: Opened, head: Head, trial: Tensor, device: torch.device
             return None
         run = answers(session, opened.output)
         run = in_batches_of(opened.batch, run) if opened.batch else run
-        same = agree(head.scores(opened.run(trial)), head.scores(run(trial)))
+        same = agree(*(head.scores(room.answered(trial, each)) for each in (opened.run, run)))
     except (ModelFileError, RuntimeError):
         return None
     return run if same else None
@@ -100,6 +112,8 @@ def _session(
     try:
         return open_session(model, folder, port.name, port.dtype, threads=threads, device=device)
     except Exception as error:  # ONNX Runtime's own errors derive from Exception alone
+        if out_of_memory(error):
+            raise
         raise ModelFileError(
             "unsupported",
             f"expected a graph that ONNX Runtime {onnxruntime.__version__} runs, got one that it refuses "

@@ -18,6 +18,7 @@ from .backend import Backend
 from .check import ModelFileError, checked_safetensors
 from .head import Output
 from .loaded import Loaded
+from .memory import Room, out_of_memory
 from .module import from_module
 from .preprocess import Preprocess
 from .runtime import first_line
@@ -52,6 +53,7 @@ def load_timm(
     rng: torch.Generator,
     backend: Backend = "auto",
     batch: int = 256,
+    room: Room | None = None,
 ) -> Loaded:
     """Build a timm model and load its weights, exactly all of them.
 
@@ -76,6 +78,7 @@ def load_timm(
         rng: see there.
         backend: see there.
         batch: see there.
+        room: see there.
 
     Raises:
         ModelFileError: unknown names and arguments (unsupported); a weights file that is missing, altered, no
@@ -116,6 +119,7 @@ def load_timm(
         rng=rng,
         backend=backend,
         batch=batch,
+        room=room,
         export=True,
     )
 
@@ -148,6 +152,8 @@ def _built(name: str, wanted: Mapping[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=False, **wanted)
     except Exception as error:  # whatever the model's constructor raises at arguments it does not take
+        if out_of_memory(error):
+            raise
         given = ", ".join(f"{k}={v!r}" for k, v in wanted.items())
         raise ModelFileError(
             "unsupported",
@@ -160,6 +166,8 @@ def _pretrained(name: str, wanted: Mapping[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True, **wanted)
     except Exception as error:
+        if out_of_memory(error):
+            raise
         _built(name, wanted)  # says so if it is the arguments that are wrong
         raise RuntimeError(
             f"expected the pretrained weights of {name} from the hub, got {first_line(error)}: connect to the network "

@@ -10,6 +10,7 @@ from defense_victims import CPU, ask_logits
 from foolbench.bench.assemble import panel_classifier
 from foolbench.bench.battery import read_battery
 from foolbench.bench.fitting import training_images
+from foolbench.bench.memory import Memory
 from foolbench.defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
 from foolbench.defenses.reject import SLOPE
 from foolbench.defenses.threshold import Clean, Threshold
@@ -26,7 +27,7 @@ def digits() -> tuple[Classifier, Tensor, Tensor, Tensor]:
     """LeNet-5 on the digits; evaluation images, training images and their labels."""
     battery = read_battery("digits-v1")
     data = battery.load()
-    return panel_classifier(battery, "lenet-a", data, CPU), data.pixels(CPU), *training_images(battery, 900)
+    return panel_classifier(battery, "lenet-a", data, CPU, Memory()), data.pixels(CPU), *training_images(battery, 900)
 
 
 def noise(n: int = 100, seed: int = 3) -> Tensor:

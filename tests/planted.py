@@ -16,7 +16,6 @@ from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
 from foolbench.bench import pipeline
 from foolbench.bench.assemble import Assembled, Subject
 from foolbench.bench.battery import Battery, read_battery
-from foolbench.bench.data import Data
 from foolbench.bench.drive import Meter
 from foolbench.bench.entries import Entry, entries
 from foolbench.leaderboard.record import Record
@@ -261,7 +260,7 @@ def subject(victim: Classifier, *, bare: Classifier | None = None, certificate: 
     """A subject for `evaluate_subject` from ready Classifiers."""
     sound = certificate or Certificate(agrees=True)
 
-    def assemble(battery: Battery, data: Data, device: torch.device, backend: str) -> Assembled:
+    def assemble(*_: object) -> Assembled:
         inner = None if bare is None else Assembled(bare, None, sound, "torch", "bare")
         return Assembled(victim, inner, sound, "torch", "victim")
 

@@ -9,6 +9,7 @@ import torch
 from foolbench.models.backend import check_backend
 from foolbench.models.check import ModelFileError
 from foolbench.models.loaded import Loaded
+from foolbench.models.memory import Room
 from foolbench.models.module import from_module
 from foolbench.models.onnx import load_onnx
 from foolbench.models.preprocess import Preprocess
@@ -104,6 +105,6 @@ def test_a_backend_that_answers_otherwise_is_refused():
     def truth(images: Tensor) -> Tensor:
         return images.flatten(1)[:, :10]
 
-    check_backend("compiled", lambda images: truth(images) + 1e-6, truth, pictures(20, SHAPE))
+    check_backend("compiled", lambda images: truth(images) + 1e-6, truth, pictures(20, SHAPE), Room())
     with pytest.raises(ModelFileError, match=r"differs by up to 0\.01"):
-        check_backend("compiled", lambda images: truth(images) + 0.01, truth, pictures(20, SHAPE))
+        check_backend("compiled", lambda images: truth(images) + 0.01, truth, pictures(20, SHAPE), Room())

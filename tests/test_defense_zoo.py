@@ -19,6 +19,7 @@ from foolbench.bench.data import Data
 from foolbench.bench.defended import Made, defended
 from foolbench.bench.defense_specs import Defense as Spec
 from foolbench.bench.fitting import training_images
+from foolbench.bench.memory import Memory
 from foolbench.defenses import (
     bit_depth,
     ensemble,
@@ -391,7 +392,7 @@ def digits() -> tuple[Battery, Data, Classifier]:
     battery = read_battery("digits-v1")
     data = battery.load()
     assert battery.spec.panel is not None
-    return battery, data, panel_classifier(battery, battery.spec.panel.models[0].name, data, CPU)
+    return battery, data, panel_classifier(battery, battery.spec.panel.models[0].name, data, CPU, Memory())
 
 
 CHAIN = {
@@ -409,7 +410,7 @@ def built(kinds: tuple[str, ...]) -> Classifier:
     battery, data, victim = digits()
     for kind in reversed(kinds):
         spec = TypeAdapter(Spec).validate_python({"kind": kind, **CHAIN[kind]})
-        victim = defended(victim, spec, Path(), battery, data, partial(training_images, battery), Made())
+        victim = defended(victim, spec, Path(), battery, data, partial(training_images, battery), Made(), Memory())
     return victim
 
 

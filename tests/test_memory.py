@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from foolbench.bench import panel_evidence, pipeline
-from foolbench.bench.memory import Memory, out_of_memory, sparing
+from foolbench.bench.memory import Memory, sparing
 from foolbench.bench.npz import packed
 from foolbench.bench.pipeline import Run, evaluate_subject
 from foolbench.bench.probe import probe
@@ -16,6 +16,7 @@ from foolbench.bench.shards import load_shard
 from foolbench.bench.strangers import twice
 from foolbench.leaderboard.store import read_record
 from foolbench.models.base import Classifier
+from foolbench.models.memory import out_of_memory
 from planted import CPU, battery, classifier, halves, left_or_right, linear_onnx, seeded, small, subject, timeless
 from torch import Tensor, nn
 
@@ -37,6 +38,9 @@ ERRORS = [
     MemoryError(),
     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 99 bytes"),
     RuntimeError("Failed to allocate memory for requested buffer of size 99"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("could not execute a primitive"),
 ]
 
 

@@ -60,7 +60,7 @@ def constant() -> Subject:
     answer = torch.full((10,), 0.05)
     answer[3] = 0.55
 
-    def assemble(battery, data, device, backend) -> Assembled:
+    def assemble(battery, data, device, *_) -> Assembled:
         victim = Classifier(battery.spec.shape, 10, device, lambda x, rng: answer.expand(len(x), 10), None)
         return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "constant", "0" * 64)
 
@@ -174,7 +174,7 @@ def test_what_could_not_be_measured_is_null_with_its_reason(tmp_path: Path) -> N
     def answer(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         return torch.eye(10)[torch.tensor([3, 5])[torch.cdist(images.flatten(1), known).argmin(1)]]
 
-    def assemble(battery, data, device, backend) -> Assembled:
+    def assemble(battery, data, device, *_) -> Assembled:
         victim = Classifier(battery.spec.shape, 10, device, answer, None)
         return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "sure", "0" * 64)
 

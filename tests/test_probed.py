@@ -138,7 +138,7 @@ def test_a_probe_of_ones_own_run_goes_into_its_folder_and_onto_its_page(tmp_path
     answer = torch.full((10,), 0.05)
     answer[3] = 0.55
 
-    def assemble(battery, data, device, backend) -> Assembled:
+    def assemble(battery, data, device, *_) -> Assembled:
         victim = Classifier(battery.spec.shape, 10, device, lambda x, rng: answer.expand(len(x), 10), None)
         return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "constant", "0" * 64)
 

@@ -25,7 +25,7 @@ from .drive import answers
 from .errors import EnvironmentFault, InvalidInput, Problem
 from .fooling_images import FoolingImages, of_run
 from .judge import read
-from .memory import Memory, sparing
+from .memory import Memory, lack_told, sparing
 from .progress import Progress, Silent
 from .properties import ask
 from .seeds import generator
@@ -109,7 +109,7 @@ def probe(
         FoolbenchError: as for an evaluation.
     """
     progress, target, memory = progress or Silent(), choose(device), Memory(max_batch)
-    with repeatable(target):
+    with repeatable(target), lack_told():
         data = battery.load()
         if not isinstance(images, int) and (wrong := [i for i in images if not 0 <= i < len(data.labels)]):
             message = f"--images: expected positions of 0 to {len(data.labels) - 1}, got {wrong[0]}."
@@ -120,7 +120,7 @@ def probe(
             fix = "add an evaluation image, or training images (the battery's `data.train`)"
             raise EnvironmentFault(Problem("FB400", message, fix))
         of_the_run = None if run is None else of_run(run, battery)
-        assembled = subject.assemble(battery, data, target, backend)
+        assembled = subject.assemble(battery, data, target, backend, memory)
         victim = sparing(assembled.victim, memory)
         progress.say(f"{subject.name} on {battery.spec.name}, {describe(target)}")
         rows, probabilities = _chosen(images, victim, battery, data)

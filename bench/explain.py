@@ -231,9 +231,12 @@ EXPLANATIONS: dict[str, Explanation] = {
     "FB403": Explanation(
         "out of memory",
         4,
-        "The battery fixes the batch size, since it moves the last bits of the results, so a smaller one is no "
-        "way out. Close other programs, use fewer workers (--workers 1) or another device; finished shards are "
-        "kept.",
+        "Lack of memory halves the number of images that are asked about at once, down to one, and the run goes on. "
+        "What stops it is what is never halved: one image, the network itself, or the images that an attack holds, "
+        "such as a population. Close other programs, use fewer workers (--workers 1, which a GPU has anyway) or "
+        "another device (--device cpu). A small --max-batch leaves more room for the rest, and is a way out too where "
+        "the system ends the process without a word, as Linux does when its memory is full. Finished shards are "
+        "kept for the same --max-batch and device; with others a run begins anew.",
     ),
     "FB404": Explanation(
         "no such device",

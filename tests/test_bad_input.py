@@ -399,14 +399,28 @@ def test_a_gpu_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "--device cpu" in refused(inside("evaluate", path, "--device", "cuda", "--dry-run"), 4, "FB404")
 
 
-def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_too_little_memory_for_an_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]):
     from foolbench.attacks.evolution import Evolution
 
     def greedy(*_: object) -> None:
-        raise MemoryError("planted")
+        raise error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
 
     monkeypatch.setattr(Evolution, "search", greedy)
     path = submit(tmp_path)
-    assert "--workers 1" in refused(
-        inside("evaluate", path, "--out", tmp_path / "run", "--progress", "none"), 4, "FB403"
-    )
+    told = refused(inside("evaluate", path, "--out", tmp_path / "run", "--progress", "none"), 4, "FB403")
+    assert "the attack itself holds" in told
+    assert "--workers 1" in told
+
+
+def test_too_little_memory_for_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from foolbench.models.runtime import Session
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Session, "run", full)
+    path = submit(tmp_path)
+    for command in (("evaluate", "--out", tmp_path / "run"), ("evaluate", "--dry-run"), ("probe",)):
+        told = refused(inside(command[0], path, *command[1:], "--progress", "none"), 4, "FB403")
+        assert "--max-batch" in told

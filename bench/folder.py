@@ -73,7 +73,7 @@ def _same_run(folder: Path, manifest: Mapping[str, Any]) -> None:
         there = json.loads((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         return
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         there = {}
     if differing := list(_differing(there, manifest)):
         what = "; ".join(differing)

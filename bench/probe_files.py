@@ -42,7 +42,7 @@ def check_folder(folder: Path) -> list[str]:
     try:
         files = json.loads((folder / RECORD).read_bytes())["files"]
         old = [name for name in files if isinstance(name, str) and _NAME.fullmatch(name)]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         old = []
         if not folder.is_dir() or any(folder.iterdir()):
             message = f"--out: expected {folder} to be empty, or to hold a probe, and it holds something else."

@@ -362,6 +362,15 @@ def test_a_folder_in_which_a_run_is_at_work(tmp_path: Path):
     assert inside("evaluate", path, "--out", tmp_path / "run").returncode == 0
 
 
+@pytest.mark.parametrize("content", [b"", b"[" * 100_000], ids=["empty", "deep"])
+def test_a_folder_whose_manifest_cannot_be_read(tmp_path: Path, content: bytes):
+    path = submit(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_bytes(content)
+    assert "holds another one" in refused(inside("evaluate", path, "--out", tmp_path / "run"), 2, "FB406")
+    assert (tmp_path / "run" / "run.json").read_bytes() == content
+
+
 def test_a_folder_that_holds_another_run(tmp_path: Path, whole: tuple[Path, Path]):
     _, undisturbed = whole
     before = tree(undisturbed)

@@ -55,7 +55,9 @@ def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int, room
             for part in images.split(batch):
                 n = len(part)
                 size = next(size for size in sizes if size >= n)
-                filled = torch.cat([part, part[-1:].expand(size - n, *part.shape[1:])]) if n < size else part
+                # In a tensor of its own: one that lies in memory in another order would be compiled for once more.
+                filled = part.new_empty((size, *part.shape[1:]))
+                filled[:n], filled[n:] = part, part[-1:]
                 found.append(fixed(filled)[:n].clone())
             return torch.cat(found)
 

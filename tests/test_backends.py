@@ -44,6 +44,19 @@ def test_every_backend_of_a_file_answers_as_onnx_runtime_does(backend):
         )
 
 
+@needs_compiler
+def test_nothing_is_compiled_once_a_network_is_loaded():
+    shape = (3, 8, 8)
+    as_stored = pictures(40, shape).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    given = COMMON | {"shape": shape, "images": as_stored, "rng": seeded(), "backend": "compiled", "batch": 20}
+    loaded = from_module(net, **given)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for images in (as_stored, as_stored.clone(memory_format=torch.contiguous_format), as_stored.flip(3)):
+            for count in (1, 6, 20, 40):
+                loaded.classifier.probabilities(images[:count], seeded())
+
+
 class Net(nn.Module):
     """Small, with what an exporter must get right: a batch size of any kind, a reshape, a pooling."""
 

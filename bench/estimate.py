@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rich.table import Table
@@ -20,7 +22,7 @@ from .entries import Entry, entries
 from .examine import blinded, examine
 from .memory import Memory, lack_told, sparing
 from .progress import planned
-from .shards import cut
+from .shards import Shard, cut, longest_first
 from .surrogate import granted
 
 
@@ -34,7 +36,7 @@ class Cost:
     expected: int
     """Images that it will probably ask for, going by how fast the first tasks were done with."""
     seconds: float
-    """For the expected images, with all workers."""
+    """For the expected images, when all workers are busy."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Estimate:
     """What `--dry-run` tells."""
 
     costs: list[Cost]
+    attacking: float
+    """Seconds for all of them: more than their sum where a worker is left alone with the last shards."""
     overhead: float
     """Seconds for what is no attack: loading, certifying and questioning the victim."""
     device: str
@@ -53,7 +57,7 @@ class Estimate:
     @property
     def seconds(self) -> float:
         """For everything."""
-        return self.overhead + sum(cost.seconds for cost in self.costs)
+        return self.overhead + self.attacking
 
 
 def estimate(
@@ -70,7 +74,7 @@ def estimate(
     target, memory = choose(device), Memory(max_batch)
     workers = workers or default_workers(target)
     costs: dict[str, Cost] = {}
-    tried = 0.0
+    tried = attacking = 0.0
     with repeatable(target), lack_told():
         data = battery.load()
         whole = subject.assemble(battery, data, target, backend, memory)
@@ -80,34 +84,45 @@ def estimate(
             clean = examine(victim, battery, data, memory)
             arena = Arena(battery, data, blinded(victim, clean), clean, None, memory)
             before_trials = time.perf_counter()
+            each: dict[Shard, float] = {}
             for entry in entries(battery):
                 if entry.finite is not None and arena.victim.logits is None:
                     entry = replace(entry, budget=granted(entry, 0))
                 images = planned(entry, len(data.labels)).images
                 expected, seconds = _cost(arena, entry, images, workers)
+                shards = cut(entry)
+                each |= dict.fromkeys(shards, seconds)
                 before = costs.get(entry.group, Cost(TITLES.get(entry.group, entry.group), 0, 0, 0.0))
                 costs[entry.group] = Cost(
-                    before.title, before.images + images, before.expected + expected, before.seconds + seconds
+                    before.title,
+                    before.images + images,
+                    before.expected + expected,
+                    before.seconds + seconds * len(shards) / workers,
                 )
+            attacking += makespan(each, workers)
             tried += time.perf_counter() - before_trials
     overhead = time.perf_counter() - started - tried
-    return Estimate(list(costs.values()), overhead, describe(target), whole.backend, workers, len(victims))
+    return Estimate(list(costs.values()), attacking, overhead, describe(target), whole.backend, workers, len(victims))
 
 
 def _cost(arena: Arena, entry: Entry, images: int, workers: int) -> tuple[int, float]:
-    """Images and seconds of one entry."""
+    """Images of one entry, and seconds of each of its shards."""
     if entry.box == "white" and arena.victim.logits is None and entry.finite is None:
         return 0, 0.0  # a few queries of the panel's images
     shards = cut(entry)
     together = paces(arena, shards[:workers])
     share = len(together) / len(shards)
-    rounds = math.ceil(len(shards) / workers)
-    if all(pace.finished for pace in together):
-        return round(sum(p.asked for p in together) / share), max(p.seconds for p in together) * rounds
-    expected = sum(_whole(pace, entry, images / len(shards)) for pace in together) / share
-    each = [_whole(pace, entry, images / len(shards)) * pace.per_image for pace in together]
-    # As many shards run side by side as there are workers; the last round may be less than full.
-    return round(expected), sum(each) / len(each) * rounds
+    asked = [_whole(pace, entry, images / len(shards)) for pace in together]
+    each = [p.seconds if p.finished else n * p.per_image for p, n in zip(together, asked, strict=True)]
+    return round(sum(asked) / share), sum(each) / len(each)
+
+
+def makespan(each: Mapping[Shard, float], workers: int) -> float:
+    """Seconds until the last of a victim's shards is done: as in a run, whichever worker is free takes the next one."""
+    free = [0.0] * workers
+    for shard in longest_first(each):
+        heapq.heapreplace(free, free[0] + each[shard])
+    return max(free)
 
 
 def _whole(pace: Pace, entry: Entry, granted: float) -> float:

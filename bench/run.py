@@ -15,7 +15,7 @@ from .entries import Entry
 from .errors import FoolbenchError, OverBudget, disk_fault
 from .memory import lack_told
 from .progress import Progress
-from .shards import Shard, ShardResult, cut, join, load_shard
+from .shards import Shard, ShardResult, cut, join, load_shard, longest_first
 from .work import work
 
 
@@ -70,9 +70,7 @@ def run_entries(
         progress.finished(shard.entry.name, shard.index, finished)
         return finished
 
-    # Long shards first, so that no worker is left alone with the last of them.
-    missing = [shard for shard in plan if (shard.entry.name, shard.index) not in done]
-    order = sorted(missing, key=lambda shard: -shard.entry.budget * (shard.stop - shard.start))
+    order = longest_first(shard for shard in plan if (shard.entry.name, shard.index) not in done)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="shard")
     try:
         futures = {pool.submit(one, shard): shard for shard in order}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ def cut(entry: Entry) -> tuple[Shard, ...]:
     """Cut an entry at the size that its battery fixes."""
     starts = range(0, entry.tasks, entry.shard)
     return tuple(Shard(entry, i, start, min(start + entry.shard, entry.tasks)) for i, start in enumerate(starts))
+
+
+def longest_first(shards: Iterable[Shard]) -> list[Shard]:
+    """In the order in which workers take them, so that none is left alone with the last long one."""
+    return sorted(shards, key=lambda shard: -shard.entry.budget * (shard.stop - shard.start))
 
 
 @dataclass(frozen=True)

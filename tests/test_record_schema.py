@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from flagged import Rounding
 from foolbench.bench import evaluate
 from foolbench.bench.pipeline import Run
 from foolbench.leaderboard.record import ATTACKS
 from foolbench.leaderboard.store import RunFolder, dump_record, parse_record, read_record
 from planted import SMALL_CONTROLS, battery, evidence, halves, left_or_right, linear_onnx, timeless
-from torch import Tensor, nn
 
 PERTURB = ("deepception", "one_pixel", "fgsm")
 Json = dict[str, Any]
@@ -242,17 +242,6 @@ def test_the_same_submission_gives_the_same_record(run: Run, tmp_path: Path, mon
 
 
 # What was not measured
-
-
-class Rounding(nn.Module):
-    """Sees 3 bits: no gradient anywhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = left_or_right()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.inner((images * 8).round() / 8)
 
 
 def test_without_gradients_and_without_a_panel_white_box_cells_stay_empty(tmp_path: Path) -> None:

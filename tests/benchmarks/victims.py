@@ -103,24 +103,27 @@ def victims(device: torch.device) -> Iterator[Victim]:
     One that the folder has not whole is left out, which is said on stderr.
     """
     yield _digits(device)
-    folder = data_folder()
+    if (folder := data_folder()) is not None:
+        yield from _of_folder(folder, device)
+    if device.type == "cuda":  # hours on a CPU
+        from random_weights import random_weights  # loads timm, which no other victim needs
+
+        yield random_weights("resnet50", device)
+
+
+def _of_folder(folder: Path, device: torch.device) -> Iterator[Victim]:
     made: dict[str, Callable[[Path, torch.device], Victim]] = {
         "MNIST convnet": _mnist,
         "CIFAR-10 LeNet": partial(_cifar, "LeNet"),
         "CIFAR-10 ResNet32": partial(_cifar, "ResNet32", large=True),
     }
-    for name, make in made.items() if folder is not None else ():
-        assert folder is not None
+    for name, make in made.items():
         try:
             victim = make(folder, device)
         except DataError as error:
             Console(stderr=True).print(f"{name} left out: {error}", style="yellow", markup=False, soft_wrap=True)
             continue
         yield victim
-    if device.type == "cuda":  # hours on a CPU
-        from random_weights import random_weights  # loads timm, which no other victim needs
-
-        yield random_weights("resnet50", device)
 
 
 def _digits(device: torch.device) -> Victim:

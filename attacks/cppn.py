@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from .base import Fool, Query, Search
-from .color import check_channels, paint
-from .genome import Genomes, first_genomes
-from .map_elites import contest, draw_parents, empty_cells, install_
-from .ranges import check_sizes
-from .render import coordinates, render
-from .variation import Variation
+from .evolving.color import check_channels, paint
+from .evolving.genome import Genomes, first_genomes
+from .evolving.map_elites import contest, draw_parents, empty_cells, install_
+from .evolving.ranges import check_sizes
+from .evolving.render import coordinates, render
+from .evolving.variation import Variation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .base import Perturb, Query, Search
-from .patch_bank import PATCH_KINDS, PatchKind, build_bank, of_class, rejected
-from .patches import copy_each, grid_corners, overlaps, paste, paste_at_each_, unpaste_at_each_
+from .patches.bank import PATCH_KINDS, PatchKind, build_bank, of_class, rejected
+from .patches.paste import copy_each, grid_corners, overlaps, paste, paste_at_each_, unpaste_at_each_
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from .base import Fool, Query, Search
-from .color import check_channels, paint
-from .map_elites import contest, draw_parents, empty_cells, install_
-from .polynomial import polynomial_mutation_
-from .ranges import check_eta, check_rates, check_sizes
+from .evolving.color import check_channels, paint
+from .evolving.map_elites import contest, draw_parents, empty_cells, install_
+from .evolving.polynomial import polynomial_mutation_
+from .evolving.ranges import check_eta, check_rates, check_sizes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from .base import Fool, Query, Search
-from .color import check_channels
 from .cppn import CppnImages
-from .genome import first_genomes
-from .map_elites import contest, empty_cells, install_
-from .ranges import check_sizes
-from .render import coordinates
+from .evolving.color import check_channels
+from .evolving.genome import first_genomes
+from .evolving.map_elites import contest, empty_cells, install_
+from .evolving.ranges import check_sizes
+from .evolving.render import coordinates
 
 
 @dataclass(frozen=True, kw_only=True)

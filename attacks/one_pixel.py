@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .base import Perturb, Query, Search
-from .differential_evolution import draw_partners, into_range, latin_hypercube, mutate, select
+from .evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
 
 _CHOICES = {
     "strategy": ("rand1", "best1"),

@@ -12,8 +12,8 @@ import torch
 
 from .base import Perturb, Query, Search
 from .deepception import margins
-from .patch_bank import build_bank
-from .patches import grid_corners, overlaps, paste, paste_at_each
+from .patches.bank import build_bank
+from .patches.paste import grid_corners, overlaps, paste, paste_at_each
 
 
 @dataclass(frozen=True)

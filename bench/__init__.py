@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import evaluate as evaluate
-    from .battery import read_battery as read_battery
-    from .submission import read_submission as read_submission
+    from .battery.battery import read_battery as read_battery
+    from .evaluation.api import evaluate as evaluate
+    from .submission.submission import read_submission as read_submission
 
 __all__ = ["evaluate", "read_battery", "read_submission"]
 
@@ -15,7 +15,11 @@ __all__ = ["evaluate", "read_battery", "read_submission"]
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    home = {"evaluate": "api", "read_battery": "battery", "read_submission": "submission"}.get(name)
+    home = {
+        "evaluate": "evaluation.api",
+        "read_battery": "battery.battery",
+        "read_submission": "submission.submission",
+    }.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{home}", __name__), name)

@@ -6,7 +6,7 @@
     ├── EnvironmentFault  4    data, disk, memory, device, a folder in use
     └── OverBudget        5    an attack asked for more than its battery entry grants (its entry is left unmeasured)
 
-A message says what was expected, what came, and what to do. Only `bench/cli.py` turns these into exit codes and prints
+A message says what was expected, what came, and what to do. Only `bench/cli` turns these into exit codes and prints
 them; anything else that escapes is a bug of foolbench (exit code 70).
 """
 
@@ -25,7 +25,7 @@ class Problem:
     """One thing that is wrong, and where."""
 
     code: str
-    """`FB` and three digits; `foolbench explain CODE` has a paragraph on each (bench/explain.py)."""
+    """`FB` and three digits; `foolbench explain CODE` has a paragraph on each (bench/cli/explain.py)."""
     message: str
     """What was expected and what came, one sentence."""
     fix: str

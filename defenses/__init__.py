@@ -4,24 +4,24 @@ Each returns a new Classifier and leaves the given one as it was. What part of i
 declared stand-in is said in its docstring and, at run time, in `Classifier.surrogates`.
 """
 
-from .bit_depth import bit_depth
-from .density import density
-from .energy import energy
+from .detectors.density import density
+from .detectors.energy import energy
+from .detectors.feature_squeezing import feature_squeezing
+from .detectors.mahalanobis import mahalanobis
+from .detectors.max_softmax import max_softmax
+from .detectors.onnx_detector import onnx_detector
 from .ensemble import ensemble
-from .feature_squeezing import feature_squeezing
-from .gaussian_blur import gaussian_blur
-from .gaussian_noise import gaussian_noise
-from .jpeg import jpeg
-from .mahalanobis import mahalanobis
-from .max_softmax import max_softmax
-from .median import median
-from .onnx_detector import onnx_detector
-from .onnx_preprocess import onnx_preprocess
+from .images.bit_depth import bit_depth
+from .images.gaussian_blur import gaussian_blur
+from .images.gaussian_noise import gaussian_noise
+from .images.jpeg import jpeg
+from .images.median import median
+from .images.onnx_preprocess import onnx_preprocess
+from .images.pca import pca
+from .images.random_resize_pad import random_resize_pad
+from .images.total_variation import total_variation
 from .packaged import packaged
-from .pca import pca
-from .random_resize_pad import random_resize_pad
 from .randomized_smoothing import randomized_smoothing
-from .total_variation import total_variation
 
 __all__ = [
     "bit_depth",

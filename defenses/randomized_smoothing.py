@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..models.base import Classifier
-from .gaussian_noise import noisy
-from .numbers import number
-from .preprocess import whole_number
+from .images.gaussian_noise import noisy
+from .images.preprocess import whole_number
+from .parameters import number
 
 _VALUES_AT_ONCE = 2**19
 """Pixel values of noisy images that are made at a time (2 MiB), so that memory does not grow with `samples`."""

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from .certificate import Scores
-from .check import ModelFileError
 from .loaded import agree
 from .memory import Room, out_of_memory
-from .quiet import quiet
-from .runtime import first_line
+from .onnx.check import ModelFileError
+from .onnx.quiet import quiet
+from .onnx.runtime import first_line
 
 T = TypeVar("T")
 Backend = Literal["auto", "onnxruntime", "torch", "compiled"]

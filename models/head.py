@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .check import ModelFileError
+from .onnx.check import ModelFileError
 
 Output = Literal["logits", "probabilities"]
 

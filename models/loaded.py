@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .base import Classifier
 from .certificate import Certificate, Scores
-from .check import ModelFileError
+from .onnx.check import ModelFileError
 
 MOST_IMAGES, MOST_PIXELS, FEWEST_IMAGES = 200, 6_000_000, 50
 """How many evaluation images a network is checked on when it is loaded: 200, but no more than make 6 million pixels

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .runtime import first_line
+from .onnx.runtime import first_line
 
 T = TypeVar("T")
 BLOCK = 2_000_000

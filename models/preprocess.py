@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .check import ModelFileError
+from .onnx.check import ModelFileError
 
 Step = Callable[[Tensor], Tensor]
 

@@ -7,13 +7,13 @@ from functools import cache
 
 import torch
 from defense_victims import CPU, ask_logits
-from foolbench.bench.assemble import panel_classifier
-from foolbench.bench.battery import read_battery
-from foolbench.bench.fitting import training_images
-from foolbench.bench.memory import Memory
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.machine.memory import Memory
+from foolbench.bench.victim.assemble import panel_classifier
+from foolbench.bench.victim.fitting import training_images
 from foolbench.defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
-from foolbench.defenses.reject import SLOPE
-from foolbench.defenses.threshold import Clean, Threshold
+from foolbench.defenses.detectors.reject import SLOPE
+from foolbench.defenses.detectors.threshold import Clean, Threshold
 from foolbench.models.base import Classifier
 from planted import seeded
 from torch import Tensor

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from foolbench.bench import evaluate
-from foolbench.bench.flags import flags_of
-from foolbench.bench.pipeline import Run, evaluate_subject
-from foolbench.leaderboard.record import Flag
-from foolbench.leaderboard.store import read_record
+from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
+from foolbench.bench.scores.flags import flags_of
+from foolbench.leaderboard.record.record import Flag
+from foolbench.leaderboard.record.store import read_record
 from foolbench.models.base import Classifier
 from planted import battery, halves, left_or_right, small, subject
 from torch import Tensor, nn

@@ -15,7 +15,7 @@ import onnx
 import pytest
 import torch
 from foolbench.models.loaded import Loaded
-from foolbench.models.onnx import load_onnx
+from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image

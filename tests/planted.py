@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import yaml
 from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
-from foolbench.bench import pipeline
-from foolbench.bench.assemble import Assembled, Subject
-from foolbench.bench.battery import Battery, read_battery
-from foolbench.bench.drive import Meter
-from foolbench.bench.entries import Entry, entries
-from foolbench.leaderboard.record import Record
+from foolbench.bench.battery.battery import Battery, read_battery
+from foolbench.bench.battery.entries import Entry, entries
+from foolbench.bench.evaluation import pipeline
+from foolbench.bench.running.drive import Meter
+from foolbench.bench.victim.assemble import Assembled, Subject
+from foolbench.leaderboard.record.record import Record
 from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from onnx import TensorProto, helper, numpy_helper

@@ -12,12 +12,12 @@ from typing import Any, Literal, cast
 
 import torch
 from foolbench.attacks.base import BlackBox, Fool
-from foolbench.bench.battery import Battery
-from foolbench.bench.data import Data
-from foolbench.bench.entries import entries
-from foolbench.bench.seeds import generator
-from foolbench.bench.shards import cut
-from foolbench.leaderboard.record import BareResult, Record
+from foolbench.bench.battery.battery import Battery
+from foolbench.bench.battery.entries import entries
+from foolbench.bench.data.data import Data
+from foolbench.bench.machine.seeds import generator
+from foolbench.bench.running.shards import cut
+from foolbench.leaderboard.record.record import BareResult, Record
 from foolbench.models.base import Classifier
 from torch import Tensor
 

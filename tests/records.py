@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from foolbench.leaderboard.record import (
+from foolbench.leaderboard.record.record import (
     ATTACKS,
     AttackResult,
     BareResult,
@@ -24,7 +24,7 @@ from foolbench.leaderboard.record import (
     TransferCell,
     Variant,
 )
-from foolbench.leaderboard.store import write_record
+from foolbench.leaderboard.record.store import write_record
 
 CLASSES = [str(i) for i in range(10)]
 IMAGES, RUNS = 120, 5

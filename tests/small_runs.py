@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from foolbench.bench.datasets import digits
+from foolbench.bench.data.readers import digits
 from model_files import graph
 from onnx import ModelProto, helper
 
@@ -167,7 +167,7 @@ def _interruptible() -> None:
 
 def inside(*arguments: object) -> Answer:
     """The command's own entry point in this process: what a start costs is paid once for many cases."""
-    from foolbench.bench.cli import main
+    from foolbench.bench.cli.app import main
 
     out, err = io.StringIO(), io.StringIO()
     given = [str(argument) for argument in arguments]

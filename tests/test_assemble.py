@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foolbench.bench import assemble
-from foolbench.bench.assemble import Assembled, Subject, subject_of
-from foolbench.bench.battery import read_battery
-from foolbench.bench.submission import read_submission
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim import assemble
+from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
 from model_files import CPU, graph
 from onnx import ModelProto, TensorProto, helper
 from small_runs import SUBMISSION, changed, submit

@@ -17,16 +17,16 @@ from foolbench.attacks.fgsm import Fgsm
 from foolbench.attacks.gradient_ascent import GradientAscent
 from foolbench.attacks.noise import Noise, RandomCppn
 from foolbench.attacks.one_pixel import OnePixel
-from foolbench.bench.arena import Arena
-from foolbench.bench.battery import read_battery
-from foolbench.bench.drive import Meter, drive_black_box
-from foolbench.bench.entries import Entry, entries
+from foolbench.bench.asking.clean import examine
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.entries import Entry, entries
 from foolbench.bench.errors import OverBudget
-from foolbench.bench.examine import examine
-from foolbench.bench.judge import judge_perturb
-from foolbench.bench.oracle import DrivenOracle, drive_white_box
-from foolbench.bench.shards import Shard
-from foolbench.bench.work import work
+from foolbench.bench.running.arena import Arena
+from foolbench.bench.running.drive import Meter, drive_black_box
+from foolbench.bench.running.judge import judge_perturb
+from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
+from foolbench.bench.running.shards import Shard
+from foolbench.bench.running.work import work
 from foolbench.models.base import Classifier
 from planted import (
     SMALL,

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from foolbench.models.backend import check_backend
-from foolbench.models.check import ModelFileError
 from foolbench.models.loaded import Loaded
 from foolbench.models.memory import Room
-from foolbench.models.module import from_module
-from foolbench.models.onnx import load_onnx
+from foolbench.models.modules.module import from_module
+from foolbench.models.onnx.check import ModelFileError
+from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
 from model_files import CPU, pictures, seeded
 from torch import Tensor, nn

@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 from foolbench.bench.errors import InvalidInput
-from foolbench.bench.folder import claimed
+from foolbench.bench.machine.folder import claimed
 from model_files import graph
 from onnx import TensorProto, helper
 from small_runs import (
@@ -423,7 +423,7 @@ def test_too_little_memory_for_an_attack(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_too_little_memory_for_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from foolbench.models.runtime import Session
+    from foolbench.models.onnx.runtime import Session
 
     def full(*_: object) -> None:
         raise MemoryError

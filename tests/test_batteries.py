@@ -14,16 +14,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from foolbench.bench.assemble import subject_of
-from foolbench.bench.attack_specs import pixel_range
-from foolbench.bench.battery import Battery, read_battery, shipped_names
-from foolbench.bench.data import training
-from foolbench.bench.entries import entries
-from foolbench.bench.examine import examine
-from foolbench.bench.pipeline import evaluate_subject
-from foolbench.bench.progress import planned
-from foolbench.bench.recipes import RECIPES
-from foolbench.bench.submission import read_submission
+from foolbench.bench.asking.clean import examine
+from foolbench.bench.battery.attacks import pixel_range
+from foolbench.bench.battery.battery import Battery, read_battery, shipped_names
+from foolbench.bench.battery.entries import entries
+from foolbench.bench.data.data import training
+from foolbench.bench.evaluation.pipeline import evaluate_subject
+from foolbench.bench.harden.recipes import RECIPES
+from foolbench.bench.running.progress import planned
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim.assemble import subject_of
 from third_party import Net, nets, write_submission
 
 REAL = Path(os.environ.get("FOOLBENCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -184,7 +184,7 @@ def test_the_first_fifty_of_each_class_in_the_order_of_the_test_set(here: Path):
 
 def test_reading_a_battery_imports_neither_torch_nor_numpy():
     code = (
-        "import sys; from foolbench.bench.battery import read_battery, shipped_names\n"
+        "import sys; from foolbench.bench.battery.battery import read_battery, shipped_names\n"
         "for name in shipped_names(): read_battery(name, tier='smoke')\n"
         "print(sorted({'torch', 'torchvision', 'numpy', 'onnxruntime'} & set(sys.modules)))"
     )

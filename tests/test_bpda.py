@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foolbench.bench.arena import Arena
-from foolbench.bench.assemble import subject_of
-from foolbench.bench.battery import read_battery
-from foolbench.bench.entries import entries
-from foolbench.bench.examine import examine
-from foolbench.bench.shards import cut
-from foolbench.bench.submission import read_submission
-from foolbench.bench.work import work
+from foolbench.bench.asking.clean import examine
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.entries import entries
+from foolbench.bench.running.arena import Arena
+from foolbench.bench.running.shards import cut
+from foolbench.bench.running.work import work
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim.assemble import subject_of
 from foolbench.defenses import bit_depth, jpeg
 from foolbench.models.base import Classifier
 from planted import CPU

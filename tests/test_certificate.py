@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from foolbench.models.certificate import Certificate, certify
-from foolbench.models.module import from_module, module_digest
-from foolbench.models.onnx import load_onnx
+from foolbench.models.modules.module import from_module, module_digest
+from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
 from model_files import CLASSES, CPU, SHAPE, conv, graph, linear, linear_weights, load, pictures, seeded
 from onnx import helper

@@ -18,11 +18,11 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
-from foolbench.bench.explain import EXPLANATIONS
-from foolbench.bench.live import LiveProgress, PlainProgress
-from foolbench.bench.progress import PlannedEntry
-from foolbench.bench.shards import ShardResult
-from foolbench.leaderboard.record import ATTACKS, TITLES, Record
+from foolbench.bench.cli.explain import EXPLANATIONS
+from foolbench.bench.cli.live import LiveProgress, PlainProgress
+from foolbench.bench.running.progress import PlannedEntry
+from foolbench.bench.running.shards import ShardResult
+from foolbench.leaderboard.record.record import ATTACKS, TITLES, Record
 from rich.console import Console
 from small_runs import (
     BATTERY,
@@ -224,7 +224,7 @@ def imported(*arguments: object) -> set[str]:
         "names = lambda: ' '.join({name.partition('.')[0] for name in sys.modules})\n"
         "atexit.register(lambda: sys.stderr.write('\\n' + names()))\n"
         f"sys.argv = ['foolbench', *{[str(argument) for argument in arguments]!r}]\n"
-        "from foolbench.bench.cli import main\n"
+        "from foolbench.bench.cli.app import main\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True)
@@ -360,7 +360,7 @@ def test_a_reader_who_has_enough_is_no_error():
 
 
 def test_an_error_of_foolbench_itself_leaves_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from foolbench.bench import pipeline
+    from foolbench.bench.evaluation import pipeline
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("planted")
@@ -391,7 +391,7 @@ def found(images: int) -> ShardResult:
 
 def test_the_time_left_is_that_of_each_attack_at_its_own_pace(monkeypatch: pytest.MonkeyPatch):
     now = 100.0
-    monkeypatch.setattr("foolbench.bench.live.time.monotonic", lambda: now)
+    monkeypatch.setattr("foolbench.bench.cli.live.time.monotonic", lambda: now)
     progress = PlainProgress(io.StringIO())
     slow = PlannedEntry("fgsm", "", "fgsm", images=300, tasks=5, shards=3)
     fast = PlannedEntry("evolution", "", "evolution", images=10_000, tasks=5, shards=2)
@@ -412,7 +412,7 @@ def test_the_time_left_is_that_of_each_attack_at_its_own_pace(monkeypatch: pytes
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_live_table_shows_whole_numbers_on_any_terminal(width: int, monkeypatch: pytest.MonkeyPatch):
     now, screen = 0.0, io.StringIO()
-    monkeypatch.setattr("foolbench.bench.live.time.monotonic", lambda: now)
+    monkeypatch.setattr("foolbench.bench.cli.live.time.monotonic", lambda: now)
     progress = LiveProgress(Console(file=screen, width=width, force_terminal=True, color_system=None))
     planned = [PlannedEntry(name, "", name, images=10**6, tasks=200, shards=1) for name in TITLES]
     progress.begin("panel: [bold]hostile[/]", planned)

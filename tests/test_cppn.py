@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from foolbench.attacks.genome import FREE, INPUTS, Genomes, first_genomes
-from foolbench.attacks.render import coordinates, render
-from foolbench.attacks.variation import Variation, ancestors
+from foolbench.attacks.evolving.genome import FREE, INPUTS, Genomes, first_genomes
+from foolbench.attacks.evolving.render import coordinates, render
+from foolbench.attacks.evolving.variation import Variation, ancestors
 
 CPU = torch.device("cpu")
 STILL = Variation(weight_rate=0, activation_rate=0, add_connection=0, delete_connection=0, add_node=0, delete_node=0)
@@ -88,7 +88,7 @@ def test_rendering_does_not_depend_on_the_company(monkeypatch):
     whole = render(genomes, pixels, 10.0)
     alone = torch.cat([render(genomes.take(torch.tensor([row])), pixels, 10.0) for row in range(40)])
     torch.testing.assert_close(alone, whole, atol=1e-4, rtol=0)
-    monkeypatch.setattr("foolbench.attacks.render._CHUNK", 3000)
+    monkeypatch.setattr("foolbench.attacks.evolving.render._CHUNK", 3000)
     torch.testing.assert_close(render(genomes, pixels, 10.0), whole, atol=1e-4, rtol=0)
 
 

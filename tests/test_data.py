@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foolbench.bench.data import (
+from foolbench.bench.data.data import (
     DigitsData,
     FolderData,
     FolderTraining,

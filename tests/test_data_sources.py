@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from foolbench.bench.battery import read_battery
-from foolbench.bench.data import load
-from foolbench.bench.data_kinds import TorchvisionData
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.data.data import load
+from foolbench.bench.data.kinds import TorchvisionData
+from foolbench.bench.data.torchvision_sets import cifar_batch
 from foolbench.bench.errors import EnvironmentFault
-from foolbench.bench.sources import cifar_batch
 
 REAL = Path(os.environ.get("FOOLBENCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 real = pytest.mark.skipif(not REAL.is_dir(), reason="FOOLBENCH_TEST_DATA names no folder of real data")
@@ -154,7 +154,7 @@ def test_too_few_first_images_are_told_as_too_few(tmp_path: Path, monkeypatch: p
     assert "cifar-10-batches-py" in problem.fix
     # Where downloads are wanted, it is no reason against one.
     fetched: list[str] = []
-    monkeypatch.setattr("foolbench.bench.sources.fetch", lambda name, title, root: fetched.append(name))
+    monkeypatch.setattr("foolbench.bench.data.torchvision_sets.fetch", lambda name, title, root: fetched.append(name))
     monkeypatch.setenv("FOOLBENCH_DOWNLOAD", "1")
     assert problem_of(read_battery("cifar10-v1").load).code == "FB400"
     assert fetched == ["cifar10"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.deepception import Deepception, margins, targeted_margins
-from foolbench.attacks.patch_bank import PATCH_KINDS, build_bank
-from foolbench.attacks.patches import grid_corners
+from foolbench.attacks.patches.bank import PATCH_KINDS, build_bank
+from foolbench.attacks.patches.paste import grid_corners
 from foolbench.attacks.universal_patch import UniversalDeepception
 from torch.nn.functional import unfold
 

@@ -10,7 +10,7 @@ import scipy.ndimage
 import torch
 from defense_victims import ask_logits, gradient, pixels, small_net, through
 from foolbench.defenses import bit_depth, jpeg, median, onnx_preprocess
-from foolbench.defenses.sorting import median_network, merge_exchange
+from foolbench.defenses.images.sorting import median_network, merge_exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

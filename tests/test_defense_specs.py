@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from foolbench.bench.assemble import Assembled, subject_of
-from foolbench.bench.battery import read_battery
-from foolbench.bench.defense_specs import OnnxDefense, PackageDefense
+from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.errors import FoolbenchError, InvalidInput, ModelFailure
-from foolbench.bench.submission import json_schema, read_submission
+from foolbench.bench.submission.defenses import OnnxDefense, PackageDefense
+from foolbench.bench.submission.submission import json_schema, read_submission
+from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.defenses.randomized_smoothing import fewest_votes
 from model_files import graph
 from onnx import helper

@@ -13,13 +13,13 @@ import scipy.ndimage
 import scipy.stats
 import torch
 from defense_victims import CPU, Defense, ask_logits, camera, gradient, pixels, small_net, through
-from foolbench.bench.assemble import panel_classifier
-from foolbench.bench.battery import Battery, read_battery
-from foolbench.bench.data import Data
-from foolbench.bench.defended import Made, defended
-from foolbench.bench.defense_specs import Defense as Spec
-from foolbench.bench.fitting import training_images
-from foolbench.bench.memory import Memory
+from foolbench.bench.battery.battery import Battery, read_battery
+from foolbench.bench.data.data import Data
+from foolbench.bench.machine.memory import Memory
+from foolbench.bench.submission.defenses import Defense as Spec
+from foolbench.bench.victim.assemble import panel_classifier
+from foolbench.bench.victim.defended import Made, defended
+from foolbench.bench.victim.fitting import training_images
 from foolbench.defenses import (
     bit_depth,
     ensemble,

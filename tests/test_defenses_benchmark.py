@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 import pytest
 from foolbench.bench import evaluate, read_submission
-from foolbench.bench.battery import Battery
-from foolbench.bench.defense_specs import Defense
+from foolbench.bench.battery.battery import Battery
 from foolbench.bench.errors import FoolbenchError
-from foolbench.leaderboard.record import ATTACKS
+from foolbench.bench.submission.defenses import Defense
+from foolbench.leaderboard.record.record import ATTACKS
 from planted import battery, halves, left_or_right, linear_onnx
 from planted_defenses import PLANTED, Planted
 

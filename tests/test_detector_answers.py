@@ -14,8 +14,8 @@ import torch
 from defense_victims import ask_logits
 from detector_zoo import brightness, clean, digits, fitted, score_of
 from foolbench.defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
-from foolbench.defenses.pca import principal
-from foolbench.defenses.threshold import Threshold
+from foolbench.defenses.detectors.threshold import Threshold
+from foolbench.defenses.images.pca import principal
 from foolbench.models.base import Classifier
 from planted import seeded
 from scipy.ndimage import median_filter

@@ -8,9 +8,9 @@ import pytest
 import torch
 from defense_victims import CPU, ask_logits, gradient
 from detector_zoo import DETECTORS, SURROGATES, Detector, brightness, clean, digits, fitted, noise, score_of
-from foolbench.bench.judge import read
+from foolbench.bench.running.judge import read
 from foolbench.defenses import bit_depth, density, energy, gaussian_noise, mahalanobis
-from foolbench.defenses.threshold import Clean, Threshold
+from foolbench.defenses.detectors.threshold import Clean, Threshold
 from foolbench.models.base import Classifier
 from planted import seeded
 from torch import Tensor

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foolbench.bench.assemble import Assembled, subject_of
-from foolbench.bench.battery import read_battery
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.data.spread import spread
 from foolbench.bench.errors import InvalidInput
-from foolbench.bench.fitting import training_images
-from foolbench.bench.judge import read
-from foolbench.bench.spread import spread
-from foolbench.bench.submission import json_schema, read_submission
-from foolbench.models.score_graph import load_score_graph
+from foolbench.bench.running.judge import read
+from foolbench.bench.submission.submission import json_schema, read_submission
+from foolbench.bench.victim.assemble import Assembled, subject_of
+from foolbench.bench.victim.fitting import training_images
+from foolbench.models.onnx.score_graph import load_score_graph
 from model_files import SHAPE, graph, pictures
 from onnx import ModelProto, TensorProto, helper
 from small_runs import BATTERY, changed, inside, nearest_mean, submit

@@ -1,9 +1,9 @@
 """What `--dry-run` makes of the seconds that it measured."""
 
 from foolbench.attacks.noise import Noise
-from foolbench.bench.entries import Entry
-from foolbench.bench.estimate import makespan
-from foolbench.bench.shards import Shard, cut
+from foolbench.bench.battery.entries import Entry
+from foolbench.bench.evaluation.estimate import makespan
+from foolbench.bench.running.shards import Shard, cut
 
 
 def shards(name: str, count: int, budget: int) -> tuple[Shard, ...]:

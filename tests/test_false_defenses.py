@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 from foolbench.bench import evaluate, read_submission
-from foolbench.bench.assemble import subject_of
-from foolbench.bench.battery import Battery, read_battery
-from foolbench.bench.data import Data
-from foolbench.bench.fitting import training_images
-from foolbench.bench.pipeline import evaluate_subject
-from foolbench.leaderboard.record import Flag, Record
+from foolbench.bench.battery.battery import Battery, read_battery
+from foolbench.bench.data.data import Data
+from foolbench.bench.evaluation.pipeline import evaluate_subject
+from foolbench.bench.victim.assemble import subject_of
+from foolbench.bench.victim.fitting import training_images
+from foolbench.leaderboard.record.record import Flag, Record
 from foolbench.models.base import Classifier
 from planted import CPU, flag_codes, seeded, subject
 from planted_defenses import PLANTED, Planted

@@ -11,11 +11,12 @@ import pytest
 import torch
 from flagged import FGSM, SHAPE, flag, run
 from foolbench.attacks.base import Fool
-from foolbench.bench import evaluate, flags, masking
-from foolbench.bench.entries import entries
-from foolbench.bench.memorised import recognition
-from foolbench.bench.seeds import generator
-from foolbench.leaderboard.columns import FLAGS
+from foolbench.bench import evaluate
+from foolbench.bench.battery.entries import entries
+from foolbench.bench.honesty.memorised import recognition
+from foolbench.bench.machine.seeds import generator
+from foolbench.bench.scores import flags, masking
+from foolbench.leaderboard.board.columns import FLAGS
 from foolbench.models.base import Classifier
 from planted import CPU, battery, classifier, flag_codes, halves, left_or_right, seeded, small
 from torch import Tensor, nn

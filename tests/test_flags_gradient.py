@@ -9,7 +9,7 @@ import pytest
 import torch
 from flagged import SHAPE, Rounding, WrongGradient, flag, judged, run
 from foolbench.bench import evaluate
-from foolbench.bench.examine import blinded, examine
+from foolbench.bench.asking.clean import blinded, examine
 from foolbench.models.certificate import Certificate
 from planted import Linear, battery, classifier, flag_codes, halves, left_or_right, linear_onnx, small
 from torch import Tensor, nn

@@ -10,9 +10,9 @@ import pytest
 import torch
 from flagged import run
 from foolbench.attacks.base import Fool, Query, Search
-from foolbench.bench.flags import flags_of
-from foolbench.bench.intervals import proportion, unmeasured
-from foolbench.leaderboard.record import AttackResult, Flag, Scores, TaskRow
+from foolbench.bench.scores.flags import flags_of
+from foolbench.bench.scores.intervals import proportion, unmeasured
+from foolbench.leaderboard.record.record import AttackResult, Flag, Scores, TaskRow
 from planted import flag_codes, left_or_right, planning, small
 from records import SEEN
 

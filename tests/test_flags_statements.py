@@ -12,9 +12,9 @@ import pytest
 import torch
 from defense_victims import small_net
 from flagged import FGSM, SHAPE, Rounding, WrongGradient, flag, judged
-from foolbench.bench.examine import examine
-from foolbench.bench.pipeline import evaluate_subject
-from foolbench.bench.statements import false_statements
+from foolbench.bench.asking.clean import examine
+from foolbench.bench.evaluation.pipeline import evaluate_subject
+from foolbench.bench.honesty.statements import false_statements
 from foolbench.defenses import bit_depth, gaussian_blur, gaussian_noise, jpeg, median, total_variation
 from foolbench.models.base import Classifier
 from planted import battery, classifier, flag_codes, halves, left_or_right, small, subject

@@ -13,17 +13,17 @@ import torch
 import yaml
 from foolbench.attacks.base import Query
 from foolbench.bench import evaluate
-from foolbench.bench.battery import read_battery
-from foolbench.bench.data import load
-from foolbench.bench.harden import harden
-from foolbench.bench.harden_adversary import fgsm, pgd
-from foolbench.bench.harden_data import images_of
-from foolbench.bench.harden_measure import Measured, Reached, of_network
-from foolbench.bench.harden_options import Hardening
-from foolbench.bench.harden_screen import Quiet
-from foolbench.bench.submission import read_submission
-from foolbench.models.harden_onnx import TrainableOnnx
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.cli.harden_screen import Quiet
+from foolbench.bench.data.data import load
+from foolbench.bench.harden.adversary import fgsm, pgd
+from foolbench.bench.harden.harden import harden
+from foolbench.bench.harden.images import images_of
+from foolbench.bench.harden.measure import Measured, Reached, of_network
+from foolbench.bench.harden.options import Hardening
+from foolbench.bench.submission.submission import read_submission
 from foolbench.models.preprocess import Preprocess
+from foolbench.models.training.harden_onnx import TrainableOnnx
 from model_files import CPU, graph, pictures, seeded
 from onnx import helper
 from small_runs import (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foolbench.bench import data as data_module
-from foolbench.bench import imagenet
-from foolbench.bench.data import load
-from foolbench.bench.data_kinds import ImageNetData
+from foolbench.bench.data import data as data_module
+from foolbench.bench.data import imagenet
+from foolbench.bench.data.data import load
+from foolbench.bench.data.kinds import ImageNetData
 from foolbench.bench.errors import EnvironmentFault
 from PIL import Image
 

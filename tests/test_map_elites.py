@@ -4,9 +4,9 @@ import colorsys
 
 import pytest
 import torch
-from foolbench.attacks.color import check_channels, hls_to_rgb, paint
-from foolbench.attacks.map_elites import contest, draw_parents, empty_cells, install_
-from foolbench.attacks.polynomial import polynomial_mutation
+from foolbench.attacks.evolving.color import check_channels, hls_to_rgb, paint
+from foolbench.attacks.evolving.map_elites import contest, draw_parents, empty_cells, install_
+from foolbench.attacks.evolving.polynomial import polynomial_mutation
 
 CPU = torch.device("cpu")
 

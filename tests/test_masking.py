@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from foolbench.bench.intervals import proportion, unmeasured
-from foolbench.bench.masking import masking, masking_by_transfer
-from foolbench.leaderboard.record import AttackResult, Flag, Measure, TaskRow, TransferCell, Variant
+from foolbench.bench.scores.intervals import proportion, unmeasured
+from foolbench.bench.scores.masking import masking, masking_by_transfer
+from foolbench.leaderboard.record.record import AttackResult, Flag, Measure, TaskRow, TransferCell, Variant
 
 N = 200
 

@@ -6,15 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from foolbench.bench import panel_evidence, pipeline
-from foolbench.bench.memory import Memory, sparing
-from foolbench.bench.npz import packed
-from foolbench.bench.pipeline import Run, evaluate_subject
-from foolbench.bench.probe import probe
-from foolbench.bench.probe_files import write_probe
-from foolbench.bench.shards import load_shard
-from foolbench.bench.strangers import twice
-from foolbench.leaderboard.store import read_record
+from foolbench.bench.asking.strangers import twice
+from foolbench.bench.evaluation import attack_panel as panel_evidence
+from foolbench.bench.evaluation import pipeline
+from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
+from foolbench.bench.machine.memory import Memory, sparing
+from foolbench.bench.machine.npz import packed
+from foolbench.bench.probe.files import write_probe
+from foolbench.bench.probe.probe import probe
+from foolbench.bench.running.shards import load_shard
+from foolbench.leaderboard.record.store import read_record
 from foolbench.models.base import Classifier
 from foolbench.models.memory import out_of_memory
 from planted import CPU, battery, classifier, halves, left_or_right, linear_onnx, seeded, small, subject, timeless

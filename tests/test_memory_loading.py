@@ -6,25 +6,25 @@ from typing import Any
 import onnxruntime
 import pytest
 import torch
-from foolbench.bench.api import evaluate
-from foolbench.bench.assemble import Assembled, subject_of
-from foolbench.bench.battery import read_battery
+from foolbench.bench.asking.clean import examine
+from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.errors import EnvironmentFault
-from foolbench.bench.examine import examine
-from foolbench.bench.memory import Memory, sparing
-from foolbench.bench.pipeline import Run
-from foolbench.bench.probe import probe
-from foolbench.bench.statements import false_statements
-from foolbench.bench.submission import read_submission
-from foolbench.models import image_function
+from foolbench.bench.evaluation.api import evaluate
+from foolbench.bench.evaluation.pipeline import Run
+from foolbench.bench.honesty.statements import false_statements
+from foolbench.bench.machine.memory import Memory, sparing
+from foolbench.bench.probe.probe import probe
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.models.backend import compiled
 from foolbench.models.certificate import Certificate, certify
-from foolbench.models.check import ModelFileError
-from foolbench.models.convert import TorchCopy
-from foolbench.models.image_graph import load_image_graph
 from foolbench.models.loaded import Loaded
 from foolbench.models.memory import NoRoomError, Room
-from foolbench.models.module import from_module
+from foolbench.models.modules.module import from_module
+from foolbench.models.onnx import image_function
+from foolbench.models.onnx.check import ModelFileError
+from foolbench.models.onnx.convert import TorchCopy
+from foolbench.models.onnx.image_graph import load_image_graph
 from foolbench.models.preprocess import Preprocess
 from model_files import conv, graph, load, pictures
 from onnx import helper

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from foolbench.models.check import ModelFileError
-from foolbench.models.onnx import load_onnx
+from foolbench.models.onnx.check import ModelFileError
+from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
 from model_files import (
     CLASSES,

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import timm
 import torch
-from foolbench.models.check import ModelFileError
 from foolbench.models.loaded import Loaded
+from foolbench.models.modules.timm import load_timm
+from foolbench.models.onnx.check import ModelFileError
 from foolbench.models.preprocess import Preprocess
-from foolbench.models.timm import load_timm
 from model_files import CPU, DATA, TABLE, needs_data, pictures, real_images, right_answers, seeded
 from safetensors.torch import load_file, save_file
 from timm.data.config import resolve_model_data_config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from foolbench.attacks.base import Perturb
-from foolbench.attacks.differential_evolution import draw_partners, into_range, latin_hypercube, mutate, select
+from foolbench.attacks.evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
 from foolbench.attacks.one_pixel import OnePixel, _Canvas, _write
 from scipy.optimize import differential_evolution
 from torch import Tensor

@@ -1,9 +1,9 @@
 """The panel's evidence as it is kept: small, and every image back to the bit."""
 
 import numpy as np
-from foolbench.bench.battery import read_battery
-from foolbench.bench.npz import packed
-from foolbench.bench.panel import Member, SourceImages, Sources, sources_from_bytes
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.panel import Member, SourceImages, Sources, sources_from_bytes
+from foolbench.bench.machine.npz import packed
 
 ROWS = ("images", "attacked", "fooled", "label", "confidence")
 

@@ -1,7 +1,7 @@
 """Patches are cut and pasted where they say."""
 
 import torch
-from foolbench.attacks.patches import (
+from foolbench.attacks.patches.paste import (
     crop,
     grid_corners,
     overlaps,

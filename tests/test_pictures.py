@@ -6,9 +6,9 @@ import io
 import xml.etree.ElementTree as ET
 
 import numpy as np
-from foolbench.leaderboard.charts import THEMES, Point, _spread, fooled_by, overview, success_curves
-from foolbench.leaderboard.gallery import difference, encode, sample
-from foolbench.leaderboard.record import Measure
+from foolbench.leaderboard.record.record import Measure
+from foolbench.leaderboard.site.charts import THEMES, Point, _spread, fooled_by, overview, success_curves
+from foolbench.leaderboard.site.gallery import difference, encode, sample
 from PIL import Image
 from records import FORMULA, HOSTILE, RECIPES, record
 

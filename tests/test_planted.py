@@ -343,7 +343,7 @@ def test_workers_order_and_progress_change_nothing(tmp_path: Path, monkeypatch: 
         assert file.read_bytes() == (tmp_path / "two" / "evidence" / file.name).read_bytes()
 
     with monkeypatch.context() as patch:
-        patch.setattr("foolbench.bench.run.sorted", lambda *a, **k: sorted(*a, **k)[::-1], raising=False)
+        patch.setattr("foolbench.bench.running.run.sorted", lambda *a, **k: sorted(*a, **k)[::-1], raising=False)
         turned = evaluate(net, battery=planted, out=tmp_path / "turned", device="cpu", workers=1)
     assert timeless(turned.record) == timeless(one.record)
 

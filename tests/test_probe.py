@@ -15,25 +15,25 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from foolbench.bench import properties
-from foolbench.bench.arena import Arena
-from foolbench.bench.assemble import Assembled, Subject, subject_of
-from foolbench.bench.battery import read_battery
+from foolbench.bench.asking.clean import examine
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.cli.options import images_of
+from foolbench.bench.cli.probe_report import render
 from foolbench.bench.errors import EnvironmentFault, InvalidInput
-from foolbench.bench.evidence import write_originals
-from foolbench.bench.examine import examine
-from foolbench.bench.fooling_images import of_run
-from foolbench.bench.options import images_of
-from foolbench.bench.probe import probe, psychophysics, repeated_instance
-from foolbench.bench.probe_files import check_folder, write_probe
-from foolbench.bench.probe_record import ProbeRecord
-from foolbench.bench.probe_report import render
-from foolbench.bench.submission import read_submission
-from foolbench.leaderboard.heatmaps import example_rows, patch_maps, read_maps
-from foolbench.leaderboard.maps import EDGE, Frame, drawn, enlarged, pale, scales
-from foolbench.leaderboard.ramps import cividis, signed
-from foolbench.leaderboard.site import build
-from foolbench.leaderboard.store import RunFolder
+from foolbench.bench.evaluation.evidence import write_originals
+from foolbench.bench.honesty import properties
+from foolbench.bench.probe.files import check_folder, write_probe
+from foolbench.bench.probe.fooling_images import of_run
+from foolbench.bench.probe.probe import probe, psychophysics, repeated_instance
+from foolbench.bench.probe.record import ProbeRecord
+from foolbench.bench.running.arena import Arena
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
+from foolbench.leaderboard.record.store import RunFolder
+from foolbench.leaderboard.site.heatmaps import example_rows, patch_maps, read_maps
+from foolbench.leaderboard.site.maps import EDGE, Frame, drawn, enlarged, pale, scales
+from foolbench.leaderboard.site.ramps import cividis, signed
+from foolbench.leaderboard.site.site import build
 from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from PIL import Image
@@ -46,7 +46,7 @@ LENET = Path(__file__).resolve().parents[1] / "submissions" / "digits-lenet" / "
 
 def foolbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command as a user starts it, on one thread."""
-    command = [sys.executable, "-m", "foolbench.bench.cli", *arguments]
+    command = [sys.executable, "-m", "foolbench.bench.cli.app", *arguments]
     one = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     return subprocess.run(command, cwd=cwd, env=one, capture_output=True, text=True, check=False)
 

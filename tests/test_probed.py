@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foolbench.bench.assemble import Assembled, Subject
-from foolbench.bench.battery import read_battery
-from foolbench.bench.probe import probe
-from foolbench.bench.probe_files import default_folder, write_probe
-from foolbench.leaderboard.probed import repeated_tests
-from foolbench.leaderboard.site import SiteSummary, build
-from foolbench.leaderboard.store import RunFolder
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.probe.files import default_folder, write_probe
+from foolbench.bench.probe.probe import probe
+from foolbench.bench.victim.assemble import Assembled, Subject
+from foolbench.leaderboard.record.store import RunFolder
+from foolbench.leaderboard.site.probed import repeated_tests
+from foolbench.leaderboard.site.site import SiteSummary, build
 from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from PIL import Image

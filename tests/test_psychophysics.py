@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from foolbench.attacks.base import Perturb
-from foolbench.attacks.psychophysics import Properties, Psychophysics
-from foolbench.attacks.rank_statistics import share, spearman, spread
+from foolbench.attacks.responses.psychophysics import Properties, Psychophysics
+from foolbench.attacks.responses.statistics import share, spearman, spread
 from scipy.stats import spearmanr
 from torch.nn.functional import unfold
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from foolbench.leaderboard.board import headline
-from foolbench.leaderboard.rank import Resamples, board, boards, tiers
-from foolbench.leaderboard.record import ATTACKS, Record, TaskRow
+from foolbench.leaderboard.board.board import headline
+from foolbench.leaderboard.board.rank import Resamples, board, boards, tiers
+from foolbench.leaderboard.record.record import ATTACKS, Record, TaskRow
 from records import OTHERS, RECIPES, Recipe, record
 
 

@@ -13,14 +13,14 @@ import timm
 import torch
 import yaml
 from foolbench.attacks.base import Query
-from foolbench.bench import recipes
-from foolbench.bench.battery import read_battery
-from foolbench.bench.data import load, training
-from foolbench.bench.fooling_class import FoolingClass, evolved
-from foolbench.models.panel import classical
-from foolbench.models.panel.export import export
-from foolbench.models.panel.networks import LeNet5, Mlp, SmallResNet, initialised
-from foolbench.models.panel.train import Training, fit, move
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.data.data import load, training
+from foolbench.bench.harden import recipes
+from foolbench.bench.harden.fooling_class import FoolingClass, evolved
+from foolbench.models.training import classical
+from foolbench.models.training.export import export
+from foolbench.models.training.networks import LeNet5, Mlp, SmallResNet, initialised
+from foolbench.models.training.train import Training, fit, move
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn

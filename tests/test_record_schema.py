@@ -14,9 +14,9 @@ import pytest
 import yaml
 from flagged import Rounding
 from foolbench.bench import evaluate
-from foolbench.bench.pipeline import Run
-from foolbench.leaderboard.record import ATTACKS
-from foolbench.leaderboard.store import RunFolder, dump_record, parse_record, read_record
+from foolbench.bench.evaluation.pipeline import Run
+from foolbench.leaderboard.record.record import ATTACKS
+from foolbench.leaderboard.record.store import RunFolder, dump_record, parse_record, read_record
 from planted import SMALL_CONTROLS, battery, evidence, halves, left_or_right, linear_onnx, timeless
 
 PERTURB = ("deepception", "one_pixel", "fgsm")

@@ -11,12 +11,12 @@ from defense_victims import CPU, ask_logits, small_net
 from detector_zoo import DETECTORS, brightness, clean, digits, noise
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.fgsm import Fgsm
-from foolbench.bench.drive import Meter
-from foolbench.bench.judge import hits_perturb, read
-from foolbench.bench.oracle import DrivenOracle, drive_white_box
+from foolbench.bench.running.drive import Meter
+from foolbench.bench.running.judge import hits_perturb, read
+from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
 from foolbench.defenses import energy, max_softmax
-from foolbench.defenses.reject import Score, reject_when
-from foolbench.defenses.threshold import Clean, Threshold
+from foolbench.defenses.detectors.reject import Score, reject_when
+from foolbench.defenses.detectors.threshold import Clean, Threshold
 from foolbench.models.base import Classifier
 from planted import seeded
 from torch import Tensor

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from foolbench.attacks.motif import find_motif
-from foolbench.attacks.repeated_instance import Removals, RepeatedInstance
+from foolbench.attacks.responses.motif import find_motif
+from foolbench.attacks.responses.repeated_instance import Removals, RepeatedInstance
 from torch import Tensor
 from torch.nn.functional import unfold
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 from foolbench.bench import evaluate
-from foolbench.bench.drive import eight_bit
-from foolbench.bench.entries import Entry
-from foolbench.bench.examine import Clean, tau_of
-from foolbench.bench.intervals import bootstrapped, proportion, resamples
-from foolbench.bench.judge import read
-from foolbench.bench.limits import Limit
-from foolbench.bench.run import EntryFailure
-from foolbench.bench.scores import Mode, attack_results, difference_of, scores_of, tally_of
-from foolbench.bench.shards import ShardResult, best_of, join
-from foolbench.leaderboard.record import ATTACKS, AttackResult, Measure
+from foolbench.bench.asking.clean import Clean, tau_of
+from foolbench.bench.battery.entries import Entry
+from foolbench.bench.battery.limits import Limit
+from foolbench.bench.running.drive import eight_bit
+from foolbench.bench.running.judge import read
+from foolbench.bench.running.run import EntryFailure
+from foolbench.bench.running.shards import ShardResult, best_of, join
+from foolbench.bench.scores.intervals import bootstrapped, proportion, resamples
+from foolbench.bench.scores.scores import Mode, attack_results, difference_of, scores_of, tally_of
+from foolbench.leaderboard.record.record import ATTACKS, AttackResult, Measure
 from planted import Idle, battery, flag_codes, halves, left_or_right, small
 
 GRADIENT = Mode(gradient=True, reason=None, sources=0)

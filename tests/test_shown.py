@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 import torch
 from defense_victims import Defense, camera, pixels, small_net, through
-from foolbench.bench import assemble, defended
-from foolbench.bench.assemble import Assembled, subject_of
-from foolbench.bench.battery import read_battery
-from foolbench.bench.defense_specs import BitDepth, GaussianNoise, OnnxDefense, PackageDefense, RandomizedSmoothing
-from foolbench.bench.detector_specs import MaxSoftmax
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.data.spread import spread
 from foolbench.bench.errors import FoolbenchError
-from foolbench.bench.fitting import training_images
-from foolbench.bench.judge import read
-from foolbench.bench.shown import Shown, shown_by
-from foolbench.bench.spread import spread
-from foolbench.bench.submission import read_submission
+from foolbench.bench.running.judge import read
+from foolbench.bench.submission.defenses import (
+    BitDepth,
+    GaussianNoise,
+    OnnxDefense,
+    PackageDefense,
+    RandomizedSmoothing,
+)
+from foolbench.bench.submission.detectors import MaxSoftmax
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim import assemble, defended
+from foolbench.bench.victim.assemble import Assembled, subject_of
+from foolbench.bench.victim.fitting import training_images
+from foolbench.bench.victim.shown import Shown, shown_by
 from foolbench.defenses import bit_depth, gaussian_noise, randomized_smoothing
 from foolbench.models.base import Classifier
 from model_files import CPU, graph, seeded

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
-from foolbench.leaderboard.site import MARKER, build, entry_folder
-from foolbench.leaderboard.store import RunFolder, read_record
+from foolbench.leaderboard.record.store import RunFolder, read_record
+from foolbench.leaderboard.site.site import MARKER, build, entry_folder
 from PIL import Image
 from records import FORMULA, HOSTILE, OTHERS, RECIPES, Recipe, write_run
 
@@ -71,7 +71,7 @@ def site(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_leaderboard_needs_neither_torch_nor_charts_to_start() -> None:
     code = (
-        "import sys, foolbench.leaderboard.site; "
+        "import sys, foolbench.leaderboard.site.site; "
         "print([m for m in ('torch', 'altair', 'vl_convert', 'scipy', 'sklearn') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

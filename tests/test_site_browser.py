@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from foolbench.leaderboard.site import build
+from foolbench.leaderboard.site.site import build
 from records import HOSTILE, OTHERS, RECIPES, write_run
 
 CHROMIUM = Path(os.environ.get("FOOLBENCH_CHROMIUM", "/usr/bin/chromium"))

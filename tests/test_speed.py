@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from foolbench.leaderboard.record import ATTACKS
+from foolbench.leaderboard.record.record import ATTACKS
 from planted import classifier, halves, left_or_right
 
 CPU = torch.device("cpu")

@@ -11,18 +11,18 @@ import onnxruntime
 import pytest
 import torch
 from defense_victims import pixels, small_net
-from foolbench.bench.battery import read_battery
-from foolbench.bench.detecting import detecting
-from foolbench.bench.detector_specs import Density
-from foolbench.bench.fitting import training_images
-from foolbench.bench.harden import harden
-from foolbench.bench.harden_data import Images, images_of
-from foolbench.bench.harden_detector import DetectorRecipe
-from foolbench.bench.harden_options import Hardening
-from foolbench.bench.harden_screen import Quiet, said
-from foolbench.bench.harden_shop import Shop
-from foolbench.bench.harden_start import Fresh
-from foolbench.bench.spread import spread
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.cli.harden_screen import Quiet, said
+from foolbench.bench.data.spread import spread
+from foolbench.bench.harden.detector import DetectorRecipe
+from foolbench.bench.harden.harden import harden
+from foolbench.bench.harden.images import Images, images_of
+from foolbench.bench.harden.options import Hardening
+from foolbench.bench.harden.shop import Shop
+from foolbench.bench.harden.start import Fresh
+from foolbench.bench.submission.detectors import Density
+from foolbench.bench.victim.detecting import detecting
+from foolbench.bench.victim.fitting import training_images
 from model_files import CPU, seeded
 from small_runs import BATTERY, changed, inside, refused, submit
 from torch import Tensor, nn

@@ -14,17 +14,17 @@ import pytest
 import torch
 import yaml
 from defense_victims import CPU
-from foolbench.bench.assemble import Assembled, subject_of
-from foolbench.bench.battery import Battery, read_battery
-from foolbench.bench.data import Data
-from foolbench.bench.examine import Clean, examine
-from foolbench.bench.fitting import training_images
-from foolbench.bench.pipeline import evaluate_subject
-from foolbench.bench.statements import false_statements
-from foolbench.bench.submission import read_submission
+from foolbench.bench.asking.clean import Clean, examine
+from foolbench.bench.battery.battery import Battery, read_battery
+from foolbench.bench.data.data import Data
+from foolbench.bench.evaluation.pipeline import evaluate_subject
+from foolbench.bench.honesty.statements import false_statements
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim.assemble import Assembled, subject_of
+from foolbench.bench.victim.fitting import training_images
 from foolbench.defenses import bit_depth, gaussian_noise, max_softmax, packaged
-from foolbench.defenses.threshold import Threshold
-from foolbench.leaderboard.record import Record
+from foolbench.defenses.detectors.threshold import Threshold
+from foolbench.leaderboard.record.record import Record
 from foolbench.models.base import Classifier
 from planted import battery, classifier, flag_codes, halves, left_or_right, small, subject
 from torch import Tensor

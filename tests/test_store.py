@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foolbench.leaderboard.store import RunFolder, dump_record, read_record, write_record
+from foolbench.leaderboard.record.store import RunFolder, dump_record, read_record, write_record
 from records import RECIPES, record, write_run
 
 

@@ -13,12 +13,12 @@ from typing import get_args
 
 import pytest
 import yaml
-from foolbench.bench.defense_specs import Defense
+from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.errors import InvalidInput, Problem
-from foolbench.bench.explain import EXPLANATIONS
-from foolbench.bench.submission import GivenSubmission, Submission, json_schema, read_submission
-from foolbench.bench.wording import refuse
-from foolbench.bench.yaml_source import read, read_source
+from foolbench.bench.reading.source import read, read_source
+from foolbench.bench.reading.wording import refuse
+from foolbench.bench.submission.defenses import Defense
+from foolbench.bench.submission.submission import GivenSubmission, Submission, json_schema, read_submission
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -419,7 +419,7 @@ def test_the_reader_serves_other_models_and_late_problems(tmp_path):
 
 
 def test_reading_imports_neither_torch_nor_onnx_nor_numpy():
-    code = "import sys, foolbench.bench.submission, foolbench.bench.data; print(*sys.modules)"
+    code = "import sys, foolbench.bench.submission.submission, foolbench.bench.data.data; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "onnx", "onnxruntime", "numpy", "sklearn", "PIL"} & set(ran.stdout.split())
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from foolbench.bench.assemble import Assembled, subject_of
-from foolbench.bench.battery import Battery, Tier, read_battery
-from foolbench.bench.data import Data
-from foolbench.bench.entries import entries
-from foolbench.bench.examine import examine
-from foolbench.bench.submission import read_submission
-from foolbench.leaderboard.record import ATTACKS, Record
+from foolbench.bench.asking.clean import examine
+from foolbench.bench.battery.battery import Battery, Tier, read_battery
+from foolbench.bench.battery.entries import entries
+from foolbench.bench.data.data import Data
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim.assemble import Assembled, subject_of
+from foolbench.leaderboard.record.record import ATTACKS, Record
 from model_files import CPU, DATA, needs_data
 from small_runs import COMMAND, ENVIRONMENT, inside, refused, submit
 from third_party import Net, nets, photo_rows, write_batteries, write_photos_as_measured, write_submission

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from foolbench.leaderboard import words
-from foolbench.leaderboard.entry import properties_of, transfer_of
-from foolbench.leaderboard.export import bibtex, csv_text
-from foolbench.leaderboard.gallery import caption
-from foolbench.leaderboard.record import ATTACKS, AttackResult, Measure, TaskRow
+from foolbench.leaderboard.board.export import bibtex, csv_text
+from foolbench.leaderboard.record import words
+from foolbench.leaderboard.record.record import ATTACKS, AttackResult, Measure, TaskRow
+from foolbench.leaderboard.site.entry import properties_of, transfer_of
+from foolbench.leaderboard.site.gallery import caption
 from records import RECIPES, Recipe, record
 
 

@@ -1,1 +1,1 @@
-"""The reference models of the shipped batteries, and the seeded recipes that trained them."""
+"""The reference models of the shipped batteries: ONNX files alone."""

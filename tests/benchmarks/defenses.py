@@ -26,10 +26,10 @@ from defenses_markdown import markdown
 from defenses_models import Model, installed_package, models
 from defenses_rows import FALSE, Row, Setting, blank_row, row_of_defense, row_of_false_defense
 from defenses_zoo import DEFENSES, NAMES, DataSet
-from foolbench.bench.battery import read_battery
+from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.errors import FoolbenchError
-from foolbench.bench.progress import Silent
-from foolbench.leaderboard.record import ATTACKS
+from foolbench.bench.running.progress import Silent
+from foolbench.leaderboard.record.record import ATTACKS
 from options import new_file
 from real_data import DataError, check_networks, data_folder
 from rich.console import Console

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from foolbench.leaderboard.record import ATTACKS
+from foolbench.leaderboard.record.record import ATTACKS
 
 Row = dict[str, Any]
 HEADS = ("evolution", "CPPN", "Deepception", "one pixel", "FGSM", "ascent")

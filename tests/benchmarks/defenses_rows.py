@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from defenses_models import Model, write_submission
 from defenses_zoo import Defense
-from foolbench.bench.assemble import Assembled, Subject, subject_of
-from foolbench.bench.battery import Battery, Tier, read_battery
-from foolbench.bench.device import DeviceName, choose, repeatable
-from foolbench.bench.pipeline import evaluate_subject
-from foolbench.bench.progress import Progress
-from foolbench.bench.seeds import generator
-from foolbench.bench.submission import read_submission
-from foolbench.leaderboard.record import ATTACKS, AttackResult, Measure, Record
+from foolbench.bench.battery.battery import Battery, Tier, read_battery
+from foolbench.bench.evaluation.pipeline import evaluate_subject
+from foolbench.bench.machine.device import DeviceName, choose, repeatable
+from foolbench.bench.machine.seeds import generator
+from foolbench.bench.running.progress import Progress
+from foolbench.bench.submission.submission import read_submission
+from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
+from foolbench.leaderboard.record.record import ATTACKS, AttackResult, Measure, Record
 from foolbench.models.base import Classifier
 from real_data import ROOT
 from torch import Tensor

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.deepception import Deepception
-from foolbench.attacks.patch_bank import PATCH_KINDS
-from foolbench.attacks.psychophysics import Psychophysics
-from foolbench.bench.properties import ask
+from foolbench.attacks.patches.bank import PATCH_KINDS
+from foolbench.attacks.responses.psychophysics import Psychophysics
+from foolbench.bench.honesty.properties import ask
 from published_networks import Network, network, network_names
 from published_rows import BATCH, Row, Setting, labels, row, search, seeded, share, timed
 

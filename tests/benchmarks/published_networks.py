@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import real_data
 import torch
-from foolbench.bench.seeds import generator
+from foolbench.bench.machine.seeds import generator
 from foolbench.models.backend import Backend
 from foolbench.models.base import Classifier
-from foolbench.models.onnx import load_onnx
+from foolbench.models.modules.timm import load_timm
+from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
-from foolbench.models.timm import load_timm
 from PIL import Image
 from real_data import ROOT, cifar, data_folder, idx, network_row, reading
 from torch import Tensor, nn

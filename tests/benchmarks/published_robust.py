@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.fgsm import Fgsm, SmallestEpsilon
-from foolbench.bench.intervals import wilson
+from foolbench.bench.scores.intervals import wilson
 from published_networks import Network, network
 from published_rows import Row, Setting, ascend, labels, row, share
 

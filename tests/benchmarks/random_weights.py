@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import timm
 import torch
-from foolbench.bench.battery import read_battery
-from foolbench.bench.seeds import generator
-from foolbench.models.module import from_module
-from foolbench.models.timm import own_preprocess
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.machine.seeds import generator
+from foolbench.models.modules.module import from_module
+from foolbench.models.modules.timm import own_preprocess
 from victims import Victim, victim_of
 
 IMAGES = 200

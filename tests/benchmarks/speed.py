@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 import peers
 import torch
 from floor import Floor, device_name
-from foolbench.bench.device import repeatable
-from foolbench.leaderboard.record import ATTACKS
+from foolbench.bench.machine.device import repeatable
+from foolbench.leaderboard.record.record import ATTACKS
 from options import device, new_file
 from peers import Cost
 from real_data import data_folder

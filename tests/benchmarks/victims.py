@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from floor import Floor, fastest
-from foolbench.bench.battery import read_battery
-from foolbench.bench.seeds import generator
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.machine.seeds import generator
 from foolbench.models.base import Classifier
 from foolbench.models.loaded import Loaded
-from foolbench.models.onnx import load_onnx
+from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
 from real_data import ROOT, DataError, check_networks, cifar, data_folder, idx
 from rich.console import Console

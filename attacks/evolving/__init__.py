@@ -1,0 +1,1 @@
+"""What the evolutionary searches are made of: genomes, variation, selection, painting."""

@@ -1,0 +1,1 @@
+"""Patches: where they come from, and how they are pasted."""

@@ -1,0 +1,1 @@
+"""How a victim responds to patches: measurements, not attacks."""

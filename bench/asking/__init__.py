@@ -1,0 +1,1 @@
+"""Asking a victim, and what its answers mean."""

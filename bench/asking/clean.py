@@ -1,0 +1,143 @@
+"""Before any attack: what the victim says of the clean images, and what follows from it (τ, who can be attacked)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...models.base import Classifier
+from ..battery.battery import Battery
+from ..data.data import Data
+from ..machine.memory import Memory
+from ..machine.seeds import generator
+from ..running.drive import victim_call
+from ..running.judge import Reading, read
+from .strangers import asked, missing, strangers, twice
+
+NOWHERE = 0.5
+"""Share of images with a vanishing gradient above which a victim counts as having none: attacks along it would leave
+most images as they are, which must not read as robust."""
+SAME = 1e-6
+"""Answers of one image that differ by more than this between two calls make a victim `randomised`."""
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The victim on the evaluation images. Tensors on the victim's device, one row an image."""
+
+    images: Tensor
+    """`(n, c, h, w)` uint8."""
+    truth: Tensor
+    """`(n,)` int64."""
+    reading: Reading
+    tau: float | None
+    """The confidence that a fooling image must reach; None when no clean image is accepted and right."""
+    randomised: bool
+    difference: float
+    """The largest difference between two answers to the same image, clean or not (see strangers.py)."""
+    zero_gradient_share: float | None
+    """Share of images whose input gradient (of the largest class against the next) vanishes; None without gradients."""
+    vanishes: Tensor | None = None
+    """`(n,)` bool: on which of them."""
+    share: Tensor | None = None
+    """`(n,)`: share of the draws on which a randomised victim accepts the image as its class; None without chance."""
+    missing: float = 0.0
+    """The largest mass that an answer, to a clean image or another, keeps from the classes: the rejected mass."""
+
+    @property
+    def accepted(self) -> Tensor:
+        """`(n,)` bool."""
+        return self.reading.label >= 0
+
+    @property
+    def right(self) -> Tensor:
+        """`(n,)` bool: accepted, and the true class; where chance decides, on more than half of the draws as well."""
+        right = self.reading.label == self.truth
+        return right if self.share is None else right & (self.share > 0.5)
+
+    @property
+    def least_likely(self) -> Tensor:
+        """`(n,)` int64: the class that the victim finds least likely."""
+        return self.reading.probabilities.argmin(1)
+
+
+def examine(victim: Classifier, battery: Battery, data: Data, memory: Memory | None = None, digest: str = "") -> Clean:
+    """Ask the victim about every evaluation image and about images unlike them, twice, and as often as the judge would
+    where that shows that it is randomised. `memory` bounds the images that gradients are taken of at once; the images
+    unlike them are drawn from a stream of the victim's `digest`, so that nobody knows them beforehand.
+    """
+    images = torch.tensor(data.images).to(victim.device)
+    truth = torch.tensor(data.labels).to(victim.device)
+    return examine_images(victim, battery, images, truth, memory, digest)
+
+
+def examine_images(
+    victim: Classifier, battery: Battery, images: Tensor, truth: Tensor, memory: Memory | None = None, digest: str = ""
+) -> Clean:
+    """`examine` on some images `(n, c, h, w)` uint8 with their classes `(n,)`, on the victim's device."""
+    memory = memory or Memory()
+    name, batch = battery.spec.name, battery.spec.batch
+    rng = generator(name, "clean", device=victim.device)
+    pixels = images.to(torch.float32) / 255
+    first, second = twice(victim, pixels, rng, batch, memory)
+    difference, kept = float((first - second).abs().max()), missing(first)
+    if not (victim.rejects and (victim.randomised or difference > SAME)):  # else there is nothing left to learn
+        other = generator(name, "strangers", digest, device=victim.device)
+        strange = strangers(images, other)
+        here, there = twice(victim, strange, other, batch, memory)
+        difference, kept = max(difference, float((here - there).abs().max())), max(kept, missing(here))
+    reading = read(first)
+    randomised = victim.randomised or difference > SAME
+    share = None
+    if randomised:
+        labels = [reading.label, read(second).label]
+        labels += [read(asked(victim, pixels, rng, batch)).label for _ in range(battery.spec.judge.draws - len(labels))]
+        share = (torch.stack(labels) == truth).double().mean(0)
+    right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
+    tau = tau_of(reading.confidence[right], battery.spec.judge.tau_quantile)
+    clean = Clean(images, truth, reading, tau, randomised, difference, None, share=share, missing=kept)
+    if victim.logits is None:
+        return clean
+    vanishes = _vanishes(victim, pixels, rng, battery.spec.gradient_batch, memory)
+    return replace(clean, zero_gradient_share=float(vanishes.double().mean()), vanishes=vanishes)
+
+
+def blinded(victim: Classifier, clean: Clean) -> Classifier:
+    """The victim as white-box attacks may use it: one whose gradient vanishes nearly everywhere has none."""
+    if clean.zero_gradient_share is None or clean.zero_gradient_share <= NOWHERE:
+        return victim
+    reason = f"its gradient vanishes on {clean.zero_gradient_share:.0%} of the evaluation images"
+    return replace(victim, logits=None, no_gradient=reason)
+
+
+def _vanishes(victim: Classifier, pixels: Tensor, rng: torch.Generator, batch: int, memory: Memory) -> Tensor:
+    ask = victim.logits
+    assert ask is not None
+
+    def vanished(images: Tensor) -> Tensor:
+        leaf = images.clone().requires_grad_(True)
+        with torch.enable_grad():
+            logits = victim_call(ask, leaf, rng)
+            if not logits.requires_grad:
+                return torch.ones(len(images), dtype=torch.bool, device=images.device)
+            # Of classes: what is rejected may well have no gradient, and the attacks do without it.
+            top = logits[:, : victim.classes].topk(2, dim=1).values
+            (gradient,) = torch.autograd.grad(
+                (top[:, 0] - top[:, 1]).sum(), leaf, allow_unused=True, materialize_grads=True
+            )
+        size = gradient.flatten(1).abs().amax(1)
+        return (size == 0) | ~size.isfinite()
+
+    found = []
+    for part in pixels.split(batch):
+        found += memory.pieces(len(part), lambda rows, part=part: vanished(part[rows]))
+    return torch.cat(found)
+
+
+def tau_of(confidence: Tensor, quantile: float) -> float | None:
+    """The `quantile` of the confidences, rounded down to one of them: at most that share lies below it."""
+    if len(confidence) == 0:
+        return None
+    return float(confidence.double().sort().values[int(quantile * len(confidence))])

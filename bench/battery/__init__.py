@@ -1,0 +1,1 @@
+"""Batteries: what is asked of every victim, with all its numbers."""

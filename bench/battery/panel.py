@@ -1,0 +1,165 @@
+"""The panel's own evidence: what the battery's attacks made of its reference models. Attacked once, then kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from ..data.data import Data
+from ..errors import EnvironmentFault, Problem
+from ..machine.npz import packed
+from .battery import Battery
+from .entries import Entry, entries
+
+ROWS = ("attacked", "fooled", "label", "confidence")
+"""What is kept of each task beside its image."""
+
+
+@dataclass(frozen=True)
+class SourceImages:
+    """One panel model's final images for one entry, a row a task, as in ShardResult."""
+
+    model: str
+    images: np.ndarray
+    """`(t, c, h, w)` uint8."""
+    attacked: np.ndarray
+    fooled: np.ndarray
+    label: np.ndarray
+    """`(t,)`: what the panel model itself says of the image; -1: rejected."""
+    confidence: np.ndarray
+
+
+@dataclass(frozen=True)
+class Member:
+    """A panel model on the clean evaluation images."""
+
+    name: str
+    label: np.ndarray
+    """`(n,)`."""
+    tau: float | None
+    """None where it gets no clean image right."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All evidence of a panel."""
+
+    members: tuple[Member, ...]
+    images: dict[tuple[str, str], SourceImages]
+    """By (model, entry). A white-box entry is there only for models with gradients of their own."""
+
+    def of_entry(self, entry: str) -> list[SourceImages]:
+        """The images of every panel model that has some for this entry."""
+        return [self.images[m.name, entry] for m in self.members if (m.name, entry) in self.images]
+
+    def to_bytes(self, battery: Battery, data: Data) -> bytes:
+        """As an npz. Where an entry changes evaluation images, the difference (uint8, modulo 256) is kept, which
+        compresses several times better than the images do."""
+        changes = {entry.name for entry in entries(battery) if entry.task == "perturb"}
+        arrays: dict[str, np.ndarray] = {"members": np.array([m.name for m in self.members])}
+        for m in self.members:
+            arrays[f"{m.name}/label"] = m.label.astype(np.int16)
+            arrays[f"{m.name}/tau"] = np.array(np.nan if m.tau is None else m.tau)
+        for (model, entry), s in self.images.items():
+            if entry in changes:
+                arrays[f"{model}/{entry}/change"] = s.images - data.images[: len(s.images)]
+            else:
+                arrays[f"{model}/{entry}/images"] = s.images
+            for name in ROWS:
+                arrays[f"{model}/{entry}/{name}"] = getattr(s, name)
+        return packed(arrays, small=True)
+
+
+def sources_from_bytes(raw: bytes, evaluation: np.ndarray) -> Sources:
+    """Read an npz that `to_bytes` wrote for the same evaluation images, or for more of which these are the first.
+
+    Raises ValueError, KeyError, zipfile.BadZipFile where it is none.
+    """
+    with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+
+        def source(model: str, entry: str) -> SourceImages:
+            at = f"{model}/{entry}"
+            rows = [arrays[f"{at}/{name}"] for name in ROWS]
+            if f"{at}/change" in arrays:
+                # The smoke tier has but the first of the evaluation images, and so the first of what was made of them.
+                change = arrays[f"{at}/change"][: len(evaluation)]
+                images, rows = change + evaluation[: len(change)], [row[: len(evaluation)] for row in rows]
+            else:
+                images = arrays[f"{at}/images"]
+            attacked, fooled, label, confidence = rows
+            return SourceImages(model, images, attacked, fooled, label, confidence)
+
+        names = [str(name) for name in arrays["members"]]
+        taus = {n: float(arrays[f"{n}/tau"]) for n in names}
+        members = tuple(
+            Member(n, arrays[f"{n}/label"].astype(np.int64), None if np.isnan(taus[n]) else taus[n]) for n in names
+        )
+        keys = sorted({(model, entry) for model, entry, _ in (k.split("/") for k in arrays.files if k.count("/") == 2)})
+        return Sources(members, {key: source(*key) for key in keys})
+
+
+def wanted(plan: Iterable[Entry]) -> list[Entry]:
+    """The entries that panel models are attacked with: each attack's headline, and every white-box setting."""
+    seen: set[str] = set()
+    chosen = []
+    for entry in plan:
+        if entry.box == "white" or entry.group not in seen:
+            chosen.append(entry)
+        seen.add(entry.group)
+    return [entry for entry in chosen if entry.group not in ("noise", "random_cppn")]
+
+
+def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources | None:
+    """The panel's evidence: the file that the battery names, else a cached one, else made now and cached.
+
+    None where the battery has no panel. Raises EnvironmentFault where the named file is missing or altered.
+    """
+    panel = battery.spec.panel
+    if panel is None:
+        return None
+    if panel.evidence is not None:
+        return _named(battery.folder / panel.evidence, panel.sha256, data)
+    path = user_cache_path("foolbench") / "panels" / f"{battery.spec.name}-{_cache_digest(battery, data)}.npz"
+    try:
+        return sources_from_bytes(path.read_bytes(), data.images)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        sources = make()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(sources.to_bytes(battery, data))
+        os.replace(temporary, path)
+    except OSError:
+        pass  # a cache that cannot be written costs time, not results
+    return sources
+
+
+def _named(path: Path, sha256: str | None, data: Data) -> Sources:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        message = f"expected the panel's evidence at {path}, and got: {error.strerror or error}."
+        raise EnvironmentFault(Problem("FB400", message, "reinstall foolbench, or restore the file")) from error
+    got = hashlib.sha256(raw).hexdigest()
+    if sha256 is not None and got != sha256:
+        message = f"expected {path.name} to have sha256 {sha256[:16]}…, got {got[:16]}…."
+        raise EnvironmentFault(
+            Problem("FB401", message, "restore the file: results against another panel are not comparable")
+        )
+    return sources_from_bytes(raw, data.images)
+
+
+def _cache_digest(battery: Battery, data: Data) -> str:
+    from ..machine.provenance import source_digest, versions
+
+    what = [battery.digest, data.digest, data.training_digest(), source_digest(), versions()]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,70 @@
+"""What `foolbench list` shows."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from rich.table import Table
+
+from ...leaderboard.record.record import ATTACKS, TITLES
+
+KINDS = ("attacks", "defenses", "models", "batteries", "recipes")
+
+
+def table(kind: str) -> Table:
+    """One kind of thing, a row each. `kind` is one of KINDS."""
+    out = Table(box=None, padding=(0, 1), header_style="underline")
+    rows = {"attacks": _attacks, "defenses": _defenses, "models": _models, "batteries": _batteries, "recipes": _recipes}
+    head, found = rows[kind]()
+    for name in head:
+        out.add_column(name)
+    for row in found:
+        out.add_row(*row)
+    return out
+
+
+def _attacks() -> tuple[list[str], list[tuple[str, ...]]]:
+    fool = {"evolution", "cppn", "gradient_ascent"}
+    white = {"fgsm", "gradient_ascent"}
+    rows = [
+        (n, TITLES[n], "fool" if n in fool else "perturb", "white box" if n in white else "black box") for n in ATTACKS
+    ]
+    controls = [(n, TITLES[n], "fool", "black box, control") for n in ("noise", "random_cppn")]
+    return ["name", "attack", "task", "sees"], [*rows, *controls]
+
+
+def _defenses() -> tuple[list[str], list[tuple[str, ...]]]:
+    from ..submission.defenses import Defense
+    from ..submission.packages import installed
+
+    found = [(f"package: {p.name}", f"Installed with {p.distribution} {p.version}.") for p in installed()]
+    return ["kind", "what it does"], [*_kinds(Defense), *found]
+
+
+def _models() -> tuple[list[str], list[tuple[str, ...]]]:
+    from ..submission.models import Model
+
+    return ["kind", "what it is"], _kinds(Model)
+
+
+def _kinds(union: object) -> list[tuple[str, ...]]:
+    classes = get_args(get_args(union)[0])
+    return [(get_args(c.model_fields["kind"].annotation)[0], (c.__doc__ or "").split("\n")[0]) for c in classes]
+
+
+def _batteries() -> tuple[list[str], list[tuple[str, ...]]]:
+    from ..battery.battery import read_battery, shipped_names
+
+    rows = []
+    for name in shipped_names():
+        battery = read_battery(name)
+        c, h, w = battery.spec.shape
+        tiers = "standard, smoke" if battery.spec.smoke else "standard"
+        rows.append((name, battery.spec.title, f"{c}×{h}×{w}", str(battery.classes), tiers, battery.digest[:16]))
+    return ["name", "title", "images", "classes", "tiers", "digest"], rows
+
+
+def _recipes() -> tuple[list[str], list[tuple[str, ...]]]:
+    from ..harden.recipes import RECIPES
+
+    return ["name", "what it makes", "about"], [(n, r.title, f"{r.seconds:.0f} s") for n, r in RECIPES.items()]

@@ -1,0 +1,1 @@
+"""Data sets: evaluation images, donors and training images, read and checked."""

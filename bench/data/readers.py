@@ -1,0 +1,199 @@
+"""The readers of digits, npz files and folders, and the order in which evaluation images and donors are taken.
+
+All of them raise EnvironmentFault: FB400 for what is not there, FB408 for what cannot be read or does not fit.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+from PIL import Image
+
+from ..errors import EnvironmentFault, Problem
+
+Shape = tuple[int, int, int]
+
+
+class Digits(NamedTuple):
+    """scikit-learn's digits and how they are split."""
+
+    images: np.ndarray
+    """`(1797, 1, 8, 8)` uint8."""
+    labels: np.ndarray
+    """`(1797,)` int64."""
+    evaluation: np.ndarray
+    """Positions, in the split's own random order."""
+    training: np.ndarray
+    """Positions of all others, ascending."""
+
+
+def digits(seed: int, per_class: int) -> Digits:
+    """scikit-learn's bundled 8×8 digits; `per_class` images of each class, chosen by `seed`, are for evaluation."""
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    images = np.round(x * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    # Raw PCG64 output is the part of numpy's randomness that is promised never to change between versions.
+    shuffled = np.argsort(np.random.PCG64(seed).random_raw(len(y)), kind="stable")
+    own = [shuffled[y[shuffled] == label] for label in range(10)]
+    evaluation = np.concatenate([positions[:per_class] for positions in own])
+    training = np.sort(np.concatenate([positions[per_class:] for positions in own]))
+    return Digits(images, y.astype(np.int64), evaluation, training)
+
+
+def in_turn(labels: np.ndarray) -> np.ndarray:
+    """Positions, going round the classes: each class's first image, then each class's second, and so on."""
+    turn = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = labels == label
+        turn[own] = np.arange(own.sum())
+    return np.lexsort((labels, turn))
+
+
+def donors(images: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes: int, per_class: int) -> np.ndarray:
+    """Positions `(m,)` of the first `per_class` images of each class, in turn; none that is among `held_out`."""
+    secret = {image.tobytes() for image in held_out}
+    picked: list[list[int]] = []
+    for label in range(classes):
+        own = (int(i) for i in np.flatnonzero(labels == label) if images[i].tobytes() not in secret)
+        picked.append([i for i, _ in zip(own, range(per_class), strict=False)])
+    return np.array([own[turn] for turn in range(per_class) for own in picked if turn < len(own)], np.int64)
+
+
+def npz(path: Path, shape: Shape, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images `(n, c, h, w)` uint8 and labels `(n,)` int64 of an .npz with `x` and `y`."""
+    _there(path, "an .npz file with `x` and `y`")
+    form, fix = "an .npz with `x` uint8 and `y` whole numbers", "write it with numpy.savez(path, x=x, y=y)"
+    if not zipfile.is_zipfile(path):
+        unfit(f"Expected {form} in {path}, got a file of another kind, or a part of one.", fix)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            x, y = archive["x"], archive["y"]
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        reason = (str(error).strip("'\" ").splitlines() or [type(error).__name__])[0]
+        unfit(f"Expected {form} in {path}, and it cannot be read: {reason}.", fix)
+    if x.dtype != np.uint8:
+        unfit(f"Expected `x` of uint8 in {path}, got {x.dtype}.", "save pixels as 0..255: x.round().astype('uint8')")
+    if y.ndim != 1 or y.dtype.kind not in "iu" or len(y) != len(x):
+        message = f"Expected `y` of {len(x)} whole numbers in {path}, got {y.dtype} of shape {list(y.shape)}."
+        unfit(message, "save one class index an image")
+    _legal(y, classes, path)
+    c, h, w = shape
+    as_is, channels_last = x.shape[1:] == shape, x.shape[1:] == (h, w, c)
+    if as_is and channels_last and c > 1:
+        message = f"Expected `x` in {path} to have a shape that tells channels from pixels, got {list(x.shape)}."
+        unfit(message, "save images that are not as wide and high as they have channels")
+    if as_is:
+        images = x
+    elif channels_last:
+        images = x.transpose(0, 3, 1, 2)
+    elif c == 1 and x.shape[1:] == (h, w):
+        images = x[:, None]
+    else:
+        expected = f"(n, {h}, {w}, {c}) or (n, {c}, {h}, {w})" + (f" or (n, {h}, {w})" if c == 1 else "")
+        unfit(
+            f"Expected `x` of shape {expected} in {path}, got {x.shape}.", "correct the battery's `shape` or the file"
+        )
+    return np.ascontiguousarray(images), y.astype(np.int64)
+
+
+def rows(folder: Path, table: Path, classes: int) -> list[tuple[Path, int]]:
+    """The image files of a folder that a CSV lists, with their classes, in the CSV's order."""
+    _there(folder, "a folder of images")
+    _there(table, "a CSV with the columns file and class_index")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as text:
+            reader = csv.DictReader(text)
+            if not {"file", "class_index"} <= set(reader.fieldnames or ()):
+                message = f"Expected a header with file and class_index in {table}, got {reader.fieldnames}."
+                unfit(message, "begin the CSV with the line file,class_index")
+            return list(_parsed(reader, folder, table, classes))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        unfit(f"Expected a CSV in {table}, and it cannot be read: {error}.", "save it as UTF-8 text with commas")
+
+
+def _parsed(reader: csv.DictReader[str], folder: Path, table: Path, classes: int) -> Iterator[tuple[Path, int]]:
+    for row in reader:
+        try:
+            name, label = row["file"], int(row["class_index"])
+        except (TypeError, ValueError):
+            name, label = row["file"], -1
+        if not name or not 0 <= label < classes:
+            got = f"{name!r} and {row['class_index']!r}"
+            message = f"Expected a file and a class of 0..{classes - 1}, got {got}."
+            problem = Problem("FB408", message, "correct the line", file=table, line=reader.line_num)
+            raise EnvironmentFault(problem)
+        yield folder / name, label
+
+
+def pictures(files: list[Path], shape: Shape, resize: int | None) -> np.ndarray:
+    """Image files, fitted to `shape` -> `(n, c, h, w)` uint8."""
+    pixels = np.zeros((len(files), *shape), np.uint8)
+    for i, file in enumerate(files):
+        _there(file, "an image")
+        try:
+            with Image.open(file) as image:
+                if image.mode.startswith(("I", "F")):
+                    unfit(
+                        f"Expected 8 bits a channel in {file}, got Pillow's mode {image.mode}.", "save it with 8 bits"
+                    )
+                image.load()
+                fitted = _fitted(image.convert("L" if shape[0] == 1 else "RGB"), shape, resize)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            unfit(f"Expected an image in {file}, and it cannot be read: {error}.", "fetch the file again")
+        pixels[i] = fitted[None] if shape[0] == 1 else fitted.transpose(2, 0, 1)
+    return pixels
+
+
+def _fitted(image: Image.Image, shape: Shape, resize: int | None) -> np.ndarray:
+    """`(h, w)` or `(h, w, 3)` uint8."""
+    _, height, width = shape
+    if resize is None:
+        scale = min(image.width / width, image.height / height)
+        left, top = (image.width - width * scale) / 2, (image.height - height * scale) / 2
+        box = (left, top, left + width * scale, top + height * scale)
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
+    # The usual evaluation transform: sizes and offsets rounded as torchvision's Resize and CenterCrop round them.
+    short = min(image.size)
+    size = (int(resize * image.width / short), int(resize * image.height / short))
+    if size[0] < width or size[1] < height:
+        unfit(
+            f"Expected `resize` to leave at least {height}×{width} pixels, got {size[1]}×{size[0]}.", "raise `resize`"
+        )
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
+def _legal(labels: np.ndarray, classes: int, path: Path) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        message = f"Expected classes of 0..{classes - 1} in {path}, got {labels[wrong[0]]} at position {wrong[0]}."
+        unfit(message, "correct `y`, or the battery's `classes`")
+
+
+def _there(path: Path, what: str) -> None:
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        fix = "put it there, or correct the battery's `data`; a shipped battery's data starts at FOOLBENCH_DATA"
+        missing(f"Expected {what} at {path}, and there is none.", fix)
+
+
+def missing(message: str, fix: str) -> NoReturn:
+    """Raise FB400."""
+    raise EnvironmentFault(Problem("FB400", message, fix))
+
+
+def unfit(message: str, fix: str) -> NoReturn:
+    """Raise FB408."""
+    raise EnvironmentFault(Problem("FB408", message, fix))

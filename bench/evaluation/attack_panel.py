@@ -1,0 +1,84 @@
+"""Attack a battery's panel: slow, done once for a battery, and the same code that attacks a submission."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from ..asking.clean import blinded, examine
+from ..battery.battery import Battery, read_battery
+from ..battery.entries import entries
+from ..battery.panel import Member, SourceImages, Sources, wanted
+from ..data.data import Data
+from ..errors import InvalidInput, Problem
+from ..machine.device import DeviceName, choose, default_workers, repeatable
+from ..machine.folder import atomically
+from ..machine.memory import Memory, lack_told, sparing
+from ..machine.provenance import source_digest, versions
+from ..running.arena import Arena
+from ..running.progress import Progress, planned
+from ..running.run import run_entries
+from ..running.shards import ShardResult
+from ..victim.assemble import panel_member
+
+
+def build(battery: str, out: Path, device: DeviceName, workers: int | None, progress: Progress) -> str:
+    """Write the evidence of a battery's panel to an npz. Returns its sha256; raises InvalidInput without a panel."""
+    read = read_battery(battery)
+    if read.spec.panel is None:
+        message = f"expected a battery with a panel, and {read.spec.name} has none."
+        raise InvalidInput(Problem("FB105", message, "add `panel:` with its models", key="panel"))
+    target = choose(device)
+    with repeatable(target), lack_told():
+        data = read.load()
+        sources = attack_panel(read, data, target, workers or default_workers(target), progress, None, Memory())
+    content = sources.to_bytes(read, data)
+    atomically(out, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def attack_panel(
+    battery: Battery,
+    data: Data,
+    device: torch.device,
+    workers: int,
+    progress: Progress,
+    folder: Path | None,
+    memory: Memory,
+) -> Sources:
+    """Run each attack's headline setting, and every white-box one, against each panel model."""
+    members, images = [], {}
+    assert battery.spec.panel is not None
+    for spec in battery.spec.panel.models:
+        loaded = panel_member(battery, spec, data, device, memory)
+        whole = sparing(loaded.classifier, memory)
+        clean = examine(whole, battery, data, memory)
+        victim = blinded(whole, clean)
+        plan = [e for e in wanted(entries(battery)) if e.box == "black" or victim.logits is not None]
+        progress.begin(f"panel: {spec.title}", [planned(e, len(data.labels)) for e in plan])
+        determined_by = {
+            "panel": spec.sha256,
+            "battery": battery.digest,
+            "data": data.digest,
+            "training": data.training_digest(),
+            "source": source_digest(),
+            "versions": versions(),
+        }
+        results = run_entries(
+            Arena(battery, data, victim, clean, None, memory),
+            plan,
+            folder=folder,
+            determined_by=determined_by,
+            workers=workers,
+            progress=progress,
+        )
+        progress.end()
+        members.append(Member(spec.name, clean.reading.label.cpu().numpy(), clean.tau))
+        for name, outcome in results.items():
+            if isinstance(outcome, ShardResult):
+                images[spec.name, name] = SourceImages(
+                    spec.name, outcome.images, outcome.attacked, outcome.fooled, outcome.label, outcome.confidence
+                )
+    return Sources(tuple(members), images)

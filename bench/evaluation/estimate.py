@@ -1,0 +1,165 @@
+"""What a run will cost, from a short calibration of every attack on this machine and this victim."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from rich.table import Table
+
+from ...leaderboard.record.record import TITLES
+from ...leaderboard.record.words import duration
+from ...models.backend import Backend
+from ..asking.clean import blinded, examine
+from ..battery.battery import Battery
+from ..battery.entries import Entry, entries
+from ..machine.device import DeviceName, choose, default_workers, describe, repeatable
+from ..machine.memory import Memory, lack_told, sparing
+from ..running.arena import Arena
+from ..running.progress import planned
+from ..running.shards import Shard, cut, longest_first
+from ..running.surrogate import granted
+from ..victim.assemble import Subject
+from .calibrate import LEAVING, Pace, paces
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One attack or control, all its settings together."""
+
+    title: str
+    images: int
+    """Images asked for at most: attacks that stop at success ask for fewer."""
+    expected: int
+    """Images that it will probably ask for, going by how fast the first tasks were done with."""
+    seconds: float
+    """For the expected images, when all workers are busy."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `--dry-run` tells."""
+
+    costs: list[Cost]
+    attacking: float
+    """Seconds for all of them: more than their sum where a worker is left alone with the last shards."""
+    overhead: float
+    """Seconds for what is no attack: loading, certifying and questioning the victim."""
+    device: str
+    backend: str
+    workers: int
+    victims: int
+    """2 where a bare model is run beside a defended one."""
+
+    @property
+    def seconds(self) -> float:
+        """For everything."""
+        return self.overhead + self.attacking
+
+
+def estimate(
+    subject: Subject,
+    battery: Battery,
+    *,
+    device: DeviceName = "auto",
+    workers: int | None = None,
+    backend: Backend = "auto",
+    max_batch: int | None = None,
+) -> Estimate:
+    """Load the subject, try the first shards of each entry for a moment, and scale up. Writes nothing."""
+    started = time.perf_counter()
+    target, memory = choose(device), Memory(max_batch)
+    workers = workers or default_workers(target)
+    costs: dict[str, Cost] = {}
+    tried = attacking = 0.0
+    with repeatable(target), lack_told():
+        data = battery.load()
+        whole = subject.assemble(battery, data, target, backend, memory)
+        victims = [whole] if whole.bare is None else [whole, whole.bare]
+        for assembled in victims:
+            victim = sparing(assembled.victim, memory)
+            clean = examine(victim, battery, data, memory)
+            arena = Arena(battery, data, blinded(victim, clean), clean, None, memory)
+            before_trials = time.perf_counter()
+            each: dict[Shard, float] = {}
+            for entry in entries(battery):
+                if entry.finite is not None and arena.victim.logits is None:
+                    entry = replace(entry, budget=granted(entry, 0))
+                images = planned(entry, len(data.labels)).images
+                expected, seconds = _cost(arena, entry, images, workers)
+                shards = cut(entry)
+                each |= dict.fromkeys(shards, seconds)
+                before = costs.get(entry.group, Cost(TITLES.get(entry.group, entry.group), 0, 0, 0.0))
+                costs[entry.group] = Cost(
+                    before.title,
+                    before.images + images,
+                    before.expected + expected,
+                    before.seconds + seconds * len(shards) / workers,
+                )
+            attacking += makespan(each, workers)
+            tried += time.perf_counter() - before_trials
+    overhead = time.perf_counter() - started - tried
+    return Estimate(list(costs.values()), attacking, overhead, describe(target), whole.backend, workers, len(victims))
+
+
+def _cost(arena: Arena, entry: Entry, images: int, workers: int) -> tuple[int, float]:
+    """Images of one entry, and seconds of each of its shards."""
+    if entry.box == "white" and arena.victim.logits is None and entry.finite is None:
+        return 0, 0.0  # a few queries of the panel's images
+    shards = cut(entry)
+    together = paces(arena, shards[:workers])
+    share = len(together) / len(shards)
+    asked = [_whole(pace, entry, images / len(shards)) for pace in together]
+    each = [p.seconds if p.finished else n * p.per_image for p, n in zip(together, asked, strict=True)]
+    return round(sum(asked) / share), sum(each) / len(each)
+
+
+def makespan(each: Mapping[Shard, float], workers: int) -> float:
+    """Seconds until the last of a victim's shards is done: as in a run, whichever worker is free takes the next one."""
+    free = [0.0] * workers
+    for shard in longest_first(each):
+        heapq.heapreplace(free, free[0] + each[shard])
+    return max(free)
+
+
+def _whole(pace: Pace, entry: Entry, granted: float) -> float:
+    """How many images a shard will ask for in all, when it was stopped after some.
+
+    Where tasks leave as they succeed, ever fewer images are asked for at a time. They fall about as a power of the
+    number of rounds (success comes ever more slowly): each doubling is taken to shrink them as the last one seen did.
+    """
+    counts = pace.counts
+    if pace.finished:
+        return pace.asked
+    seen, rounds = len(counts), granted / counts[0]
+    if not isinstance(entry.attack, LEAVING) or rounds <= seen:
+        return granted
+    power = min(math.log2(counts[-1] / counts[(seen - 1) // 2]), 0.0)
+    left = sum((t / seen) ** power for t in range(seen + 1, math.ceil(rounds) + 1))
+    return pace.asked + counts[-1] * left
+
+
+def table(cost: Estimate, subject: Subject, battery: Battery) -> Table:
+    """The plan as people read it."""
+    spec = battery.spec
+    title = f"{subject.name} on {spec.name} ({battery.tier}), {cost.device}, {cost.backend}, {cost.workers} workers"
+    out = Table(
+        title=title, title_justify="left", box=None, padding=(0, 1), title_style="bold", header_style="underline"
+    )
+    out.add_column("attack")
+    out.add_column("images, at most", justify="right")
+    out.add_column("expected", justify="right")
+    out.add_column("time", justify="right")
+    for row in cost.costs:
+        out.add_row(row.title, f"{row.images:,}", f"{row.expected:,}", duration(row.seconds))
+    out.add_row("Loading and questions", "", "", duration(cost.overhead))
+    out.add_section()
+    both = "victim and bare model together" if cost.victims == 2 else "all"
+    images, expected = sum(row.images for row in cost.costs), sum(row.expected for row in cost.costs)
+    out.add_row(both, f"{images:,}", f"{expected:,}", duration(cost.seconds), style="bold")
+    out.caption = "Measured on the first tasks of each attack. Nothing was written."
+    out.caption_justify = "left"
+    return out

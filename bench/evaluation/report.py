@@ -1,0 +1,268 @@
+"""A Record as rich renderables: the report that ends a run. Prints nothing; reads nothing but the record."""
+
+from __future__ import annotations
+
+from copy import copy
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from ...leaderboard.record.record import ATTACKS, TITLES, AttackResult, Measure, Record
+from ...leaderboard.record.words import (
+    DASH,
+    counts,
+    duration,
+    percent,
+    printable,
+    quantity,
+    score,
+    score_interval,
+    share_interval,
+    signed,
+)
+
+WIDE = 112
+"""Columns of a terminal that shows every column of every table."""
+
+
+def render(record: Record, folder: Path | None = None) -> RenderableType:
+    """The whole report: headline, attacks, settings, controls, transfer, the bare model, flags, where to look next."""
+    parts: list[RenderableType] = [_headline(record), _attacks(record)]
+    parts += [
+        part
+        for part in (_unmeasured(record), _settings(record), _difference(record), _transfer(record), _flags(record))
+        if part
+    ]
+    parts.append(_ending(record, folder))
+    return Group(*parts)
+
+
+def _headline(record: Record) -> Panel:
+    scores, battery = record.scores, record.battery
+    lines = Text()
+    lines.append("robust score   ", "bold")
+    if scores.robust_score.value is None:
+        lines.append(f"{DASH}  {scores.robust_score.reason}\n")
+    else:
+        lines.append(score(scores.robust_score), "bold green")
+        lines.append(f" of 100   95% interval {score_interval(scores.robust_score)}\n")
+    lines.append("clean accuracy ", "bold")
+    lines.append(f"{_share(scores.clean_accuracy)}\n")
+    if scores.clean_rejection.k:
+        lines.append("clean rejected ", "bold")
+        lines.append(f"{_share(scores.clean_rejection)}\n")
+    lines.append("worst case     ", "bold")
+    lines.append(_with(scores.worst_case, " survive the attack that hurts most"))
+    lines.append("all of Perturb ", "bold")
+    lines.append(_with(scores.survives_all_perturb, " of the images survive one pixel, FGSM and patches alike"))
+    if record.tau is not None:
+        lines.append("τ              ", "bold")
+        lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count")
+    tier = "" if battery.tier == "standard" else f" · {battery.tier} tier"
+    return Panel(
+        lines,
+        title=Text(printable(str(record.submission.get("name", "submission")), 70), "bold"),
+        title_align="left",
+        subtitle=f"{battery.name}{tier} · {battery.digest[:8]}",
+        subtitle_align="right",
+        padding=(1, 2),
+    )
+
+
+def _attacks(record: Record) -> Table:
+    table = _Section(
+        "Attacks", "fooled: lower is better; 95% Wilson intervals; median queries to success", ("setting", "≥.99")
+    )
+    for name in ("attack", "setting"):
+        table.add_column(name)
+    for name in ("fooled", "k/n", "95%", "survival", "≥.99", "queries"):
+        table.add_column(name, justify="right", no_wrap=True)
+    clean = record.scores.clean_accuracy.value
+    for name in ATTACKS:
+        if name in record.attacks:
+            _attack_row(table, name, record.attacks[name], clean)
+    for name, control in record.controls.items():
+        _attack_row(table, name, control, None, " (control)")
+    return table
+
+
+def _unmeasured(record: Record) -> Text | None:
+    missing = {n: a.fooling_ratio.reason for n, a in record.attacks.items() if a.fooling_ratio.value is None}
+    lines = [f" {DASH} {TITLES[name]} was not measured: {reason}" for name, reason in missing.items()]
+    return Text("\n".join(lines), "yellow") if lines else None
+
+
+def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | None, note: str = "") -> None:
+    ratio, style = attack.fooling_ratio, "dim" if note else ""
+    title, setting = Text(TITLES.get(name, name) + note), Text(attack.title, "dim")
+    if attack.mode == "surrogate":
+        setting = Text(f"by transfer, {attack.budget} sources", "yellow")
+    if ratio.value is None:
+        table.add_row(title, setting, DASH, style=style)
+        return
+    if attack.robust_accuracy is not None:
+        survival = attack.robust_accuracy.value
+    else:
+        survival = None if clean is None else clean * (1 - ratio.value)
+    flat = attack.fooling_ratio_99
+    table.add_row(
+        title,
+        setting,
+        _bar(ratio.value),
+        counts(ratio),
+        share_interval(ratio),
+        DASH if survival is None else f"{percent(survival)}%",
+        "" if flat is None or flat.value is None else f"{percent(flat.value)}%",
+        quantity(attack.queries),
+        style=style,
+    )
+
+
+def _settings(record: Record) -> Table | None:
+    table = _Section("Other settings", "shown beside the headline, not ranked", ("median size",))
+    table.add_column("attack")
+    table.add_column("setting")
+    for name in ("fooled", "k/n", "95%", "median size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ATTACKS:
+        attack = record.attacks.get(name)
+        title = TITLES[name]
+        for variant in attack.variants.values() if attack is not None else ():
+            ratio = variant.fooling_ratio
+            if ratio.value is None:
+                continue
+            size = "" if variant.median_size is None else _size(variant.median_size, variant.limit or "")
+            table.add_row(title, variant.title, _bar(ratio.value), counts(ratio), share_interval(ratio), size)
+            title = ""
+    return table if table.row_count else None
+
+
+def _size(value: float, limit: str) -> str:
+    return f"{value:.0f} px" if "pixel" in limit else f"ε {value:.3g}"
+
+
+def _difference(record: Record) -> Table | None:
+    if record.difference is None or record.bare is None:
+        return None
+    table = _Section(
+        "With the defenses, minus without", "paired: same images, same seeds; in points, with 95% intervals"
+    )
+    for name in ("", "bare model", "defended", "difference"):
+        table.add_column(name, justify="left" if name == "" else "right")
+    bare, full = record.bare.scores, record.scores
+    rows: list[tuple[str, Measure, Measure, str, float]] = [
+        ("clean accuracy", bare.clean_accuracy, full.clean_accuracy, "clean_accuracy", 100),
+        ("robust score", bare.robust_score, full.robust_score, "robust_score", 1),
+    ]
+    for title, before, after, key, factor in rows:
+        shown = [DASH if m.value is None else f"{m.value * factor:.1f}" for m in (before, after)]
+        table.add_row(Text(title, "bold"), *shown, signed(record.difference[key], factor))
+    for name in ATTACKS:
+        if name in record.difference:
+            pair = [_survival(part.attacks[name], part.scores.clean_accuracy) for part in (record.bare, record)]
+            shown = [DASH if value is None else f"{value * 100:.1f}" for value in pair]
+            table.add_row(f"survives {TITLES[name]}", *shown, signed(record.difference[name], 100))
+    return table
+
+
+def _survival(attack: AttackResult, clean: Measure) -> float | None:
+    if attack.robust_accuracy is not None:
+        return attack.robust_accuracy.value
+    ratio = attack.fooling_ratio.value
+    return None if ratio is None or clean.value is None else clean.value * (1 - ratio)
+
+
+def _transfer(record: Record) -> Table | None:
+    if not record.transfer:
+        return None
+    title = "Transfer, in %"
+    table = _Section(
+        title, "images that fooled the one, tried on the other: panel → submission / submission → panel; any label"
+    )
+    models = list(dict.fromkeys(c.source for c in record.transfer if c.source != "submission"))
+    table.add_column("panel model")
+    shown = [name for name in ATTACKS if any(c.attack == name for c in record.transfer)]
+    for name in shown:
+        table.add_column(TITLES[name].split(" (")[0], justify="right", overflow="fold")
+    cells = {(c.source, c.victim, c.attack): c.any_label for c in record.transfer}
+    for model in models:
+        row = []
+        for name in shown:
+            there, back = cells.get((model, "submission", name)), cells.get(("submission", model, name))
+            row.append(f"{_cell(there)} / {_cell(back)}")
+        table.add_row(model, *row)
+    return table
+
+
+def _cell(measure: Measure | None) -> str:
+    return DASH if measure is None or measure.value is None else percent(measure.value)
+
+
+def _flags(record: Record) -> RenderableType | None:
+    if not record.flags:
+        return None
+    table = Table(
+        box=None, show_header=False, padding=(0, 1), title="Flags", title_justify="left", title_style="bold yellow"
+    )
+    table.add_column(no_wrap=True, style="yellow")
+    table.add_column()
+    shared: dict[tuple[str, str], list[str]] = {}
+    for flag in record.flags:
+        shared.setdefault((flag.code, flag.sentence), []).append(TITLES.get(flag.attack or "", ""))
+    for (code, sentence), attacks in shared.items():
+        names = ", ".join(name for name in attacks if name)
+        table.add_row(f"! {code}", f"{names}: {sentence}" if names and names not in sentence else sentence)
+    return table
+
+
+def _ending(record: Record, folder: Path | None) -> Text:
+    provenance = record.provenance
+    text = Text()
+    where = f"{provenance.backend} on {provenance.device}, {provenance.workers} workers"
+    text.append(f"\n{where}, {duration(provenance.seconds)}\n", "dim")
+    if not record.rankable:
+        text.append(f"Not rankable: {record.unranked_reason}.\n", "yellow")
+    if folder is not None:
+        text.append("Record and evidence: ")
+        text.append(f"{folder}/record.json, {folder}/evidence/\n")
+        text.append("Next: ")
+        text.append(f"foolbench leaderboard {folder} --out site", "bold")
+    return text
+
+
+class _Section(Table):
+    """A table under a heading that may be wider than itself."""
+
+    def __init__(self, title: str, caption: str, spare: tuple[str, ...] = ()):
+        super().__init__(box=None, padding=(0, 1), header_style="underline")
+        self.heading, self.spare = Text(f"\n{title}", "bold"), spare
+        self.heading.append(f"  {caption}", "dim not bold")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """On a narrow terminal it does without the columns in `spare`."""
+        yield self.heading
+        shown = copy(self)
+        if options.max_width < WIDE:
+            shown.columns = [column for column in self.columns if column.header not in self.spare]
+        yield from Table.__rich_console__(shown, console, options)
+
+
+def _with(measure: Measure, rest: str) -> str:
+    return _share(measure) + ("" if measure.value is None else rest) + "\n"
+
+
+def _share(measure: Measure) -> str:
+    if measure.value is None:
+        return f"{DASH}  {measure.reason}"
+    interval = share_interval(measure)
+    kn = f"{counts(measure)}, " if measure.n else ""
+    return f"{percent(measure.value)}%  ({kn}{interval})"
+
+
+def _bar(value: float) -> Text:
+    full = round(value * 5)
+    text = Text("█" * full + "·" * (5 - full), "red" if value > 0.5 else "yellow" if value > 0.1 else "green")
+    return text.append(f" {percent(value):>5}%", "bold")

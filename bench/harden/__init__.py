@@ -1,0 +1,1 @@
+"""`foolbench harden` and `train`: models that are trained here."""

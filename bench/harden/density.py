@@ -1,0 +1,139 @@
+"""`density`: a generative model of the training images beside the classifier (Nguyen et al., CVPR 2015, discussion)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from ...attacks.base import Fool
+from ...attacks.cppn import Cppn
+from ...attacks.evolution import Evolution
+from ...models.base import Classifier
+from ...models.modules.module import from_module
+from ...models.preprocess import Preprocess
+from ..errors import InvalidInput, Problem, failure
+from ..running.drive import eight_bit
+from ..submission.detectors import Density
+from ..victim.detecting import detecting
+from ..victim.fitting import training_images
+from .adversary import fgsm
+from .fooling_class import evolved
+from .measure import CHOOSING, of_network, of_victim
+from .shop import Product, Shop, as_bytes, as_images
+from .steps import Row, Step, Tensors, Tick
+
+DIMENSIONS = (5, 10, 20, 30, 50, 100)
+"""Principal components that are tried."""
+_NOISE = 1000
+
+
+@dataclass(frozen=True)
+class DensityRecipe:
+    """Choose how many principal components the `density` defense looks at.
+
+    The defense is fitted to training images when a submission is loaded, so nothing but its parameters is written. It
+    is judged by images that it is not fitted to. Of the numbers of components that were tried, at the same share of
+    clean images to reject, that one is taken which rejects the most on average over four kinds of images made against
+    the classifier alone: evolved, painted by CPPNs, uniform noise, FGSM. An attack on the whole of classifier and
+    density is another matter, which `evaluate` measures.
+    """
+
+    shop: Shop
+
+    def steps(self) -> list[Step]:
+        """See bench/harden/harden.py."""
+        _, steps = self.shop.classifier()
+        made = Step("the density", "images to reject", self._made)
+        tried = [
+            Step("the density", f"{d} dimensions", lambda tensors, tick, d=d: self._tried(tensors, d))
+            for d in self._candidates
+        ]
+        return [*steps, made, *tried]
+
+    def product(self, tensors: Tensors) -> Product:
+        """See bench/harden/harden.py."""
+        best = self._candidates[int(tensors["rejected"].argmax())]
+        defense = self._spec(best).model_dump(mode="json", include={"kind", "dimensions", "images", "reject"})
+        network = self.shop.classifier()[0].network(tensors)
+        return Product(network, None, f"density, {best} dimensions", "https://arxiv.org/abs/1412.1897", {}, (defense,))
+
+    @cached_property
+    def _candidates(self) -> tuple[int, ...]:
+        how = self.shop.how
+        room = min(math.prod(self.shop.battery.spec.shape), self.shop.images.fitted * 2 // 3 - 1)
+        if how.dimensions is not None:
+            if how.dimensions > room:
+                message = f"--dimensions: expected at most {room} here, got {how.dimensions}."
+                raise InvalidInput(Problem("FB114", message, f"--dimensions {room}"))
+            return (how.dimensions,)
+        return tuple(d for d in DIMENSIONS if d <= room) or (room,)
+
+    @property
+    def _choosing(self) -> Tensor:
+        """Images that the defense is not fitted to."""
+        return self.shop.images.train[self.shop.images.choosing]
+
+    def _spec(self, dimensions: int) -> Density:
+        shop = self.shop
+        return Density(kind="density", dimensions=dimensions, images=shop.images.fitted, reject=shop.how.reject)
+
+    def _made(self, tensors: Tensors, tick: Tick) -> tuple[Tensors, Row]:
+        """Fooling images against the classifier alone."""
+        shop, how = self.shop, self.shop.how
+        network = shop.classifier()[0].network(tensors)
+        targets = torch.arange(shop.classes, device=shop.device)
+        task = Fool(shop.battery.spec.shape, targets, how.runs, shop.images.mean)
+        kept = dict(tensors)
+        for place, kind in enumerate((Evolution, Cppn)):
+            name = kind.__name__.lower()
+            attack = kind(generations=how.generations)
+            kept[f"images.{name}"] = as_bytes(evolved(attack.search(task, shop.rng_there("density", name)), network))
+            tick((place + 1) / 2)
+        return kept, {}
+
+    def _tried(self, tensors: Tensors, dimensions: int) -> tuple[Tensors, Row]:
+        shop = self.shop
+        victim = self._victim(tensors, dimensions)
+        measured = of_victim(victim, shop.rng_there("density", "victim"))
+        rejected = {name: _rejected(measured.labels(images)) for name, images in self._bad(tensors)}
+        mean = sum(rejected.values()) / len(rejected)
+        so_far = tensors.get("rejected", torch.zeros(0, dtype=torch.float64))
+        clean = _rejected(measured.labels(self._choosing))
+        row = {"on": CHOOSING, "clean_rejected": clean, "rejected": rejected, "mean_rejected": mean}
+        return {**tensors, "rejected": torch.cat([so_far, torch.tensor([mean], dtype=torch.float64)])}, row
+
+    def _bad(self, tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+        shop = self.shop
+        for name in ("evolution", "cppn"):
+            yield name, as_images(tensors[f"images.{name}"], shop.device)
+        noise = torch.rand(_NOISE, *shop.battery.spec.shape, generator=shop.rng("density", "noise"))
+        yield "noise", eight_bit(noise).to(shop.device)
+        bare = of_network(shop.classifier()[0].network(tensors), shop.classes)
+        adversary = fgsm(shop.how.distance(shop.battery))
+        clean = self._choosing
+        yield "fgsm", bare.adversarial(adversary, clean, bare.labels(clean), shop.rng("density", "fgsm"))
+
+    def _victim(self, tensors: Tensors, dimensions: int) -> Classifier:
+        shop = self.shop
+        inner = from_module(
+            shop.classifier()[0].network(tensors),
+            shape=shop.battery.spec.shape,
+            classes=shop.classes,
+            preprocess=Preprocess(),
+            device=shop.device,
+            images=shop.images.held,
+            rng=shop.rng_there("certificate"),
+        ).classifier
+        try:
+            return detecting(inner, self._spec(dimensions), shop.battery, partial(training_images, shop.battery))
+        except ValueError as error:
+            raise failure("the density", error) from error
+
+
+def _rejected(labels: Tensor) -> float:
+    return round(float((labels < 0).double().mean()), 6)

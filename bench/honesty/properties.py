@@ -1,0 +1,57 @@
+"""The four measured properties of a victim (attacks/responses/), driven like an attack and kept beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ...attacks.base import Perturb, Query
+from ...attacks.responses.psychophysics import Properties, Psychophysics
+from ...models.base import Classifier
+from ..asking.clean import Clean
+from ..battery.battery import Battery
+from ..data.data import Data
+from ..machine.seeds import generator
+from ..running.drive import answers
+
+T = TypeVar("T")
+
+
+def measure(battery: Battery, data: Data, victim: Classifier, clean: Clean) -> Properties | None:
+    """Measure the properties on the first images that the victim gets right; None where there are none.
+
+    The number of images is the battery's `deepception.properties`.
+    """
+    spec = battery.spec.attacks.deepception
+    rows = clean.right.nonzero().flatten()[: spec.properties] if spec is not None else torch.zeros(0)
+    if spec is None or len(rows) == 0:
+        return None
+    device = victim.device
+    task = Perturb(
+        clean.images[rows].to(torch.float32) / 255,
+        clean.reading.label[rows],
+        torch.tensor(data.donors).to(device).to(torch.float32) / 255,
+        torch.tensor(data.mean).to(device),
+    )
+    rng = generator(battery.spec.name, "properties", device=device)
+    measuring = Psychophysics(side=spec.side, stride=spec.stride, copies=spec.copies).measure(task, rng)
+    victim_rng = generator(battery.spec.name, "properties", "victim", device=device)
+    return ask(measuring, victim, victim_rng, battery.spec.batch)
+
+
+def ask(measuring: Generator[Query, Tensor, T], victim: Classifier, rng: torch.Generator, batch: int) -> T:
+    """Answer a measurement's queries until it returns what it found."""
+    try:
+        query = next(measuring)
+        while True:
+            query = measuring.send(answers(victim, query.images, rng, batch))
+    except StopIteration as finished:
+        return finished.value
+
+
+def as_json(properties: Properties | None) -> dict[str, Any] | None:
+    """The summary for the record."""
+    return None if properties is None else {"images": len(properties.gain), **properties.summary()}

@@ -1,0 +1,1 @@
+"""`foolbench probe`: how a model responds to patches."""

@@ -1,0 +1,77 @@
+"""Fooling images of a finished run, for tests that go on from them."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...leaderboard.record.store import EVIDENCE, RunFolder
+from ..battery.battery import Battery
+from ..errors import InvalidInput, Problem
+
+MOST = 20
+"""Images taken of one attack: the first that fooled, going round the classes."""
+_ATTACKS = ("cppn", "evolution")
+
+
+@dataclass(frozen=True)
+class FoolingImages:
+    """Images of nothing that a victim takes for a class."""
+
+    attack: str
+    """`cppn` or `evolution`."""
+    source: str
+    """Where they come from, in words."""
+    images: np.ndarray
+    """`(n, c, h, w)` uint8."""
+    targets: np.ndarray
+    """`(n,)` int64: the class that each was made for."""
+    reason: str | None = None
+    """Why there are none, where there are none."""
+
+
+def of_run(folder: Path, battery: Battery) -> tuple[FoolingImages, ...]:
+    """The images of a run's CPPN and evolution attacks that fooled its own victim, up to MOST each.
+
+    Raises InvalidInput for a folder that holds no run, no such evidence, or images of another battery's shape or
+    classes.
+    """
+    run = RunFolder(folder)
+    try:
+        ref, name = run.record.battery, str(run.record.submission.get("name", "submission"))
+        if ref.shape != battery.spec.shape or len(ref.classes) != battery.classes:
+            raise ValueError(
+                f"{folder}: expected images of {list(battery.spec.shape)} and {battery.classes} classes, got "
+                f"{list(ref.shape)} and {len(ref.classes)}"
+            )
+        found = tuple(f for attack in _ATTACKS if (f := _of_attack(run, attack, name, battery.classes)) is not None)
+    except ValueError as error:
+        raise _unusable(str(error)) from error
+    if not found:
+        raise _unusable(f"{folder}: expected evidence of {' or '.join(_ATTACKS)}, got none")
+    return found
+
+
+def _unusable(message: str) -> InvalidInput:
+    return InvalidInput(Problem("FB115", f"--run: {message}.", "name the folder of a finished run on the same battery"))
+
+
+def _of_attack(run: RunFolder, attack: str, name: str, classes: int) -> FoolingImages | None:
+    images = run.images(attack)
+    if images is None:
+        return None
+    path = run.path / EVIDENCE / f"{attack}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            fooled, targets = arrays["fooled"], arrays["target"]
+    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: expected the arrays fooled and target, got {error}") from error
+    fits = fooled.shape == targets.shape == images.shape[:1] and fooled.dtype == np.bool_ and targets.dtype.kind in "iu"
+    if not fits or (len(targets) and not 0 <= targets.min() <= targets.max() < classes):
+        raise ValueError(f"{path}: expected a class and a verdict for each image, got others")
+    rows = fooled.nonzero()[0][:MOST]
+    reason = None if len(rows) else "none of them fooled the victim they were made on"
+    return FoolingImages(attack, f"made on {name!r}", images[rows], targets[rows].astype(np.int64), reason)

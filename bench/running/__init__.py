@@ -1,0 +1,1 @@
+"""Working on shards: searches and ascents driven within their budgets, final images judged."""

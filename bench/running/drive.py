@@ -1,0 +1,220 @@
+"""One block of tasks: the driver owns the victim, the batches, the budget and the progress; the attack owns nothing.
+
+The fixed device batch is the battery's. A block is worked on in one thread and in one order, so its result depends on
+nothing but the block, the victim and the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...attacks.base import BlackBox
+from ...models.base import Classifier
+from ...models.memory import out_of_memory
+from ..errors import ModelFailure, OverBudget, Problem
+
+Hit = Callable[[Tensor, Tensor], Tensor]
+"""`(probabilities (n, K), owners (n,))` -> bool `(n, tasks an owner holds)`: which answers succeed as they stand."""
+
+Tick = Callable[[int, int], None]
+"""Told, after each batch, how many images were just asked for and how many tasks have been fooled so far."""
+
+
+class Stopped(Exception):
+    """Whoever runs the blocks asked this one to stop between two batches."""
+
+
+@dataclass
+class Meter:
+    """Counts what each owner has spent and when each of its tasks was first fooled; enforces the budget."""
+
+    owners: int
+    tasks_per_owner: int
+    budget: int
+    setup_budget: int
+    hit: Hit
+    tick: Tick
+    device: torch.device
+    setup: int = 0
+    queries: int = 0
+    gradients: int = 0
+    fooled: int = 0
+    """Tasks fooled so far, as the driver saw it; the judge decides later."""
+    spent: Tensor = field(init=False)
+    first: Tensor = field(init=False)
+    """`(owners, tasks_per_owner)` int64: what the owner had spent, that query included, when the task was first
+    fooled; -1 where it never was."""
+
+    def __post_init__(self) -> None:
+        self.spent = torch.zeros(self.owners, dtype=torch.int64, device=self.device)
+        self.first = torch.full((self.owners, self.tasks_per_owner), -1, dtype=torch.int64, device=self.device)
+        self._rota = _Rota.of(torch.empty(0, dtype=torch.int64, device=self.device), self.owners)
+
+    def charge(self, owners: Tensor) -> Tensor:
+        """Count one look for each row before it is taken; returns `(n,)` int64 what its owner has then spent.
+
+        Raises OverBudget before anything is asked of the victim.
+        """
+        if not torch.equal(owners, self._rota.owners):
+            self._rota = _Rota.of(owners, self.owners)
+        rota, setup = self._rota, self._rota.setup
+        total = self.spent + rota.counts
+        worst = int(total.max()) if self.owners else 0
+        if worst > self.budget:
+            raise _over_budget("a task", worst, self.budget)
+        if self.setup + setup > self.setup_budget:
+            raise _over_budget("its set-up", self.setup + setup, self.setup_budget)
+        at = self.spent[owners] + rota.turn
+        self.spent, self.setup = total, self.setup + setup
+        return at
+
+    def observe(self, probabilities: Tensor, owners: Tensor, at: Tensor) -> None:
+        """Note which tasks these answers fool for the first time."""
+        if self.fooled == self.first.numel():
+            return
+        rows, columns = self.hit(probabilities, owners).nonzero(as_tuple=True)
+        if len(rows) == 0:
+            return
+        who = owners[rows]
+        new = (who >= 0) & (self.first[who, columns] < 0)
+        rows, flat = rows[new], (who * self.tasks_per_owner + columns)[new]
+        if len(rows) == 0:
+            return
+        never = torch.iinfo(torch.int64).max
+        earliest = torch.full((self.first.numel(),), never, dtype=torch.int64, device=self.device)
+        earliest.scatter_reduce_(0, flat, at[rows], "amin")
+        earliest = earliest.view_as(self.first)
+        self.first = torch.where(earliest < never, earliest, self.first)
+        self.fooled = int((self.first >= 0).sum())
+
+
+class _Rota(NamedTuple):
+    """In whose name the rows of a query are asked. Most searches ask in the same names every time."""
+
+    owners: Tensor
+    """`(n,)`, a copy."""
+    setup: int
+    """Rows that no owner pays for."""
+    counts: Tensor
+    """`(owners,)`: rows of each."""
+    turn: Tensor
+    """`(n,)`: how many rows its owner has up to each row, that row included."""
+
+    @staticmethod
+    def of(owners: Tensor, count: int) -> _Rota:
+        """Raises ValueError for an owner that the block does not have."""
+        shared = owners < 0
+        setup = int(shared.sum())
+        counts = torch.bincount(owners[~shared] if setup else owners, minlength=count)
+        if len(counts) > count:
+            raise ValueError(f"expected owners below {count}, got {int(owners.max())}: name tasks of the block")
+        order = torch.argsort(owners, stable=True)
+        starts = torch.cumsum(counts, 0) - counts
+        position = torch.empty_like(owners)
+        position[order] = torch.arange(len(owners), device=owners.device) - setup
+        return _Rota(owners.clone(), setup, counts, position - starts[owners] + 1)
+
+
+def _over_budget(who: str, asked: int, granted: int) -> OverBudget:
+    message = f"expected {who} to ask at most {granted:,} queries and gradients, and the attack asked for {asked:,}."
+    return OverBudget(
+        Problem("FB500", message, "make the attack keep its budget, or raise it in a battery of your own")
+    )
+
+
+def check_asked(images: Tensor, owners: Tensor, shape: tuple[int, int, int]) -> None:
+    """Hold an attack to its protocol: at least one image, of the task's shape, and an owner for each.
+
+    Without it an attack could ask for many images in the name of one, or for none for ever. Raises ValueError.
+    """
+    if images.shape[1:] != shape or len(images) == 0 or owners.shape != images.shape[:1]:
+        raise ValueError(
+            f"expected images (n, {', '.join(map(str, shape))}), n at least 1, and n owners, got {tuple(images.shape)} "
+            f"and {tuple(owners.shape)}: ask for images of the task's shape, each in the name of one task"
+        )
+
+
+def eight_bit(images: Tensor) -> Tensor:
+    """Round images in [0, 1] to the 256 gray levels that a file can hold; a new tensor."""
+    return images.mul(255).round_().clamp_(0, 255).div_(255)
+
+
+def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+    """`(n, c, h, w)` in [0, 1] -> `(n, K)` probabilities, asked in batches of the fixed size, checked for sense.
+
+    Images are rounded to 8 bits first, a batch at a time, since a whole query would not fit into the cache.
+
+    Raises ModelFailure when the model raises, or answers with NaN or with rows that sum to more than 1.
+    """
+    out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
+    for start in range(0, len(images), batch):
+        out[start : start + batch] = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
+    if not bool((out.sum(1) <= 1.001).all()) or not bool((out >= 0).all()):  # NaN fails the first comparison
+        raise nonsense(out)
+    return out
+
+
+def victim_call(call: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, rng: torch.Generator) -> Tensor:
+    """Ask the model or a defense; whatever it raises becomes a ModelFailure (but not lack of memory)."""
+    try:
+        return call(images, rng)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        message = (
+            f"expected answers from the model for {len(images)} images, and it raised {type(error).__name__}: {error}"
+        )
+        fix = "run the model by itself on images of that shape; check `input` and the defenses"
+        raise ModelFailure(Problem("FB301", message, fix)) from error
+
+
+def nonsense(part: Tensor) -> ModelFailure:
+    """What to raise for answers or logits `(n, K)` that are none."""
+    if bool(part.isnan().any()):
+        came = f"{int(part.isnan().any(1).sum())} of {len(part)} rows with NaN"
+    else:
+        came = f"rows that sum to up to {float(part.sum(1).max()):.6g}, with entries from {float(part.min()):.6g}"
+    message = f"expected probabilities that are at least 0 and sum to at most 1, got {came}."
+    return ModelFailure(
+        Problem("FB300", message, "check the model's weights, `output` (logits or probabilities?) and `input`")
+    )
+
+
+def drive_black_box(
+    attack: BlackBox[Any],
+    task: Any,
+    victim: Classifier,
+    meter: Meter,
+    *,
+    attack_rng: torch.Generator,
+    victim_rng: torch.Generator,
+    batch: int,
+    stop: Callable[[], bool],
+) -> Tensor:
+    """Run a search to its end and return its finals. Every query is rounded to 8 bits first, so that what was
+    answered is what can be saved and replayed.
+
+    Raises OverBudget, ModelFailure, and Stopped when `stop()` turns true.
+    """
+    search = attack.search(task, attack_rng)
+    try:
+        query = next(search)
+        while True:
+            if stop():
+                raise Stopped
+            check_asked(query.images, query.owners, victim.shape)
+            at = meter.charge(query.owners)
+            probabilities = answers(victim, query.images, victim_rng, batch)
+            meter.queries += len(query.images)
+            meter.observe(probabilities, query.owners, at)
+            meter.tick(len(query.images), meter.fooled)
+            query = search.send(probabilities)
+    except StopIteration as finished:
+        return finished.value
+    finally:
+        search.close()

@@ -1,0 +1,163 @@
+"""The judge: rounds final images to 8 bits, checks range and limit, re-queries the victim, and alone decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...models.base import Classifier
+from ..battery.limits import Limit
+from .drive import answers
+
+SLACK = 1e-4
+"""How far outside [0, 1] an attack's float arithmetic may stray before the judge calls the image out of range."""
+
+_AT_ONCE = 64
+"""Images rounded at once: float copies of a whole set of large images would fill the memory."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a victim says of some images. All tensors have one row per image and lie on the victim's device."""
+
+    probabilities: Tensor
+    """`(n, K)` float32."""
+    label: Tensor
+    """`(n,)` int64: the largest class when it exceeds the rejected mass, else -1: rejected."""
+    confidence: Tensor
+    """`(n,)` float32: the largest class probability."""
+
+
+def read(probabilities: Tensor) -> Reading:
+    """Turn `(n, K)` probabilities into labels: a victim accepts when its largest class exceeds the rejected mass."""
+    confidence, largest = probabilities.max(1)
+    rejected = 1 - probabilities.sum(1)
+    return Reading(probabilities, torch.where(confidence > rejected, largest, -1), confidence)
+
+
+def hits_fool(probabilities: Tensor, targets: Tensor, tau: float) -> Tensor:
+    """`(n, K)`, `(k,)` -> bool `(n, k)`: accepted as the target, with confidence at least τ."""
+    reading = read(probabilities)
+    accepted = reading.label.unsqueeze(1) == targets.unsqueeze(0)
+    return accepted & (probabilities.index_select(1, targets) >= tau)
+
+
+def hits_perturb(probabilities: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+    """`(n, K)`, `(n,)` labels to get away from -> bool `(n,)`: accepted, and another label (the target's, if any)."""
+    label = read(probabilities).label
+    return (label >= 0) & (label != labels) if targets is None else label == targets
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the judge says of a block's final images, one row each, on the CPU."""
+
+    images: Tensor
+    """`(t, c, h, w)` uint8: what was judged."""
+    fooled: Tensor
+    """`(t,)` bool: on more than half of the draws, and not refused."""
+    fooled_flat: Tensor
+    """`(t,)` bool: the same at the flat confidence (Fool; for Perturb equal to `fooled`)."""
+    label: Tensor
+    """`(t,)` int64; -1: rejected. Of the first draw."""
+    confidence: Tensor
+    """`(t,)` float32: of the target (Fool) or of the label; mean over draws."""
+    share: Tensor
+    """`(t,)` float32: share of draws on which it fooled."""
+    size: Tensor
+    """`(t,)` float64: change in the limit's unit; NaN for Fool."""
+    refused: list[str]
+    """Why an image was refused; empty where it was not."""
+
+
+def judge_fool(
+    victim: Classifier,
+    finals: Tensor,
+    targets: Tensor,
+    *,
+    tau: float,
+    flat: float,
+    draws: int,
+    batch: int,
+    rng: torch.Generator,
+) -> Verdicts:
+    """Judge fooling images `(t, c, h, w)`, one target class each `(t,)`."""
+    images, refused = _to_bytes(finals)
+    fooled, flats, first, confidence = [], [], None, []
+    rows = torch.arange(len(images), device=victim.device)
+    for _ in range(draws):
+        probabilities = _answers(victim, images, rng, batch)
+        reading = read(probabilities)
+        first = first or reading
+        of_target = probabilities[rows, targets]
+        accepted = reading.label == targets
+        fooled.append(accepted & (of_target >= tau))
+        flats.append(accepted & (of_target >= flat))
+        confidence.append(of_target)
+    assert first is not None
+    size = torch.full((len(images),), float("nan"), dtype=torch.float64)
+    return _verdicts(images, fooled, flats, first.label, confidence, size, refused)
+
+
+def judge_perturb(
+    victim: Classifier,
+    finals: Tensor,
+    originals: Tensor,
+    labels: Tensor,
+    targets: Tensor | None,
+    *,
+    limit: Limit,
+    draws: int,
+    batch: int,
+    rng: torch.Generator,
+) -> Verdicts:
+    """Judge perturbed images `(t, c, h, w)` against their uint8 originals and the victim's own clean labels."""
+    images, refused = _to_bytes(finals)
+    size = limit.sizes(originals, images)
+    for i in (~limit.kept(size)).nonzero().flatten().tolist():
+        refused[i] = refused[i] or f"changed by {float(size[i]):.4g}, limit {limit}"
+    fooled, first, confidence = [], None, []
+    for _ in range(draws):
+        reading = read(_answers(victim, images, rng, batch))
+        first = first or reading
+        fooled.append(hits_perturb(reading.probabilities, labels, targets))
+        confidence.append(reading.confidence)
+    assert first is not None
+    return _verdicts(images, fooled, fooled, first.label, confidence, size, refused)
+
+
+def _to_bytes(finals: Tensor) -> tuple[Tensor, list[str]]:
+    low, high = finals.flatten(1).aminmax(dim=1)
+    sound = (low >= -SLACK) & (high <= 1 + SLACK)  # false for NaN
+    refused = [
+        "" if kept else f"pixels from {lowest:.4g} to {highest:.4g}, limit 0 to 1"
+        for kept, lowest, highest in zip(sound.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+    images = torch.empty(finals.shape, dtype=torch.uint8, device=finals.device)
+    for part, rounded in zip(finals.split(_AT_ONCE), images.split(_AT_ONCE), strict=True):
+        rounded.copy_(torch.nan_to_num(part).mul_(255).round_().clamp_(0, 255))
+    return images, refused
+
+
+def _answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+    """The answers to `(n, c, h, w)` uint8 images, which become floats a batch at a time."""
+    parts = [answers(victim, part.to(torch.float32) / 255, rng, batch) for part in images.split(batch)]
+    return torch.cat(parts)
+
+
+def _verdicts(
+    images: Tensor,
+    fooled: list[Tensor],
+    flats: list[Tensor],
+    label: Tensor,
+    confidence: list[Tensor],
+    size: Tensor,
+    refused: list[str],
+) -> Verdicts:
+    allowed = torch.tensor([not reason for reason in refused], dtype=torch.bool)
+    share = torch.stack(fooled).float().mean(0).cpu() * allowed
+    flat_share = torch.stack(flats).float().mean(0).cpu() * allowed
+    mean = torch.stack(confidence).mean(0).cpu()
+    return Verdicts(images.cpu(), share > 0.5, flat_share > 0.5, label.cpu(), mean, share, size.cpu(), refused)

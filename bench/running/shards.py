@@ -1,0 +1,145 @@
+"""The shard: the one unit of work, caching, resuming and distribution; and the folder where finished ones lie."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..battery.entries import Entry
+from ..machine.npz import packed
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Tasks `start` to `stop` of an entry (runs for Fool, evaluation images for Perturb)."""
+
+    entry: Entry
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """Which shard, for a file's name."""
+        return f"{self.entry.name}-{self.index:04d}"
+
+    def digest(self, determined_by: Mapping[str, Any]) -> str:
+        """sha256 over everything that determines the result: this shard, and what the caller names."""
+        what = {"entry": self.entry.name, "index": self.index, "start": self.start, "stop": self.stop, **determined_by}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def cut(entry: Entry) -> tuple[Shard, ...]:
+    """Cut an entry at the size that its battery fixes."""
+    starts = range(0, entry.tasks, entry.shard)
+    return tuple(Shard(entry, i, start, min(start + entry.shard, entry.tasks)) for i, start in enumerate(starts))
+
+
+def longest_first(shards: Iterable[Shard]) -> list[Shard]:
+    """In the order in which workers take them, so that none is left alone with the last long one."""
+    return sorted(shards, key=lambda shard: -shard.entry.budget * (shard.stop - shard.start))
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A finished shard: one row a task (Fool: run by run, target by target; Perturb: image by image)."""
+
+    images: np.ndarray
+    """`(t, c, h, w)` uint8: the judged final images; for tasks that were not attacked, zeros or the clean image."""
+    attacked: np.ndarray
+    """`(t,)` bool: False where there was nothing to attack (Perturb: the clean image is rejected)."""
+    fooled: np.ndarray
+    fooled_flat: np.ndarray
+    label: np.ndarray
+    """`(t,)` int64; -1: rejected."""
+    confidence: np.ndarray
+    share: np.ndarray
+    size: np.ndarray
+    first: np.ndarray
+    """`(t,)` int64: queries and gradients spent when first seen fooled; -1 where never seen."""
+    spent: np.ndarray
+    """`(t,)` int64: queries and gradients spent by the task, or by the run that it shares."""
+    refused: np.ndarray
+    """`(t,)` str."""
+    counts: np.ndarray
+    """`(3,)` int64: queries, set-up queries, gradients of the whole shard."""
+    seconds: np.ndarray
+    """`()` float64: wall time."""
+    batch: np.ndarray = field(default_factory=lambda: np.array(sys.maxsize))
+    """`()` int64: how many images were asked about at once, at most, when it was finished: the battery's batch, or
+    fewer where memory or the user allowed no more. Without a bound in files from before it was kept."""
+
+    def save(self, path: Path) -> None:
+        """Write it whole or not at all. Raises OSError."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(packed({f.name: getattr(self, f.name) for f in fields(self)}))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def load_shard(path: Path) -> ShardResult | None:
+    """A finished shard, or None where there is none or it cannot be read (it is then worked on again)."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as data:
+            return ShardResult(**{f.name: data[f.name] for f in fields(ShardResult) if f.name in data})
+    except Exception:  # a damaged file makes numpy and zipfile raise almost anything
+        return None
+
+
+def shards_beside(folder: Path) -> dict[str, Path]:
+    """Finished shards of the other runs in the folder that holds this one, by their files' names, which say all that
+    determines them."""
+    files = folder.parent.glob("*/shards/*.npz")
+    return {file.name: file for file in files if file.parent.parent.name != folder.name}
+
+
+def join(results: list[ShardResult]) -> ShardResult:
+    """The shards of one entry, in order, as one."""
+    rows = [f.name for f in fields(ShardResult) if f.name not in ("counts", "seconds", "batch")]
+    return ShardResult(
+        **{name: np.concatenate([getattr(r, name) for r in results]) for name in rows},
+        counts=np.sum([r.counts for r in results], axis=0),
+        seconds=np.array(sum(float(r.seconds) for r in results)),
+        batch=np.min([r.batch for r in results]),
+    )
+
+
+def best_of(parts: Sequence[ShardResult]) -> ShardResult:
+    """Task by task the setting that fooled, and among those (or among none) the most confident one.
+
+    The settings run side by side: a task is first fooled when the first of them gets there; what is spent adds up.
+    """
+    rank = np.stack([p.fooled * 2.0 + p.confidence for p in parts])
+    best = rank.argmax(0)
+    rows = np.arange(len(best))
+
+    def pick(name: str) -> np.ndarray:
+        return np.stack([getattr(p, name) for p in parts])[best, rows]
+
+    never = np.iinfo(np.int64).max
+    # Where only the judge saw it fooled, the setting's own spending is the cost, as it is for a setting by itself.
+    costs = [np.where(p.first >= 0, p.first, p.spent) for p in parts]
+    first = np.stack([np.where(p.fooled, cost, never) for p, cost in zip(parts, costs, strict=True)]).min(0)
+    names = ("images", "attacked", "fooled", "label", "confidence", "share", "size", "refused")
+    return ShardResult(
+        **{name: pick(name) for name in names},
+        fooled_flat=np.logical_or.reduce([p.fooled_flat for p in parts]),
+        first=np.where(first == never, -1, first),
+        spent=np.sum([p.spent for p in parts], axis=0),
+        counts=np.sum([p.counts for p in parts], axis=0),
+        seconds=np.array(sum(float(p.seconds) for p in parts)),
+        batch=np.min([p.batch for p in parts]),
+    )

@@ -1,0 +1,137 @@
+"""White-box cells of a victim without gradients: what stands in, task by task the best of it.
+
+For both tasks the panel's images, one query each; for FGSM also the attack itself along finite differences, where the
+battery grants the queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...attacks.fgsm import SmallestEpsilon
+from ..battery.entries import Entry
+from .arena import Arena
+from .drive import Meter, answers
+from .judge import hits_perturb, read
+from .shards import Shard
+
+Stepped = Callable[[Tensor], Tensor]
+"""Positions `(m,)` of tasks in the block -> their images along finite differences `(m, c, h, w)`."""
+
+
+def granted(entry: Entry, sources: int) -> int:
+    """What each task of a white-box entry may spend without gradients: a query for each of `sources` panel models, and
+    where there are finite differences those, the attack's own queries, and one to compare."""
+    return sources + (entry.finite.queries + entry.budget if entry.finite is not None else 0)
+
+
+def stands_in(entry: Entry, sources: int) -> str:
+    """What an entry's images are without gradients, in words."""
+    panel = f"the panel's images stand in (of {sources} model{'s' if sources > 1 else ''} the best)"
+    if entry.finite is None:
+        return panel
+    steps = f"the attack along finite differences (at most {entry.finite.queries:,} queries an image)"
+    return f"{panel}, or {steps} where it does better" if sources else f"{steps} stands in"
+
+
+def best_fool(arena: Arena, entry: Entry, shard: Shard, meter: Meter, rng: torch.Generator) -> Tensor:
+    """Of the panel's images for each (run, target), the one that the victim is most confident of.
+
+    `(t, c, h, w)`, rows run by run, target by target. One query per panel model and task.
+    """
+    k = len(entry.targets)
+    rows = torch.arange(shard.start * k, shard.stop * k)
+    aims = torch.tensor(entry.targets, device=arena.victim.device).repeat(shard.stop - shard.start)
+    best = _Best(arena, meter, rng, torch.zeros(len(rows), *arena.battery.spec.shape, device=arena.victim.device))
+
+    def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
+        accepted = read(probabilities).label == aims[owners]
+        return probabilities.gather(1, aims[owners].unsqueeze(1)).squeeze(1) + accepted.float()
+
+    best.of_panel(entry, rows, score)
+    return best.images
+
+
+def best_perturb(
+    arena: Arena,
+    entry: Entry,
+    rows: Tensor,
+    labels: Tensor,
+    targets: Tensor | None,
+    meter: Meter,
+    rng: torch.Generator,
+    stepped: Stepped | None = None,
+) -> Tensor:
+    """Of the panel's versions of each image, the one with the least margin of the victim's own label (or the largest
+    margin of the target); where the smallest change is looked for, the smallest that fools. `(t, c, h, w)`.
+
+    One query per panel model and image. Then the images that are not fooled yet (all, for the smallest change) are
+    `stepped` along finite differences, and what does better is taken.
+    """
+    originals = arena.clean.images[rows].to(torch.float32) / 255
+    smallest = isinstance(entry.attack, SmallestEpsilon)
+    best = _Best(arena, meter, rng, originals)
+
+    def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
+        rejected = 1 - probabilities.sum(1, keepdim=True)
+        aim = (labels if targets is None else targets)[owners].unsqueeze(1)
+        own = probabilities.gather(1, aim)
+        others = torch.cat([probabilities.scatter(1, aim, -1.0), rejected], 1)
+        if targets is not None:
+            return own.squeeze(1) - others.amax(1)
+        # What must win is any other real class, over both the label and the rejection.
+        margin = others[:, :-1].amax(1) - torch.maximum(own, rejected).squeeze(1)
+        if not smallest:
+            return margin
+        size = (images - originals[owners]).flatten(1).abs().amax(1)
+        return torch.where(hits_perturb(probabilities, labels[owners], None), 3.0 - size, margin)
+
+    best.of_panel(entry, rows.cpu(), score)
+    if stepped is not None:
+        left = torch.arange(len(rows), device=rows.device)
+        if not smallest:
+            left = left[meter.first[:, 0] < 0]
+        if len(left):
+            best.take(stepped(left), left, score)
+    return best.images
+
+
+class _Best:
+    """Task by task the image with the highest score so far."""
+
+    def __init__(self, arena: Arena, meter: Meter, rng: torch.Generator, blank: Tensor) -> None:
+        self.arena, self.meter, self.rng = arena, meter, rng
+        self.images = blank
+        self.value = torch.full((len(blank),), -torch.inf, device=blank.device)
+
+    def of_panel(self, entry: Entry, rows: Tensor, score: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        """Try the images that each panel model has for these rows of its evidence."""
+        device, sources = self.arena.victim.device, self.arena.sources
+        for source in sources.of_entry(entry.name) if sources is not None else ():
+            images = torch.from_numpy(source.images[rows.numpy()]).to(device).to(torch.float32) / 255
+            available = torch.from_numpy(source.attacked[rows.numpy()]).to(device)
+            self.take(images, torch.arange(len(rows), device=device), score, available)
+
+    def take(
+        self,
+        images: Tensor,
+        owners: Tensor,
+        score: Callable[[Tensor, Tensor, Tensor], Tensor],
+        available: Tensor | None = None,
+    ) -> None:
+        """Ask about one image for each of `owners`; those not `available` are asked about and not taken."""
+        at = self.meter.charge(owners)
+        probabilities = answers(self.arena.victim, images, self.rng, self.arena.battery.spec.batch)
+        self.meter.queries += len(images)
+        self.meter.observe(probabilities, owners, at)
+        value = score(probabilities, images, owners)
+        if available is not None:
+            value = torch.where(available, value, -torch.inf)
+        better = value > self.value[owners]
+        self.images = self.images.clone()
+        self.images[owners[better]] = images[better]
+        self.value[owners[better]] = value[better]
+        self.meter.tick(len(images), self.meter.fooled)

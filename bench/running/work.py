@@ -1,0 +1,224 @@
+"""One shard, from its tasks to its judged result. Depends on nothing but its arguments: same device, same bits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...attacks.base import BlackBox, Fool, Perturb, WhiteBox
+from ...models.base import Classifier
+from ..asking.expectation import expected
+from ..machine.seeds import generator
+from .arena import Arena
+from .drive import Meter, Tick, drive_black_box
+from .finite_difference import FiniteDifferenceOracle
+from .judge import Verdicts, hits_fool, hits_perturb, judge_fool, judge_perturb
+from .oracle import DrivenOracle, drive_white_box
+from .shards import Shard, ShardResult
+from .surrogate import Stepped, best_fool, best_perturb, granted
+
+
+def work(arena: Arena, shard: Shard, *, stop: Callable[[], bool], tick: Tick) -> ShardResult:
+    """Attack the shard's tasks and judge the final images.
+
+    Raises OverBudget, ModelFailure and Stopped; ValueError and RuntimeError where the attack itself fails.
+    """
+    started = time.perf_counter()
+    run = _Run(arena, shard, stop, tick)
+    values = run.fool() if shard.entry.task == "fool" else run.perturb()
+    batch = arena.memory.at_once(arena.battery.spec.batch)
+    return ShardResult(**values, seconds=np.array(time.perf_counter() - started), batch=np.array(batch))
+
+
+@dataclass(frozen=True)
+class _Run:
+    arena: Arena
+    shard: Shard
+    stop: Callable[[], bool]
+    tick: Tick
+
+    def fool(self) -> dict[str, np.ndarray]:
+        arena, entry, device = self.arena, self.shard.entry, self.arena.victim.device
+        runs, k = self.shard.stop - self.shard.start, len(entry.targets)
+        targets = torch.tensor(entry.targets, dtype=torch.int64, device=device)
+        # A victim that gets no clean image right has no τ; then nothing can be called fooled, and any image will do.
+        tau = 2.0 if arena.clean.tau is None else arena.clean.tau
+        task = Fool(arena.battery.spec.shape, targets, runs, torch.tensor(arena.data.mean).to(device))
+        per_task = entry.box == "white"  # a white-box image works on one target, so each target is an owner
+
+        def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
+            hits = hits_fool(probabilities, targets, tau)
+            return hits.gather(1, (owners % k).unsqueeze(1)) if per_task else hits
+
+        meter = self._meter(runs * k if per_task else runs, 1 if per_task else k, hit)
+        aims = targets.repeat(runs)
+        if entry.box == "white" and arena.victim.logits is None:
+            finals = best_fool(arena, entry, self.shard, meter, self._rng("victim"))
+        else:
+            finals = self._attack(task, meter).reshape(runs * k, *arena.battery.spec.shape)
+        verdicts = judge_fool(
+            arena.victim,
+            finals,
+            aims,
+            tau=tau,
+            flat=arena.battery.spec.judge.flat_confidence,
+            draws=arena.draws,
+            batch=arena.battery.spec.batch,
+            rng=self._rng("judge"),
+        )
+        spent = meter.spent if per_task else meter.spent.repeat_interleave(k)
+        return self._values(verdicts, meter, spent, torch.ones(runs * k, dtype=torch.bool))
+
+    def perturb(self) -> dict[str, np.ndarray]:
+        arena, entry, device = self.arena, self.shard.entry, self.arena.victim.device
+        rows = torch.arange(self.shard.start, self.shard.stop, device=device)
+        attacked = arena.clean.accepted[rows]
+        rows = rows[attacked]
+        originals = arena.clean.images[rows]
+        labels = arena.clean.reading.label[rows]
+        targets = arena.clean.least_likely[rows] if entry.least_likely else None
+        task = Perturb(
+            originals.to(torch.float32) / 255,
+            labels,
+            torch.tensor(arena.data.donors).to(device).to(torch.float32) / 255,
+            torch.tensor(arena.data.mean).to(device),
+            targets,
+        )
+
+        def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
+            aims = None if targets is None else targets[owners]
+            return hits_perturb(probabilities, labels[owners], aims).unsqueeze(1)
+
+        meter = self._meter(len(rows), 1, hit)
+        if len(rows) == 0:
+            finals = task.images
+        elif entry.box == "white" and arena.victim.logits is None:
+            stepped = self._stepping(task, meter)
+            finals = best_perturb(arena, entry, rows, labels, targets, meter, self._rng("victim"), stepped)
+        else:
+            finals = self._attack(task, meter)
+        assert entry.limit is not None
+        verdicts = judge_perturb(
+            arena.victim,
+            finals,
+            originals,
+            labels,
+            targets,
+            limit=entry.limit,
+            draws=arena.draws,
+            batch=arena.battery.spec.batch,
+            rng=self._rng("judge"),
+        )
+        return self._values(verdicts, meter, meter.spent, attacked.cpu())
+
+    def _stepping(self, task: Perturb, meter: Meter) -> Stepped | None:
+        """The entry's attack along finite differences, on some of the block's images; None where it has none."""
+        arena, entry = self.arena, self.shard.entry
+        how = entry.finite
+        if how is None:
+            return None
+
+        def stepped(left: Tensor) -> Tensor:
+            oracle = FiniteDifferenceOracle(
+                self._asked,
+                meter,
+                left,
+                how,
+                self._rng("finite differences"),
+                self._rng("directions"),
+                arena.battery.spec.batch,
+                self.stop,
+            )
+            targets = None if task.targets is None else task.targets[left]
+            some = replace(task, images=task.images[left], labels=task.labels[left], targets=targets)
+            return cast(WhiteBox[Any], entry.attack).ascend(some, oracle, self._rng("attack"))
+
+        return stepped
+
+    def _attack(self, task: Fool | Perturb, meter: Meter) -> Tensor:
+        finals = self._searched(task, meter)
+        wanted = task.images.shape if isinstance(task, Perturb) else (task.runs, len(task.targets), *task.shape)
+        if finals.shape != wanted:
+            raise ValueError(
+                f"expected finals {tuple(wanted)}, got {tuple(finals.shape)}: return one image for each task"
+            )
+        return finals
+
+    def _searched(self, task: Fool | Perturb, meter: Meter) -> Tensor:
+        arena, entry = self.arena, self.shard.entry
+        attack_rng, victim_rng = self._rng("attack"), self._rng("victim")
+        if entry.box == "black":
+            search = cast(BlackBox[Any], entry.attack)
+            batch = arena.battery.spec.batch
+            return drive_black_box(
+                search,
+                task,
+                self._asked,
+                meter,
+                attack_rng=attack_rng,
+                victim_rng=victim_rng,
+                batch=batch,
+                stop=self.stop,
+            )
+        draws = arena.battery.spec.judge.expectation_draws if arena.clean.randomised else 1
+        batch = arena.battery.spec.gradient_batch
+        # What a randomised victim answers depends on the entry's own stream of chance.
+        looks = {} if arena.clean.randomised else arena.looks.setdefault((self.shard.start, self.shard.stop), {})
+        oracle = DrivenOracle(
+            arena.victim, meter, victim_rng, batch, draws, self.stop, arena.memory, self._asked, looks
+        )
+        return drive_white_box(cast(WhiteBox[Any], entry.attack), task, oracle, attack_rng=attack_rng)
+
+    @property
+    def _asked(self) -> Classifier:
+        """The victim as attacks are answered by it."""
+        arena = self.arena
+        return expected(arena.victim, arena.battery.spec.judge.query_draws) if arena.clean.randomised else arena.victim
+
+    def _meter(self, owners: int, tasks_per_owner: int, hit: Callable[[Tensor, Tensor], Tensor]) -> Meter:
+        entry = self.shard.entry
+        return Meter(owners, tasks_per_owner, self._budget, entry.setup, hit, self.tick, self.arena.victim.device)
+
+    @property
+    def _budget(self) -> int:
+        """What each owner may spend: the entry's own, or what stands in for it."""
+        arena, entry = self.arena, self.shard.entry
+        if entry.box == "white" and arena.victim.logits is None:
+            return granted(entry, len(arena.sources.of_entry(entry.name)) if arena.sources is not None else 0)
+        return entry.budget
+
+    def _rng(self, purpose: str) -> torch.Generator:
+        # The stream belongs to (battery, entry, shard) alone, so a bare model meets the very attacks its defense met.
+        name, entry = self.arena.battery.spec.name, self.shard.entry.name
+        return generator(name, entry, self.shard.index, purpose, device=self.arena.victim.device)
+
+    def _values(self, verdicts: Verdicts, meter: Meter, spent: Tensor, attacked: Tensor) -> dict[str, np.ndarray]:
+        t, at = len(attacked), attacked.nonzero().flatten()
+
+        def spread(values: Tensor, blank: float) -> np.ndarray:
+            whole = torch.full((t, *values.shape[1:]), blank, dtype=values.dtype)
+            whole[at] = values.cpu()
+            return whole.numpy()
+
+        refused = np.zeros(t, dtype="<U120")
+        refused[at.numpy()] = [reason[:120] for reason in verdicts.refused]
+        return {
+            "images": spread(verdicts.images, 0),
+            "attacked": attacked.numpy(),
+            "fooled": spread(verdicts.fooled, False),
+            "fooled_flat": spread(verdicts.fooled_flat, False),
+            "label": spread(verdicts.label, -1),
+            "confidence": spread(verdicts.confidence, float("nan")),
+            "share": spread(verdicts.share, 0.0),
+            "size": spread(verdicts.size, float("nan")),
+            "first": spread(meter.first.flatten(), -1),
+            "spent": spread(spent, 0),
+            "refused": refused,
+            "counts": np.array([meter.queries - meter.setup, meter.setup, meter.gradients], dtype=np.int64),
+        }

@@ -1,0 +1,1 @@
+"""From outcomes to scores, intervals, flags and transfer rates."""

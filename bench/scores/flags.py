@@ -1,0 +1,190 @@
+"""Evaluation smells: what a reader must know before believing the numbers. Pure functions of what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import JsonValue
+
+from ...leaderboard.record.record import (
+    ATTACKS,
+    TITLES,
+    AttackResult,
+    Flag,
+    Recognition,
+    Scores,
+    Seen,
+    Statement,
+    TransferCell,
+)
+from .masking import masking, masking_by_transfer
+
+REJECTS_CLEAN = 0.05
+"""Clean rejection above which a victim is called useless on ordinary images."""
+LAST_TENTH = 0.9
+UNDERCONFIDENT = 0.1
+"""A victim is underconfident when its clean confidence is above 1/K by less than this share of what its accuracy is."""
+
+
+def flags_of(
+    attacks: Mapping[str, AttackResult], scores: Scores, seen: Seen, transfer: Sequence[TransferCell] | None = None
+) -> list[Flag]:
+    """All flags that this victim earns, in a fixed order."""
+    found: list[Flag | None] = [
+        _randomised(seen),
+        _misdeclared(seen.false_statements),
+        _zero_gradient(seen.zero_gradient_share),
+        _dead_start(attacks),
+        _gradient_mismatch(seen.mismatch),
+        *masking(attacks, seen.classes),
+        *masking_by_transfer(attacks, transfer),
+        _memorised(seen.recognition),
+        _saturated(seen.tau),
+        _underconfident(scores, seen),
+        _rejects_clean(scores),
+        *_surrogate(attacks),
+        *_not_converged(attacks),
+    ]
+    return [flag for flag in found if flag is not None]
+
+
+def _randomised(seen: Seen) -> Flag | None:
+    if not seen.randomised:
+        return None
+    sentence = (
+        "Two queries of the same image got different answers. The judge asked about each image several times and "
+        "counts the majority; if the model is meant to be deterministic, find out what in it is random."
+    )
+    return Flag(code="randomised", sentence=sentence, evidence={"largest_difference": seen.difference})
+
+
+def _misdeclared(statements: Sequence[Statement]) -> Flag | None:
+    if not statements:
+        return None
+    said = "; ".join(statement.finding for statement in statements)
+    sentence = (
+        f"What a defense states of itself is false: {said}. Attacks adapt to what is stated, so they may have been "
+        "misled: declare what is random, what rejects and what has a stand-in for its gradient, and evaluate again."
+    )
+    evidence: dict[str, JsonValue] = {statement.what: statement.finding for statement in statements}
+    return Flag(code="misdeclared", sentence=sentence, evidence=evidence)
+
+
+def _zero_gradient(share: float | None) -> Flag | None:
+    if share is None or share == 0:
+        return None
+    sentence = (
+        f"The input gradient vanishes on {share:.1%} of the evaluation images, so gradient attacks are blind there. "
+        "That is no robustness: trust the black-box rows, and give non-differentiable parts a surrogate gradient."
+    )
+    return Flag(code="zero_gradient", sentence=sentence, evidence={"share": share})
+
+
+def _dead_start(attacks: Mapping[str, AttackResult]) -> Flag | None:
+    """Gradient ascent that met no gradient where it starts: one look a setting, and nothing to climb."""
+    attack = attacks.get("gradient_ascent")
+    if attack is None or attack.mode != "gradient":
+        return None
+    looks = max(len(attack.variants), 1)
+    stuck = sum(1 for row in attack.tasks if row.fooled is False and row.spent <= looks)
+    if stuck == 0:
+        return None
+    sentence = (
+        f"The gradient vanishes where the ascent starts (the mean training image and a little noise) on {stuck} of "
+        f"{len(attack.tasks)} tasks, so the attack never moved there. That is no robustness: trust the black-box rows."
+    )
+    evidence: dict[str, JsonValue] = {"stuck": stuck, "tasks": len(attack.tasks)}
+    return Flag(code="zero_gradient", attack="gradient_ascent", sentence=sentence, evidence=evidence)
+
+
+def _gradient_mismatch(reason: str | None) -> Flag | None:
+    if reason is None:
+        return None
+    sentence = (
+        f"The torch copy of the model could not be certified: {reason}. White-box rows come from transfer instead."
+    )
+    return Flag(code="gradient_mismatch", sentence=sentence, evidence={"reason": reason})
+
+
+def _saturated(tau: float | None) -> Flag | None:
+    if tau is None or tau < 1.0:
+        return None
+    sentence = (
+        "τ is 1.0 in float32: the victim is so sure of clean images that only an equally sure fooling image counts, "
+        "and small differences in confidence are lost. A network can give logits instead of probabilities, or smaller "
+        "ones; votes (randomized_smoothing) are 1.0 wherever all copies agree, and less often so with more `samples`."
+    )
+    return Flag(code="saturated", sentence=sentence, evidence={"tau": tau})
+
+
+def _underconfident(scores: Scores, seen: Seen) -> Flag | None:
+    """Far better than chance, and yet hardly surer than chance: temperature, not doubt."""
+    accuracy, chance = scores.clean_accuracy.low, 1 / seen.classes
+    if seen.confidence is None or accuracy is None or accuracy <= chance:
+        return None
+    if seen.confidence - chance >= UNDERCONFIDENT * (accuracy - chance):
+        return None
+    sentence = (
+        f"The victim is right far more often than by chance, and gives its right answers a median probability of only "
+        f"{seen.confidence:.3g} ({chance:.3g} is chance). No image reaches 99% then, so that reading is void and low "
+        "confidence is no defense: the fooling ratios at τ, the victim's own confidence, count."
+    )
+    evidence: dict[str, JsonValue] = {"median_confidence": seen.confidence, "chance": chance, "accuracy_low": accuracy}
+    return Flag(code="underconfident", sentence=sentence, evidence=evidence)
+
+
+def _memorised(seen: Recognition | None) -> Flag | None:
+    if seen is None or not seen.memorised:
+        return None
+    own, fresh = seen.own, seen.fresh
+    sentence = (
+        f"The victim tells the battery's own first images, whose seeds are public, from fresh ones of the same kind: "
+        f"of {own.n} it accepts {own.k} with more than the median confidence, of as many fresh ones {fresh.k}. "
+        "Attackers will not use these seeds: measure it on a battery of your own, with another name."
+    )
+    evidence: dict[str, JsonValue] = {"own": own.k, "fresh": fresh.k, "images": own.n}
+    return Flag(code="memorised", sentence=sentence, evidence=evidence)
+
+
+def _rejects_clean(scores: Scores) -> Flag | None:
+    rejection = scores.clean_rejection.value
+    if rejection is None or rejection <= REJECTS_CLEAN:
+        return None
+    sentence = (
+        f"The victim rejects {rejection:.1%} of ordinary images (more than {REJECTS_CLEAN:.0%}). Rejections count "
+        "against clean accuracy and so against every survival; lower the detector's threshold."
+    )
+    return Flag(code="rejects_clean", sentence=sentence, evidence={"clean_rejection": rejection})
+
+
+def _surrogate(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
+    for name, attack in attacks.items():
+        if attack.mode == "surrogate" and attack.tasks:
+            sentence = (
+                f"There was no gradient of this victim to use: {attack.mode_reason}. That is a lower bound on what an "
+                "adaptive attack could do, and no sign of robustness: give the non-differentiable parts a surrogate "
+                "gradient (BPDA), and evaluate again."
+            )
+            yield Flag(code="surrogate", attack=name, sentence=sentence, evidence={"reason": attack.mode_reason})
+
+
+def _not_converged(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
+    for name in ATTACKS:
+        attack = attacks.get(name)
+        if attack is None or attack.mode == "surrogate":
+            continue
+        ratio = attack.fooling_ratio
+        if attack.budget < 10 or ratio.value is None or ratio.low is None or ratio.high is None or not ratio.n:
+            continue
+        late = sum(
+            1 for row in attack.tasks if row.counts and row.fooled and (row.queries or 0) > LAST_TENTH * attack.budget
+        )
+        gain, half_width = late / ratio.n, (ratio.high - ratio.low) / 2
+        if gain > half_width:
+            sentence = (
+                f"{TITLES[name]} was still gaining when its budget ended: the last tenth of the queries fooled {late} "
+                f"more tasks of {ratio.n}. The true fooling ratio is higher; read it as a lower bound."
+            )
+            yield Flag(
+                code="not_converged", attack=name, sentence=sentence, evidence={"gain": gain, "half_width": half_width}
+            )

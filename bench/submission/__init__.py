@@ -1,0 +1,1 @@
+"""`submission.yaml`: a model, its defenses, who, which battery. Reading one runs nothing of it."""

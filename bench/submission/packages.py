@@ -1,0 +1,80 @@
+"""Defenses that installed packages register, by name. Looking them up runs nothing of them.
+
+A package registers a defense by an entry point in the group `foolbench.defenses`. Installing it is its user's act of
+trust: a submission alone cannot bring code along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from ..reading.wording import nearest, refuse
+
+GROUP = "foolbench.defenses"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One registered defense."""
+
+    name: str
+    distribution: str
+    """The installed distribution that registers it, by the name that installers know."""
+    version: str
+    entry: EntryPoint
+
+    def load(self) -> Callable[..., Any]:
+        """Import it: `factory(inner, **args) -> Classifier`. This runs the package's code.
+
+        Raises ValueError where that fails.
+        """
+        try:
+            return self.entry.load()
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f"expected the package {self.distribution} to import {self.entry.value}, and it raised "
+                f"{type(error).__name__}: {error}; install it again, or ask its authors"
+            ) from error
+
+
+def installed() -> list[Installed]:
+    """All of them, by name."""
+    found = (
+        Installed(entry.name, entry.dist.name, entry.dist.version, entry)
+        for entry in entry_points(group=GROUP)
+        if entry.dist is not None
+    )
+    return sorted(found, key=lambda defense: (defense.name, defense.distribution))
+
+
+def named(name: str) -> Installed:
+    """The one of that name. Raises what a validator raises where it is not installed, or installed twice."""
+    known = installed()
+    found = [defense for defense in known if defense.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        rivals = ", ".join(defense.distribution for defense in found)
+        raise refuse("FB104", f"Expected one package to register {name!r}, got {rivals}.", "uninstall all but one")
+    names = [defense.name for defense in known]
+    there = f"Installed: {', '.join(names)}." if names else "None is installed."
+    near = nearest(name, names)
+    fix = f"name: {near}" if near else "install the package that brings it; `foolbench list defenses` shows all"
+    message = f"Expected a defense that an installed package registers, got {name[:60]!r}. {there}"
+    raise refuse("FB104", message, fix)
+
+
+def registered(name: str) -> str:
+    """The name itself, if exactly one installed package registers it. Raises like `named`."""
+    return named(name).name
+
+
+def distributions(names: Iterable[str]) -> dict[str, str]:
+    """Distribution -> version, of those that the named defenses come from."""
+    found = (named(name) for name in names)
+    return {defense.distribution: defense.version for defense in found}

@@ -1,0 +1,1 @@
+"""From a submission's words to the victim: the model behind its defenses."""

@@ -1,0 +1,253 @@
+"""From what was submitted to the victim: the model behind its defenses, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ...models.backend import Backend
+from ...models.base import Classifier
+from ...models.certificate import Certificate
+from ...models.loaded import Loaded
+from ...models.modules.module import from_module, module_digest
+from ...models.onnx.check import Kind, ModelFileError, checked_onnx, external_files, sha256_of
+from ...models.onnx.load import load_onnx
+from ...models.preprocess import Preprocess
+from ..battery.battery import Battery, PanelModel
+from ..data.data import Data
+from ..errors import FoolbenchError, InvalidInput, ModelFailure, Problem, sentence_and_fix
+from ..machine.memory import Memory, lack_told, sparing
+from ..machine.seeds import generator
+from ..reading.values import files_named
+from ..submission.defenses import Defense
+from ..submission.submission import GivenSubmission
+from .defended import Made, defended
+from .fitting import training_images
+from .loading import common, load_model, preprocess_of
+from .shown import Shown, shown_by
+
+T = TypeVar("T")
+CODES: dict[Kind, str] = {
+    "missing": "FB200",
+    "sha256": "FB201",
+    "html": "FB202",
+    "pickle": "FB203",
+    "truncated": "FB204",
+    "custom_operator": "FB205",
+    "external_data": "FB206",
+    "classes": "FB207",
+    "outputs": "FB208",
+    "input": "FB209",
+    "unsupported": "FB210",
+    "backend": "FB211",
+    "nan": "FB300",
+    "changing": "FB302",
+}
+"""The code of each way in which a model can be refused: FB2xx for what its file is, FB3xx for what it answers."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A victim, ready to be attacked."""
+
+    victim: Classifier
+    bare: Assembled | None
+    """The same model without its defenses; None where it has none."""
+    certificate: Certificate
+    backend: str
+    digest: str
+    """sha256 of the model and the defenses in front of it."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated, wherever it came from."""
+
+    name: str
+    as_given: dict[str, Any]
+    digest: str
+    """sha256 of everything that makes it what it is."""
+    load: Callable[[Battery, Data, torch.device, Backend, Memory], Assembled]
+
+    def assemble(
+        self,
+        battery: Battery,
+        data: Data,
+        device: torch.device,
+        backend: Backend = "auto",
+        memory: Memory | None = None,
+    ) -> Assembled:
+        """Load and certify it on the battery's data, asked about no more images at once than `memory` allows.
+
+        Raises FoolbenchError.
+        """
+        return self.load(battery, data, device, backend, memory or Memory())
+
+
+def subject_of(given: GivenSubmission) -> Subject:
+    """A submission read from YAML."""
+    digest, bare_digest = _digests(given)
+
+    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend, memory: Memory) -> Assembled:
+        return _submitted(given, digest, bare_digest, battery, data, device, backend, memory)
+
+    return Subject(given.spec.name, given.as_given, digest, assemble)
+
+
+def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess, **declared: Any) -> Subject:
+    """A torch module that somebody is still training. `declared` goes to models/modules/module.py."""
+    digest = module_digest(module)
+    shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
+
+    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend, memory: Memory) -> Assembled:
+        given = common(battery, data, device, memory, backend)
+        loaded = _loading(lambda: from_module(module, preprocess=preprocess, **given, **declared), "the module")
+        return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, whole)
+
+    whole = _digest([digest, repr(preprocess), sorted(declared.items())])
+    return Subject(name, shown, whole, assemble)
+
+
+def _digests(given: GivenSubmission) -> tuple[str, str]:
+    """sha256 of the whole submission, and of the model alone, whatever stands in front of it: every submission of it
+    has the same bare model. Weights may take gigabytes, so each file is read once for both."""
+    contents, spec = given.contents(), given.spec
+    beside = {name: _external_data(given, name, path) for name, path in given.files().items()}
+    weights = {path: sha256_of(path) for path in sorted(set[Path]().union(*beside.values()))}
+    mine = list(files_named(spec.model))
+    of_model = set[Path]().union(*(beside[name] for name in mine))
+    whole = [given.digest(contents), {path.name: digest for path, digest in weights.items()}]
+    model = [
+        spec.model.model_dump(mode="json"),
+        {name: contents[name] for name in mine},
+        {path.name: digest for path, digest in weights.items() if path in of_model},
+    ]
+    return _digest(whole), _digest(model)
+
+
+def _external_data(given: GivenSubmission, name: str, path: Path) -> set[Path]:
+    """The files that one of its files, where it is an ONNX graph, keeps weights in, if not in itself."""
+    if path.suffix != ".onnx":
+        return set()
+    where = "model" if name == getattr(given.spec.model, "path", None) else "defenses"
+    return _loading(lambda: set(external_files(checked_onnx(path), path.parent)), where, given)
+
+
+def _submitted(
+    given: GivenSubmission,
+    given_digest: str,
+    bare_digest: str,
+    battery: Battery,
+    data: Data,
+    device: torch.device,
+    backend: Backend,
+    memory: Memory,
+) -> Assembled:
+    spec, folder = given.spec, given.folder
+    loaded = _loading(lambda: load_model(spec.model, folder, battery, data, device, backend, memory), "model", given)
+    # Defenses ask it too, while they are fitted and of copies that they make.
+    model = sparing(loaded.classifier, memory)
+    bare = Assembled(model, None, loaded.certificate, loaded.backend, bare_digest)
+    if not spec.defenses:
+        return bare
+    victim = _behind_defenses(model, given, battery, data, memory)
+    return replace(bare, victim=victim, bare=bare, digest=given_digest)
+
+
+def _behind_defenses(
+    model: Classifier, given: GivenSubmission, battery: Battery, data: Data, memory: Memory
+) -> Classifier:
+    """Build the chain from the model outwards. What is fitted to training images is fitted to them as it will see them,
+    changed by the defenses in front of it, which are not built yet: each stands in front of an eye for that."""
+    defenses = given.spec.defenses
+    made = [Made() for _ in defenses]
+
+    def build(i: int, defense: Defense, inner: Classifier) -> Classifier:
+        fit = partial(training, i)
+        return defended(inner, defense, given.folder, battery, data, fit, made[i], memory)
+
+    @cache
+    def shown(i: int) -> Shown | None:
+        return shown_by(defenses[i], model, lambda defense, eye: build(i, defense, eye))
+
+    def after(i: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        defense = shown(i)
+        rng = generator(battery.spec.name, "defense", "shown", i, device=model.device)
+        return (images, labels) if defense is None else defense.change(images, labels, rng)
+
+    def training(i: int, most: int) -> tuple[Tensor, Tensor]:
+        images, labels = training_images(battery, most)
+        for j in range(i):
+            images, labels = _loading(lambda j=j, x=images, y=labels: after(j, x, y), ("defenses", j), given)
+        return images, labels
+
+    victim = model
+    # An image meets the defenses in the order in which they are written, so the last one wraps the model first.
+    for i, defense in reversed(list(enumerate(defenses))):
+        victim = sparing(_loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given), memory)
+    return victim
+
+
+def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device, memory: Memory) -> Loaded:
+    """Load one of a battery's reference models, certified like a submission's."""
+    return _loading(
+        lambda: load_onnx(
+            battery.panel_path(model),
+            preprocess=preprocess_of(model.input),
+            output=model.output,
+            output_name=model.output_name,
+            input_name=model.input.name,
+            sha256=model.sha256,
+            **common(battery, data, device, memory),
+        ),
+        f"the panel model {model.name}",
+    )
+
+
+def panel_classifier(battery: Battery, name: str, data: Data, device: torch.device, memory: Memory) -> Classifier:
+    """One of a battery's reference models, by name."""
+    assert battery.spec.panel is not None
+    model = next(m for m in battery.spec.panel.models if m.name == name)
+    return panel_member(battery, model, data, device, memory).classifier
+
+
+def _digest(what: object) -> str:
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: GivenSubmission | None = None) -> T:
+    """Load something; whatever is wrong with it becomes a FoolbenchError pinned to its line, where it has one."""
+    where: tuple[str | int, ...] = what if isinstance(what, tuple) else (what,)
+
+    def problem(code: str, message: str, fix: str) -> Problem:
+        if given is None:
+            return Problem(code, f"{what}: {message}", fix)
+        return given.source.problem(code, where, message, fix)
+
+    try:
+        with lack_told("to load a defense" if where[0] == "defenses" else "to load the network"):
+            return load()
+    except FoolbenchError:
+        raise
+    except ModelFileError as error:
+        refused = ModelFailure if error.kind in ("nan", "changing") else InvalidInput
+        raise refused(problem(CODES[error.kind], f"{error.sentence}.", error.fix)) from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        of_defense = where[0] == "defenses"
+        told = sentence_and_fix(error)
+        if told is None:
+            message = f"expected it to load and answer, and got {type(error).__name__}: {error}"
+            fix = f"run {'this defense' if of_defense else 'the model'} by itself on images of the battery's shape"
+            raise ModelFailure(problem("FB301", message, fix)) from error
+        # What a defense says of its values only shows on this battery, but is as wrong as what shows when it is read.
+        if of_defense and isinstance(error, ValueError):
+            raise InvalidInput(problem("FB104", f"{told[0]}.", told[1])) from error
+        raise ModelFailure(problem("FB301", f"{told[0]}.", told[1])) from error

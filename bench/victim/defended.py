@@ -1,0 +1,134 @@
+"""One defense of a submission, put in front of a Classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, assert_never
+
+from ...defenses import (
+    bit_depth,
+    ensemble,
+    gaussian_blur,
+    gaussian_noise,
+    jpeg,
+    median,
+    onnx_preprocess,
+    packaged,
+    random_resize_pad,
+    randomized_smoothing,
+    total_variation,
+)
+from ...defenses.images.pca import fitted, projected
+from ...models.base import Classifier
+from ...models.onnx.check import ModelFileError
+from ...models.onnx.image_graph import load_image_graph
+from ..battery.battery import Battery
+from ..data.data import Data
+from ..machine.memory import Memory
+from ..submission.defenses import (
+    BitDepth,
+    Defense,
+    Ensemble,
+    GaussianBlur,
+    GaussianNoise,
+    Jpeg,
+    Median,
+    OnnxDefense,
+    PackageDefense,
+    Pca,
+    RandomizedSmoothing,
+    RandomResizePad,
+    TotalVariation,
+)
+from ..submission.detectors import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax
+from ..submission.models import OnnxFile
+from ..submission.packages import named
+from .detecting import detecting, detecting_by_graph
+from .fitting import TrainingImages
+from .loading import graph_keywords, load_onnx_file
+
+T = TypeVar("T")
+
+
+class Made:
+    """What one defense that changes the image loads or is fitted with: made once, though the defense is put in front of
+    two Classifiers where something behind it is fitted to what it shows."""
+
+    def __init__(self) -> None:
+        self._made: Any = None
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What `make` returned the first time."""
+        if self._made is None:
+            self._made = make()
+        return self._made
+
+
+def defended(
+    inner: Classifier,
+    defense: Defense,
+    folder: Path,
+    battery: Battery,
+    data: Data,
+    training: TrainingImages,
+    made: Made,
+    memory: Memory,
+) -> Classifier:
+    """Put one defense in front of a Classifier.
+
+    `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to; `made` is
+    the defense's own; `memory` bounds the images that what it loads is asked about at once. Raises ModelFileError,
+    ValueError and RuntimeError where the defense does not fit the model or the battery, and what `training` raises.
+    """
+    match defense:
+        case BitDepth():
+            return bit_depth(inner, bits=defense.bits)
+        case Jpeg():
+            return jpeg(inner, quality=defense.quality)
+        case Median():
+            return median(inner, size=defense.size)
+        case GaussianBlur():
+            return gaussian_blur(inner, sigma=defense.sigma)
+        case TotalVariation():
+            return total_variation(inner, weight=defense.weight, iterations=defense.iterations)
+        case RandomResizePad():
+            return random_resize_pad(inner, grow=defense.grow)
+        case GaussianNoise():
+            return gaussian_noise(inner, sigma=defense.sigma)
+        case RandomizedSmoothing():
+            return randomized_smoothing(
+                inner,
+                sigma=defense.sigma,
+                samples=defense.samples,
+                alpha=defense.alpha,
+                gradient_samples=defense.gradient_samples,
+            )
+        case Pca():
+            fit = made.once(lambda: fitted(training(defense.images)[0], inner.shape, defense.components))
+            return projected(inner, *fit)
+        case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
+            return detecting(inner, defense, battery, training)
+        case Ensemble():
+            others = [_member(model, folder, battery, data, inner, memory) for model in defense.models]
+            return ensemble(inner, others)
+        case PackageDefense():
+            return packaged(inner, defense.name, named(defense.name).load(), defense.args)
+        case OnnxDefense(role="detector"):
+            return detecting_by_graph(inner, defense, folder, battery, data, training, memory)
+        case OnnxDefense():
+            given = graph_keywords(defense, battery, data, inner.device, memory)
+            graph = made.once(lambda: load_image_graph(folder / defense.path, **given))
+            return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
+        case _:
+            assert_never(defense)
+
+
+def _member(
+    model: OnnxFile, folder: Path, battery: Battery, data: Data, inner: Classifier, memory: Memory
+) -> Classifier:
+    """Load one of an ensemble's further models; what is wrong with it names it, since there may be many."""
+    try:
+        return load_onnx_file(model, folder, battery, data, inner.device, memory).classifier
+    except ModelFileError as error:
+        raise ModelFileError(error.kind, f"{model.path}: {error.sentence}", error.fix) from error

@@ -1,0 +1,195 @@
+"""Who stands where: one board per battery, ordered by robust score, cut into tiers that the data can tell apart.
+
+**Tiers.** The best entry anchors tier 1. Going down the order, an entry joins the tier while the 95% interval of its
+difference to the anchor includes 0; the first that does not anchors the next tier. The interval is a paired bootstrap
+(percentile) over the tasks that both entries faced: evaluation images are resampled once for the clean accuracy and
+for every Perturb attack, since what happens to one image under several attacks is related; the (run, target) cells of
+each Fool attack are resampled for that attack. All entries of a board share the resamples. No correction for multiple
+comparisons is applied, so with many entries some neighbours fall into different tiers by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from ..record.describe import name_of
+from ..record.record import ATTACKS, TITLES, AttackResult, BatteryRef, Record
+from ..record.words import slug
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One record's place on its board."""
+
+    record: Record
+    rank: int | None
+    """1 is best; equal scores share a rank. None: unranked."""
+    tier: int | None
+    """None: unranked, or the only ranked entry (a tier needs two)."""
+    reason: str | None
+    """Unranked: why."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """All records of one battery (name, tier and digest), the ranked ones first. Batteries never mix."""
+
+    battery: BatteryRef
+    standings: tuple[Standing, ...]
+
+    @property
+    def ranked(self) -> tuple[Standing, ...]:
+        """Those with a rank, best first."""
+        return tuple(s for s in self.standings if s.rank is not None)
+
+    @property
+    def unranked(self) -> tuple[Standing, ...]:
+        """Those without, measured ones first."""
+        return tuple(s for s in self.standings if s.rank is None)
+
+    @property
+    def slug(self) -> str:
+        """The board's part of an address; another digest of the same name is another board."""
+        smoke = "-smoke" if self.battery.tier == "smoke" else ""
+        return f"{slug(self.battery.name)}{smoke}-{slug(self.battery.digest)[:8]}"
+
+
+def unranked_reason(record: Record) -> str | None:
+    """Why the record has no place in the ranking; None if it has one."""
+    if record.battery.tier == "smoke":
+        return "smoke tier, a quick check with a twentieth of the work"
+    if not record.battery.shipped:
+        return "a battery of the submitter's own"
+    for name in ATTACKS:
+        attack = record.attacks.get(name)
+        if attack is None:
+            return f"{TITLES[name]}: no result"
+        ratio, stopped = attack.fooling_ratio, any(row.counts and row.fooled is None for row in attack.tasks)
+        # A ratio over no image at all is null too, and yet measured: the victim got none right.
+        if ratio.value is None and ratio.n != 0 and (stopped or not attack.tasks):
+            return f"{TITLES[name]}: {ratio.reason or 'not measured'}"
+        if stopped:
+            return f"{TITLES[name]}: not run on every task"
+    if record.scores.robust_score.value is None:
+        return record.scores.robust_score.reason or "no robust score"
+    return None if record.rankable else record.unranked_reason or "its record says that it is not rankable"
+
+
+def _tasks(attack: AttackResult) -> list[tuple[int | None, int | None]]:
+    """What each row is about: its image and class, or its run and target. Two records pair on these."""
+    if attack.task == "perturb":
+        return [(row.image, row.truth) for row in attack.tasks]
+    return [(row.run, row.target) for row in attack.tasks]
+
+
+class Resamples:
+    """Bootstrap resamples of one battery's tasks, the same for every record that is asked about.
+
+    Takes the tasks from `record`; another record must have faced the same ones.
+    """
+
+    def __init__(self, record: Record, rng: np.random.Generator, resamples: int = RESAMPLES):
+        self._of = record
+        self._tasks = {name: _tasks(record.attacks[name]) for name in ATTACKS}
+        images = {task[0] for name in ATTACKS if record.attacks[name].task == "perturb" for task in self._tasks[name]}
+        self._place = {image: i for i, image in enumerate(sorted(i for i in images if i is not None))}
+        self._images = _weights(len(self._place), rng, resamples)
+        self._cells = {
+            name: _weights(len(self._tasks[name]), rng, resamples)
+            for name in ATTACKS
+            if record.attacks[name].task == "fool"
+        }
+
+    def scores(self, record: Record) -> np.ndarray:
+        """`(resamples,)` robust scores, 0 to 100. Raises ValueError for a record on other tasks."""
+        right = np.zeros(len(self._place))
+        for name in ATTACKS:
+            if _tasks(record.attacks[name]) != self._tasks[name]:
+                raise ValueError(
+                    f"expected all records of {record.battery.name} to hold the same tasks of {name}, got others in "
+                    f"{record.digest[:8]} than in {self._of.digest[:8]}: evaluate both with the same foolbench"
+                )
+            for row in record.attacks[name].tasks:
+                if row.image is not None:
+                    right[self._place[row.image]] = row.counts
+        clean = _mean(self._images, right)
+        survivals = []
+        for name in ATTACKS:
+            rows = record.attacks[name].tasks
+            if name in self._cells:
+                survivals.append(
+                    clean * (1 - _mean(self._cells[name], np.array([float(bool(r.fooled)) for r in rows])))
+                )
+            else:
+                places = [self._place[r.image] for r in rows if r.image is not None]
+                stood = np.array([float(r.counts and not r.fooled) for r in rows if r.image is not None])
+                survivals.append(_mean(self._images[:, places], stood))
+        return 100 * np.mean(survivals, axis=0)
+
+    def interval(self, one: Record, other: Record) -> tuple[float, float]:
+        """The 95% interval of `one`'s robust score minus `other`'s."""
+        low, high = np.nanpercentile(self.scores(one) - self.scores(other), [2.5, 97.5])
+        return float(low), float(high)
+
+
+def _weights(n: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
+    """`(resamples, n)`: how often each of n tasks was drawn, n draws with replacement."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64) if n else np.zeros((resamples, 0))
+
+
+def _mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Weighted means; NaN where a resample drew none of these tasks (they are few then, and it is left out)."""
+    total = weights.sum(axis=1)
+    return np.divide(weights @ values, total, out=np.full(len(total), np.nan), where=total > 0)
+
+
+def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None]:
+    """The tier of each record, best first. A single record has none."""
+    if len(ranked) < 2:
+        return [None] * len(ranked)
+    resamples = Resamples(ranked[0], rng)
+    out: list[int | None] = [1]
+    tier, anchor = 1, resamples.scores(ranked[0])
+    for record in ranked[1:]:
+        scores = resamples.scores(record)
+        low, high = np.nanpercentile(anchor - scores, [2.5, 97.5])
+        if not low <= 0 <= high:
+            tier, anchor = tier + 1, scores
+        out.append(tier)
+    return out
+
+
+def _order(record: Record) -> tuple[bool, float, str, str]:
+    value = record.scores.robust_score.value
+    return value is None, -(value or 0.0), name_of(record), record.digest
+
+
+def board(records: Sequence[Record]) -> Board:
+    """Rank records of one battery. The bootstrap's stream derives from the battery's digest: a rebuild repeats it."""
+    battery = records[0].battery
+    reasons = {id(r): unranked_reason(r) for r in records}
+    ranked = sorted((r for r in records if reasons[id(r)] is None), key=_order)
+    seed = int.from_bytes(sha256(f"tiers:{battery.digest}".encode()).digest()[:8], "big")
+    standings: list[Standing] = []
+    for place, (record, tier) in enumerate(zip(ranked, tiers(ranked, np.random.default_rng(seed)), strict=True), 1):
+        above = standings[-1] if standings else None
+        same = above is not None and above.record.scores.robust_score.value == record.scores.robust_score.value
+        standings.append(Standing(record, above.rank if above and same else place, tier, None))
+    for record in sorted((r for r in records if reasons[id(r)] is not None), key=_order):
+        standings.append(Standing(record, None, None, reasons[id(record)]))
+    return Board(battery, tuple(standings))
+
+
+def boards(records: Iterable[Record]) -> list[Board]:
+    """One board per battery name, tier and digest; shipped and standard ones first, then by size and name."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.battery.name, record.battery.tier, record.battery.digest), []).append(record)
+    made = [board(group) for _, group in sorted(groups.items())]
+    return sorted(made, key=lambda b: (not b.battery.shipped, b.battery.tier == "smoke", -len(b.standings), b.slug))

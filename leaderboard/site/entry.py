@@ -1,0 +1,174 @@
+"""What an entry's page shows beyond the record's own fields: tables cut from it, ready for the template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import JsonValue
+
+from .charts import fooled_by
+from ..record.describe import survival
+from ..record.record import ATTACKS, TITLES, AttackResult, Measure, Record, TransferCell
+from ..record.words import percent, printable, quantity
+
+FOOL = tuple(n for n in ATTACKS if n in ("evolution", "cppn", "gradient_ascent"))
+PERTURB = tuple(n for n in ATTACKS if n not in FOOL)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One direction of transfer: rows are models, columns attacks."""
+
+    title: str
+    head: str
+    attacks: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[TransferCell | None, ...]], ...]
+
+
+def transfer_of(record: Record) -> list[Matrix]:
+    """The panel's images on this victim, and this victim's images on the panel. The victim is the one name that
+    stands in every cell."""
+    cells = record.transfer or []
+    if not cells:
+        return []
+    common = set.intersection(*({c.source, c.victim} for c in cells))
+    if len(common) == 1:
+        me = common.pop()
+        incoming = [c for c in cells if c.victim == me]
+        outgoing = [c for c in cells if c.victim != me]
+        return [
+            *_matrix("The panel’s images on this victim", "made on", incoming, "source"),
+            *_matrix("This victim’s images on the panel", "shown to", outgoing, "victim"),
+        ]
+    pairs = [c.model_copy(update={"source": f"{c.source} → {c.victim}"}) for c in cells]
+    return _matrix("Transfer", "made on → shown to", pairs, "source")
+
+
+def _matrix(title: str, head: str, cells: list[TransferCell], by: str) -> list[Matrix]:
+    if not cells:
+        return []
+    names = list(dict.fromkeys(getattr(c, by) for c in cells))
+    attacks = tuple(sorted({c.attack for c in cells}, key=lambda a: (ATTACKS.index(a) if a in ATTACKS else 99, a)))
+    at = {(getattr(c, by), c.attack): c for c in cells}
+    rows = tuple((printable(n), tuple(at.get((n, a)) for a in attacks)) for n in names)
+    return [Matrix(title, head, attacks, rows)]
+
+
+def heat(measure: Measure) -> str:
+    """The class that shades a cell: heat-0 to heat-9, or heat-none."""
+    return "heat-none" if measure.value is None else f"heat-{min(9, int(measure.value * 10))}"
+
+
+def curve_table(attacks: Mapping[str, AttackResult]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The table twin of the curves: the share fooled (%) within 10, 100, ... queries, and within the whole budget."""
+    drawn = {name: a for name, a in attacks.items() if a.curve and a.fooling_ratio.n}
+    if not drawn:
+        return [], []
+    most = max(a.budget for a in drawn.values())
+    stops = [10**d for d in range(1, len(str(most))) if 10**d < most]
+    rows = []
+    for name, attack in drawn.items():
+        cells = ["" if (y := fooled_by(attack, x)) is None else percent(y) for x in stops]
+        rows.append((TITLES[name], [*cells, percent(attack.curve[-1][1] / (attack.fooling_ratio.n or 1))]))
+    return [*(f"{x:,}" for x in stops), "budget"], rows
+
+
+@dataclass(frozen=True)
+class Survival:
+    """One line of the paired comparison with the bare model."""
+
+    title: str
+    bare: float | None
+    defended: float | None
+    difference: Measure
+    is_score: bool
+
+
+def compared(record: Record) -> list[Survival]:
+    """Clean accuracy, robust score and each attack's survival, without and with the defenses."""
+    bare, difference = record.bare, record.difference
+    if bare is None or difference is None:
+        return []
+    plain = record.model_copy(update={"scores": bare.scores, "attacks": bare.attacks})
+    rows = []
+    for key, measure in difference.items():
+        if key in ATTACKS:
+            rows.append(
+                Survival(f"Survival: {TITLES[key]}", survival(plain, key), survival(record, key), measure, False)
+            )
+            continue
+        one, two = getattr(bare.scores, key, None), getattr(record.scores, key, None)
+        title = key.replace("_", " ").capitalize()
+        values = [m.value if isinstance(m, Measure) else None for m in (one, two)]
+        rows.append(Survival(title, values[0], values[1], measure, key == "robust_score"))
+    return sorted(rows, key=lambda r: (not r.is_score, r.title.startswith("Survival")))
+
+
+_PROPERTIES = {
+    "images": ("All four", "images measured"),
+    "local_ratio": ("Local", "strongest window over the median window"),
+    "local_range": ("Local", "orders of magnitude between the strongest and the weakest window"),
+    "spatial_range": ("Spatial", "orders of magnitude by which one patch’s response varies with its position"),
+    "threshold": ("Activation–inhibition", "threshold that pixel-shuffled patches set (|Δ ln p|)"),
+    "activators": ("Activation–inhibition", "share of measured positions where it activates beyond the threshold"),
+    "inhibitors": ("Activation–inhibition", "share of measured positions where it inhibits beyond the threshold"),
+    "correlation": ("Cumulative", "rank correlation of copies and response, best positions"),
+    "correlation_random": ("Cumulative", "rank correlation of copies and response, random positions"),
+    "gain": ("Cumulative", "response with all copies over one copy, best positions"),
+    "gain_random": ("Cumulative", "response with all copies over one copy, random positions"),
+    "falls": ("Cumulative", "images where copies lower the response, best positions"),
+    "falls_random": ("Cumulative", "images where copies lower the response, random positions"),
+}
+
+
+def properties_of(properties: Mapping[str, JsonValue] | None) -> list[tuple[str, str, str]]:
+    """`(property, what, numbers)` of the measured properties; keys that are not known are shown as they are."""
+    rows = []
+    for key, value in (properties or {}).items():
+        group, what = _PROPERTIES.get(key, ("", key.replace("_", " ")))
+        if told := _told(value):
+            rows.append((group, what, told))
+    order = list(_PROPERTIES)
+    return sorted(rows, key=lambda r: next((i for i, k in enumerate(order) if _PROPERTIES[k] == r[:2]), 99))
+
+
+def _told(value: JsonValue) -> str:
+    if isinstance(value, dict):
+        if "median" in value:
+            if value["median"] is None:
+                return f"— {printable(str(value.get('reason') or 'not defined on any image'))}"
+            text = f"median {_number(value['median'])}"
+            if value.get("q25") is not None:
+                text += f", quartiles {_number(value['q25'])} to {_number(value.get('q75'))}"
+            return f"{text} ({_number(value['n'])} images)" if "n" in value else text
+        if value.get("n") and "k" in value:
+            return f"{_number(value['k'])} of {_number(value['n'])}"
+        return ", ".join(
+            f"{printable(str(k))} {_number(v)}" for k, v in value.items() if not isinstance(v, dict | list)
+        )
+    return "" if isinstance(value, list) else _number(value)
+
+
+def _number(value: JsonValue) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "—" if value is None else printable(str(value))
+    return quantity(value).replace("-", "−")
+
+
+_BIDI = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def submission_yaml(submission: Mapping[str, Any]) -> str:
+    """The submission as given, as YAML again; marks that turn the reading direction are made visible."""
+    text = yaml.safe_dump(dict(submission), sort_keys=False, allow_unicode=True, width=100)
+    return _BIDI.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def attack_groups(record: Record) -> list[tuple[str, str, list[str]]]:
+    """`(id, title, names)`: the attacks of each task that the record holds, for curves."""
+    groups = (("fool", "Images of nothing, taken for a class", FOOL), ("perturb", "Changed natural images", PERTURB))
+    return [(i, title, [n for n in names if n in record.attacks]) for i, title, names in groups]

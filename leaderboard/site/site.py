@@ -1,0 +1,132 @@
+"""Records in, a folder of static files out: nothing but the runs decides what is in it, so a rebuild is the same byte
+for byte, and nothing in it needs a network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from ..record.describe import name_of
+from ..board.export import leaderboard_csv, leaderboard_json
+from .pages import Pages
+from ..board.rank import boards
+from ..record.record import Record
+from ..record.store import RunFolder, find_runs
+from ..record.words import slug
+
+MARKER = ".foolbench-site"
+_OURS = frozenset(
+    (MARKER, ".nojekyll", "index.html", "methods.html", "404.html", "data.json", "leaderboard.csv", "assets", "e", "v")
+)
+
+
+@dataclass(frozen=True)
+class SiteSummary:
+    """What was built."""
+
+    out: Path
+    entries: int
+    ranked: int
+    boards: int
+    files: int
+    bytes: int
+    left_out: tuple[str, ...]
+    """What of the runs is not shown since it could not be read, a sentence each."""
+
+
+def build(runs: Sequence[Path], out: Path) -> SiteSummary:
+    """Build the leaderboard of all `runs` (run folders, or folders of them) into the folder `out`.
+
+    The site is built beside `out` and then takes its place, so a failure leaves the old one as it was.
+
+    Raises:
+        ValueError: a run that cannot be read (all of them are told at once), two runs of one submission on one
+            battery, or an `out` that holds anything that this function did not put there.
+        OSError: the disk.
+    """
+    out = out.resolve()
+    _check_out(out, runs)
+    found = _read(find_runs(runs))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        staged = Path(temporary) / "new"
+        staged.mkdir()
+        summary = _write(found, staged, out)
+        if out.exists():
+            old = Path(temporary) / "old"
+            out.rename(old)
+            try:
+                staged.rename(out)
+            except OSError:
+                old.rename(out)
+                raise
+        else:
+            staged.rename(out)
+    return summary
+
+
+def _check_out(out: Path, runs: Sequence[Path]) -> None:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"expected a folder to build into, got the file {out}: choose another --out")
+    there = {p.name for p in out.iterdir()} if out.exists() else set()
+    if there and (MARKER not in there or there - _OURS):
+        strange = sorted(there - _OURS) or [f"no {MARKER}"]
+        raise ValueError(
+            f"expected an empty folder or a site that foolbench built, got {out} with {', '.join(strange[:3])}: "
+            "choose another --out, or move that away"
+        )
+    for run in runs:
+        if run.resolve().is_relative_to(out):
+            raise ValueError(f"expected runs outside the site, got {run} inside {out}: choose another --out")
+
+
+def _read(found: Iterable[RunFolder]) -> list[RunFolder]:
+    good: list[RunFolder] = []
+    problems: list[str] = []
+    seen: dict[tuple[str, str, str], RunFolder] = {}
+    for run in found:
+        try:
+            record = run.record
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        key = (record.digest, record.battery.digest, record.battery.tier)
+        if key in seen:
+            problems.append(
+                f"expected one run of each submission on each battery, got {seen[key].path} and {run.path}, both "
+                f"“{name_of(record)}” on {record.battery.name}: leave one out"
+            )
+        seen.setdefault(key, run)
+        good.append(run)
+    if problems:
+        raise ValueError("\n".join(problems))
+    return sorted(good, key=lambda r: (r.record.battery.digest, r.record.digest, r.record.battery.tier))
+
+
+def entry_folder(record: Record) -> str:
+    """The entry's address. It derives from the submission and the battery alone, so running again keeps it."""
+    identity = f"{record.digest}:{record.battery.digest}:{record.battery.tier}"
+    return f"e/{slug(name_of(record))}-{sha256(identity.encode()).hexdigest()[:8]}/"
+
+
+def _write(found: list[RunFolder], staged: Path, out: Path) -> SiteSummary:
+    made = boards(run.record for run in found)
+    addresses = {id(run.record): f"{entry_folder(run.record)}index.html" for run in found}
+    pages = Pages(staged, made, addresses, {id(run.record): run for run in found})
+    pages.write()
+    _text(staged / "data.json", leaderboard_json(made, addresses))
+    (staged / "leaderboard.csv").write_bytes(leaderboard_csv(made, addresses).encode())
+    _text(staged / ".nojekyll", "")
+    _text(staged / MARKER, "Built by foolbench. The next build replaces this folder.\n")
+    files = [p for p in staged.rglob("*") if p.is_file()]
+    ranked = sum(len(b.ranked) for b in made)
+    return SiteSummary(
+        out, len(found), ranked, len(made), len(files), sum(p.stat().st_size for p in files), tuple(pages.left_out)
+    )
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_bytes(text.encode())

@@ -1,0 +1,211 @@
+"""timm models by name, with weights from a safetensors file or from the hub."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.data.config import resolve_model_data_config
+from torch import Tensor, nn
+
+from ..backend import Backend
+from ..head import Output
+from ..loaded import Loaded
+from ..memory import Room, out_of_memory
+from ..onnx.check import ModelFileError, checked_safetensors
+from ..onnx.runtime import first_line
+from ..preprocess import Preprocess
+from .module import from_module
+
+Argument = bool | int | float | str | tuple | list
+
+RESERVED = frozenset(
+    (
+        *("model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+        *("scriptable", "exportable", "no_jit", "features_only", "num_classes", "in_chans"),
+    )
+)
+"""Arguments of timm that would read other files (pickles among them), give no classes, or have a key of their own."""
+
+
+def load_timm(
+    name: str,
+    *,
+    weights: Path | None = None,
+    pretrained: bool = False,
+    sha256: str | None = None,
+    num_classes: int,
+    in_chans: int,
+    args: Mapping[str, Argument] | None = None,
+    shape: tuple[int, int, int],
+    classes: int,
+    preprocess: Preprocess | None = None,
+    output: Output = "logits",
+    reject_index: int | None = None,
+    device: torch.device,
+    images: Tensor,
+    rng: torch.Generator,
+    backend: Backend = "auto",
+    batch: int = 256,
+    room: Room | None = None,
+) -> Loaded:
+    """Build a timm model and load its weights, exactly all of them.
+
+    Gradients come from the torch module; answers too, or from its export to ONNX Runtime (see models/backend.py).
+
+    Args:
+        name: timm's name, with a tag where `pretrained` is to mean particular weights (`resnet18.a1_in1k`).
+        weights: a safetensors file of the model's state_dict; names and shapes must be the model's own.
+        pretrained: take the hub's weights instead, which needs the network the first time.
+        sha256: digest of the weights file, checked where given.
+        num_classes: the model's outputs, the rejecting one counted.
+        in_chans: the model's input channels.
+        args: more arguments of the model, numbers and words only, such as `pad_type: same`.
+        preprocess: None: size, mean, std and interpolation of the model's own configuration in timm. Images are
+            scaled straight to that size; where they are to be cropped, say so here.
+        shape: see `load_onnx`, as for all the others.
+        classes: see there.
+        output: see there.
+        reject_index: see there.
+        device: see there.
+        images: see there.
+        rng: see there.
+        backend: see there.
+        batch: see there.
+        room: see there.
+
+    Raises:
+        ModelFileError: unknown names and arguments (unsupported); a weights file that is missing, altered, no
+            safetensors file or for another model; and what `from_module` raises.
+        RuntimeError: where the hub's weights cannot be had.
+    """
+    args = dict(args or {})
+    _check_name(name)
+    forbidden = sorted(k for k, v in args.items() if k in RESERVED or not isinstance(v, Argument))
+    if forbidden:
+        raise ModelFileError(
+            "unsupported",
+            f"expected arguments of the model itself, numbers and words, got {', '.join(forbidden)}",
+            "leave them out; weights, num_classes and in_chans have keys of their own",
+        )
+    if (weights is None) == (not pretrained):
+        raise ModelFileError(
+            "missing",
+            f"expected either a weights file or pretrained: true, got {'both' if pretrained else 'neither'}",
+            "give one of the two",
+        )
+    wanted = {"num_classes": num_classes, "in_chans": in_chans, **args}
+    if weights is not None:
+        state = _state(weights, sha256)
+        module = _built(name, wanted)
+        _load(module, state, weights)
+    else:
+        module = _pretrained(name, wanted)
+    return from_module(
+        module,
+        shape=shape,
+        classes=classes,
+        preprocess=preprocess or own_preprocess(module),
+        output=output,
+        reject_index=reject_index,
+        device=device,
+        images=images,
+        rng=rng,
+        backend=backend,
+        batch=batch,
+        room=room,
+        export=True,
+    )
+
+
+def own_preprocess(module: nn.Module) -> Preprocess:
+    """Return the size, mean, std and interpolation that a timm model's configuration gives."""
+    config = resolve_model_data_config(module)
+    interpolation = config["interpolation"]
+    return Preprocess(
+        size=tuple(config["input_size"][1:]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=interpolation if interpolation in ("bicubic", "nearest") else "bilinear",
+    )
+
+
+def _check_name(name: str) -> None:
+    tagged = "." in name
+    known = timm.list_pretrained() if tagged else timm.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name.split(".")[0], known, n=3)
+        raise ModelFileError(
+            "unsupported",
+            f"expected a model that timm {timm.__version__} has, got {name!r}",
+            f"did you mean {' or '.join(near)}?" if near else "timm.list_models() names them all",
+        )
+
+
+def _built(name: str, wanted: Mapping[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=False, **wanted)
+    except Exception as error:  # whatever the model's constructor raises at arguments it does not take
+        if out_of_memory(error):
+            raise
+        given = ", ".join(f"{k}={v!r}" for k, v in wanted.items())
+        raise ModelFileError(
+            "unsupported",
+            f"expected arguments that timm's {name} takes, got {given} ({first_line(error)})",
+            "correct or leave out the arguments of the model",
+        ) from error
+
+
+def _pretrained(name: str, wanted: Mapping[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=True, **wanted)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        _built(name, wanted)  # says so if it is the arguments that are wrong
+        raise RuntimeError(
+            f"expected the pretrained weights of {name} from the hub, got {first_line(error)}: connect to the network "
+            "once, or save the weights as safetensors and name the file with weights"
+        ) from error
+
+
+def _state(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(checked_safetensors(path, sha256))
+    except SafetensorError as error:
+        raise ModelFileError(
+            "truncated",
+            f"expected a whole safetensors file, got {path.name}, which does not parse ({first_line(error)})",
+            "copy or save it again, all of it",
+        ) from error
+
+
+def _load(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    own = module.state_dict()
+    # batch norm's counter of training steps, which nothing reads in eval mode, is left out by many
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in state if k not in own]
+    shapes = [
+        f"{k} {tuple(v.shape)} instead of {tuple(own[k].shape)}"
+        for k, v in state.items()
+        if k in own and v.shape != own[k].shape
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    wrong = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in found.items()
+        if names
+    ]
+    if wrong:
+        raise ModelFileError(
+            "unsupported",
+            f"expected the {len(own)} tensors of the model in {path.name}, got {'; '.join(wrong)}",
+            "check the name, num_classes, in_chans and args that the weights were saved with",
+        )
+    module.load_state_dict({**own, **state})

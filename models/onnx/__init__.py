@@ -1,0 +1,1 @@
+"""ONNX files: checked, opened, answered and differentiated."""

@@ -1,0 +1,184 @@
+"""ONNX files: answers through ONNX Runtime, gradients through a certified torch copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..backend import Backend, compiled, refuse_backend
+from ..certificate import LOGIT_TOLERANCE, Certificate, Scores, certify
+from ..head import Head, Output
+from ..loaded import Loaded, assembled, inferring, taken
+from ..memory import Room, out_of_memory
+from ..preprocess import Preprocess
+from .check import checked_onnx
+from .convert import NoCopyError, torch_copy
+from .opened import Opened, open_file, open_on_cuda
+from .ports import input_port
+from .runtime import Raw, first_line, in_batches_of
+
+TRIAL_IMAGES = 32
+"""How many images a graph with its batch size opened is compared on with the file as it is."""
+FLOOR = -13.8
+"""Probabilities are compared down to this logarithm, a millionth: float32 sums leave no digits below."""
+HALF_TOLERANCE = 2e-2
+"""How far logits may differ where the network computes in float16, as a share of their spread."""
+
+Feeds = Callable[[torch.dtype], Callable[[Tensor], Tensor]]
+
+
+def load_onnx(
+    path: Path,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    preprocess: Preprocess,
+    output: Output,
+    output_name: str | None = None,
+    input_name: str | None = None,
+    reject_index: int | None = None,
+    sha256: str | None = None,
+    device: torch.device,
+    images: Tensor,
+    rng: torch.Generator,
+    threads: int = 1,
+    backend: Backend = "auto",
+    batch: int = 256,
+    room: Room | None = None,
+) -> Loaded:
+    """Load an ONNX file as a Classifier.
+
+    Answers come, unless a `backend` is named, from ONNX Runtime on the CPU; on a CUDA device from the torch copy if its
+    logits are certified, else from ONNX Runtime there. Gradients always come from the torch copy (onnx2fx), and only
+    if it is certified; where the output is probabilities made by a final Softmax, from before that Softmax, so that its
+    saturation hides nothing.
+
+    A batch size written into the file is opened; the result is compared on real images with the file as it is, and
+    where it disagrees the file runs in its own batch size: right, but slow.
+
+    Args:
+        path: the file.
+        shape: channels, height, width of the battery's images.
+        classes: K, without the rejecting output.
+        preprocess: what the network expects of `[0, 1]` pixels.
+        output: what the network puts out.
+        output_name: which output; None: the only one with the right number of columns.
+        input_name: which input; None: the only one.
+        reject_index: the output column that means "none of the classes", if there is one.
+        sha256: the file's digest, checked where given.
+        device: where the Classifier works.
+        images: `(m, c, h, w)` float32 in [0, 1], evaluation images to certify on (200 of them at most).
+        rng: on `device`, for the certificate's random directions.
+        threads: ONNX Runtime's threads inside an operator, on the CPU.
+        backend: what answers; see models/backend.py.
+        batch: the most images that will be asked about at once: what the backend `compiled` is compiled for.
+        room: bounds the images that are asked about at once while it is loaded, and what `compiled` is compiled for;
+            halved where memory runs out. None: one of its own.
+
+    Raises:
+        ModelFileError: for whatever is wrong with the file or with what was declared of it, each with its fix; backend,
+            where the one that was named cannot answer for it.
+        RuntimeError: where the network fails while it runs.
+        NoRoomError: where memory does not suffice for one image; what else raises for lack of memory, such as torch's
+            OutOfMemoryError, where it does not for the network itself.
+    """
+    room = room or Room()
+    model = checked_onnx(path, sha256)
+    head = Head(classes, output, reject_index)
+    images = taken(images, shape, device)
+    port = input_port(model, input_name, preprocess, shape)
+
+    def feeding(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        prepare = preprocess.on(shape[0], device, dtype)
+        return lambda images: port.shaped(prepare(images))
+
+    feed = feeding(torch.float32)
+    with torch.no_grad():
+        trial = feed(images[:TRIAL_IMAGES] if len(images) > 1 else images.expand(2, *shape))
+        opened = open_file(model, path.parent, port, head, output_name, trial, threads, room)
+        head.check(torch.cat(room.in_blocks(images, lambda block: head.scores(opened.run(feed(block))))))
+
+    def answers(run: Raw) -> Scores:
+        @torch.no_grad()
+        def probabilities(images: Tensor) -> Tensor:
+            return head.probabilities(head.scores(run(feed(images))))
+
+        return probabilities
+
+    @torch.no_grad()
+    def reference(images: Tensor) -> Tensor:
+        return head.logits(head.scores(opened.as_it_is(feed(images))))
+
+    logits, certificate = _differentiable(opened, head, feeding, trial, reference, images, rng, room)
+    certified = None if certificate.mismatch else logits
+
+    def by_onnxruntime() -> tuple[str, Scores] | None:
+        if device.type == "cpu":
+            return "onnxruntime-cpu", answers(opened.run)
+        on_cuda = open_on_cuda(opened, head, trial, device, room)
+        return None if on_cuda is None else ("onnxruntime-cuda", answers(on_cuda))
+
+    named, probabilities = "onnxruntime-cpu", answers(opened.run)  # what always works: tensors are moved to it and back
+    if backend in ("torch", "compiled"):
+        if certified is None:
+            raise refuse_backend(backend, f"there is no torch copy that may speak for it: {certificate.reason}")
+        named, torch_answers = "torch (onnx2fx)", certified
+        if backend == "compiled":
+            named, torch_answers = "torch (compiled)", compiled(certified, reference, images, batch, room)
+        probabilities = inferring(torch_answers, classes)
+    elif backend == "auto" and device.type == "cuda" and certified is not None:
+        named, probabilities = "torch (onnx2fx)", inferring(certified, classes)
+    elif (found := by_onnxruntime()) is not None:
+        named, probabilities = found
+    elif backend == "onnxruntime":
+        raise refuse_backend(backend, "ONNX Runtime has no CUDA provider here, or answers otherwise on it")
+    rejects = reject_index is not None
+    whole = assembled(shape, classes, device, probabilities, logits, certificate, rejects=rejects)
+    return Loaded(whole, certificate, named, reference)
+
+
+def _differentiable(
+    opened: Opened,
+    head: Head,
+    feeding: Feeds,
+    trial: Tensor,
+    reference: Scores,
+    images: Tensor,
+    rng: torch.Generator,
+    room: Room,
+) -> tuple[Scores | None, Certificate]:
+    """Make the torch copy and certify it."""
+    dtype = opened.port.dtype
+    try:
+        copied = torch_copy(opened, head.output, trial[:1], room)
+    except NoCopyError as error:
+        return None, Certificate(agrees=False, reason=str(error))
+    copied_head = replace(head, output=copied.output)
+
+    def scores(run: Raw, dtype: torch.dtype) -> Scores:
+        run = in_batches_of(opened.batch, run) if opened.batch else run
+        feed = feeding(dtype)
+        return lambda images: copied_head.logits(copied_head.scores(run(feed(images)))).to(dtype)
+
+    logits = scores(copied.run, torch.float32)
+    try:
+        certificate = certify(
+            reference,
+            logits,
+            images,
+            rng,
+            room=room,
+            precise=None if copied.precise is None else scores(copied.precise, torch.float64),
+            floor=FLOOR if head.output == "probabilities" else None,
+            logit_tolerance=HALF_TOLERANCE if dtype == torch.float16 else LOGIT_TOLERANCE,
+        )
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        reason = f"the torch copy fails on real images ({first_line(error)})"
+        return None, Certificate(agrees=False, reason=reason)
+    return logits, certificate

@@ -1,0 +1,52 @@
+"""ONNX graphs from images to one score each: detectors of somebody's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..head import SUM_TOLERANCE
+from .check import ModelFileError, WrongCount
+from .image_function import ImageFunction, load_image_function
+
+
+def load_score_graph(path: Path, **given: Any) -> ImageFunction:
+    """Load a detector: images `(n, c, h, w)` float32 in [0, 1] in, `(n,)` float32 out, higher is more suspicious.
+
+    The graph may give one number an image, or two: the probabilities that the image is genuine and that it is not, of
+    which the second is the score. `given` are the keywords of `load_image_function`.
+
+    Raises ModelFileError: see there; `classes` where it gives another number, `outputs` for two numbers that are no
+    probabilities or for a score that is not finite.
+    """
+    try:
+        graph = load_image_function(path, lambda out: out[:, 0], 1, **given)
+    except WrongCount:
+        graph = _two(path, given)
+    if not bool(graph.trial.isfinite().all()):
+        raise ModelFileError(
+            "outputs",
+            "expected a finite score for every evaluation image, got NaN or infinity",
+            "look for a division or a logarithm of zero in the graph",
+        )
+    return graph
+
+
+def _two(path: Path, given: dict[str, Any]) -> ImageFunction:
+    try:
+        graph = load_image_function(path, lambda out: out[:, 1], 2, **given)
+    except WrongCount as error:
+        raise WrongCount(
+            error.counts,
+            "expected 1 or 2 numbers an image",
+            "make the graph return one score an image, or two probabilities: genuine, and not",
+        ) from error
+    low, error = float(graph.trial.min()), float((graph.trial.sum(1) - 1).abs().max())
+    if low < 0 or error > SUM_TOLERANCE:
+        raise ModelFileError(
+            "outputs",
+            f"expected two probabilities an image, got numbers from {low:.4g} whose sum is off from 1 by up to "
+            f"{error:.4g}",
+            "end the graph in a Softmax, or let it return one score an image",
+        )
+    return graph

@@ -1,0 +1,1 @@
+"""The seeded recipes' networks and trainings, and their export to ONNX."""

@@ -49,6 +49,19 @@ class Problem:
         return "".join(f"{part} " for part in (place, key) if part)
 
 
+class Unexpected(ValueError):
+    """What a leaf refuses, which knows neither files nor codes: `bench` adds where it stands and which code it has.
+
+    Reads as `expected X, got Y: do this`.
+    """
+
+    def __init__(self, expected: str, got: str, fix: str, *, at: tuple[str | int, ...] = ()):
+        self.expected, self.got, self.fix = expected, got, fix
+        self.at = at
+        """Keys from whatever was being read down to what is wrong, such as `("mean", 0)`; empty for all of it."""
+        super().__init__(f"expected {expected}, got {got}: {fix}")
+
+
 class FoolbenchError(Exception):
     """Anything that foolbench refuses or cannot do, with its Problems (at least one)."""
 

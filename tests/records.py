@@ -11,12 +11,15 @@ from typing import Any, Literal
 import numpy as np
 from foolbench.leaderboard.record.record import (
     ATTACKS,
+    TITLES,
+    AttackRef,
     AttackResult,
     BareResult,
     BatteryRef,
     Flag,
     Measure,
     Provenance,
+    RankedRow,
     Record,
     Scores,
     Seen,
@@ -116,6 +119,16 @@ def record(recipe: Recipe) -> Record:
             shape=recipe.shape,
             classes=list(recipe.classes),
             shipped=recipe.shipped,
+            attacks={
+                name: AttackRef(
+                    title=TITLES[name],
+                    sentence=f"Share of what {TITLES[name]} fooled.",
+                    task=found.task,
+                    control=name in controls,
+                )
+                for name, found in {**attacks, **controls}.items()
+            },
+            ranked=[RankedRow(name=name, title=TITLES[name], entries=[name]) for name in ATTACKS],
         ),
         submission=submission,
         digest=f"{abs(hash_of(recipe.name, recipe.seed)):064x}",

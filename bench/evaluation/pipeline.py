@@ -14,11 +14,21 @@ from typing import Any
 
 import torch
 
-from ...leaderboard.record.record import ATTACKS, BareResult, BatteryRef, Provenance, Record
+from ...leaderboard.board.columns import WHAT
+from ...leaderboard.record.record import (
+    ATTACKS,
+    TITLES,
+    AttackRef,
+    BareResult,
+    BatteryRef,
+    Provenance,
+    RankedRow,
+    Record,
+)
 from ...leaderboard.record.store import write_record
 from ...models.backend import Backend
 from ..battery.battery import Battery
-from ..battery.entries import entries
+from ..battery.entries import Entry, entries
 from ..battery.panel import find
 from ..data.data import Data
 from ..errors import disk_fault
@@ -174,6 +184,12 @@ def _record(
             shape=spec.shape,
             classes=list(spec.class_names),
             shipped=battery.shipped,
+            attacks={e.group: _attack_ref(e) for e in entries(battery)},
+            ranked=[
+                RankedRow(name=name, title=TITLES[name], entries=[name])
+                for name in ATTACKS
+                if getattr(battery.spec.attacks, name) is not None
+            ],
         ),
         submission=subject.as_given,
         digest=subject.digest,
@@ -205,6 +221,11 @@ def _record(
             seeds={"rule": "sha256(battery, entry, shard, purpose), first 63 bits", "attack": _seeds(battery)},
         ),
     )
+
+
+def _attack_ref(entry: Entry) -> AttackRef:
+    sentence = WHAT[entry.group][0] if entry.group in WHAT else ""
+    return AttackRef(title=TITLES[entry.group], sentence=sentence, task=entry.task, control=entry.group not in ATTACKS)
 
 
 def _board_digest(battery: Battery, data: Data) -> str:

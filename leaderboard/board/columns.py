@@ -12,7 +12,7 @@ from ..record.words import score, score_interval, share, share_interval
 PERTURB_RATIO = "images that the victim accepts and gets right before the attack"
 FOOL_RATIO = "classes × independent runs"
 
-_WHAT: dict[str, tuple[str, str]] = {
+WHAT: dict[str, tuple[str, str]] = {
     "evolution": (
         "Share of classes for which a population of images, mutated pixel by pixel with nothing but the victim’s "
         "probabilities to guide it (Nguyen 2015, direct encoding), found an image that the victim accepts as that "
@@ -98,8 +98,7 @@ CLEAN = Column(
     lambda r: r.scores.clean_accuracy,
 )
 FOOLING = tuple(
-    Column(name, TITLES[name], *_WHAT[name], higher_is_better=False, kind="share", of=_fooling(name))
-    for name in ATTACKS
+    Column(name, TITLES[name], *WHAT[name], higher_is_better=False, kind="share", of=_fooling(name)) for name in ATTACKS
 )
 WORST = Column(
     "worst_case",

@@ -216,6 +216,27 @@ class BareResult(_Model):
     flags: list[Flag]
 
 
+class AttackRef(_Model):
+    """One attack or control of a battery, in words. Report and site read them here, so that none keeps a list."""
+
+    title: str
+    """What people read for it, such as "Evolution (direct encoding)"."""
+    sentence: str
+    """What its fooling ratio is the share of, in one or two sentences."""
+    task: Literal["fool", "perturb"]
+    control: bool = False
+    """Whether it is a base rate that attacks must beat, and never ranked."""
+
+
+class RankedRow(_Model):
+    """One row of the ranking."""
+
+    name: str
+    title: str
+    entries: list[str]
+    """The attacks that it counts, by their names in `attacks`."""
+
+
 class BatteryRef(_Model):
     """Which battery, exactly."""
 
@@ -228,6 +249,10 @@ class BatteryRef(_Model):
     """The classes' names, in order."""
     shipped: bool
     """Whether it is one of foolbench's own; others get boards of their own."""
+    attacks: dict[str, AttackRef]
+    """All attacks and controls, in the battery's order."""
+    ranked: list[RankedRow]
+    """What the robust score is the mean over, in the order in which tables show it."""
 
 
 class Provenance(_Model):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from defense_victims import CPU, ask_logits, gradient
 from detector_zoo import DETECTORS, SURROGATES, Detector, brightness, clean, digits, fitted, noise, score_of
-from foolbench.bench.running.judge import read
+from foolbench.bench.asking.reading import read
 from foolbench.defenses import bit_depth, density, energy, gaussian_noise, mahalanobis
 from foolbench.defenses.detectors.threshold import Clean, Threshold
 from foolbench.models.base import Classifier

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from foolbench.bench.asking.reading import read
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.data.spread import spread
 from foolbench.bench.errors import InvalidInput
-from foolbench.bench.running.judge import read
 from foolbench.bench.submission.submission import json_schema, read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.bench.victim.fitting import training_images

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
+from foolbench.bench.asking.answers import answers, eight_bit
+from foolbench.bench.asking.reading import hits_fool
 from foolbench.bench.errors import ModelFailure, OverBudget
-from foolbench.bench.running.drive import Meter, Stopped, answers, drive_black_box, eight_bit
-from foolbench.bench.running.judge import hits_fool
+from foolbench.bench.running.drive import Meter, Stopped, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
 from foolbench.models.base import Classifier
 from planted import CPU, classifier, left_or_right, meter, seeded

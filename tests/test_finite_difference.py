@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from foolbench.bench.asking.answers import eight_bit
 from foolbench.bench.asking.expectation import expected
 from foolbench.bench.battery.attacks import FiniteSpec
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.evaluation.pipeline import evaluate_subject
-from foolbench.bench.running.drive import eight_bit
 from foolbench.bench.running.finite_difference import FiniteDifferenceOracle, FiniteDifferences
 from planted import (
     CPU,

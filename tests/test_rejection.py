@@ -11,8 +11,8 @@ from defense_victims import CPU, ask_logits, small_net
 from detector_zoo import DETECTORS, brightness, clean, digits, noise
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.fgsm import Fgsm
+from foolbench.bench.asking.reading import hits_perturb, read
 from foolbench.bench.running.drive import Meter
-from foolbench.bench.running.judge import hits_perturb, read
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
 from foolbench.defenses import energy, max_softmax
 from foolbench.defenses.detectors.reject import Score, reject_when

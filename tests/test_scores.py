@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from foolbench.bench import evaluate
+from foolbench.bench.asking.answers import eight_bit
 from foolbench.bench.asking.clean import Clean, tau_of
+from foolbench.bench.asking.reading import read
 from foolbench.bench.battery.entries import Entry
 from foolbench.bench.battery.limits import Limit
-from foolbench.bench.running.drive import eight_bit
-from foolbench.bench.running.judge import read
 from foolbench.bench.running.run import EntryFailure
 from foolbench.bench.running.shards import ShardResult, best_of, join
 from foolbench.bench.scores.intervals import bootstrapped, proportion, resamples

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from defense_victims import Defense, camera, pixels, small_net, through
+from foolbench.bench.asking.reading import read
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.data.spread import spread
 from foolbench.bench.errors import FoolbenchError
-from foolbench.bench.running.judge import read
 from foolbench.bench.submission.defenses import (
     BitDepth,
     GaussianNoise,

@@ -12,8 +12,8 @@ from ..battery.battery import Battery
 from ..data.data import Data
 from ..machine.memory import Memory
 from ..machine.seeds import generator
-from ..running.drive import victim_call
-from ..running.judge import Reading, read
+from .answers import victim_call
+from .reading import Reading, read
 from .strangers import asked, missing, strangers, twice
 
 NOWHERE = 0.5

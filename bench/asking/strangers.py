@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...models.base import Classifier
 from ..machine.memory import Memory
-from ..running.drive import answers
+from .answers import answers
 
 COUNT = 50
 """Images of each of the three kinds."""

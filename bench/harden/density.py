@@ -16,8 +16,8 @@ from ...attacks.evolution import Evolution
 from ...models.base import Classifier
 from ...models.modules.module import from_module
 from ...models.preprocess import Preprocess
+from ..asking.answers import eight_bit
 from ..errors import InvalidInput, Problem, failure
-from ..running.drive import eight_bit
 from ..submission.detectors import Density
 from ..victim.detecting import detecting
 from ..victim.fitting import training_images

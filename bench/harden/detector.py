@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from ...defenses.detectors.threshold import Clean, Threshold
 from ...models.training.train import Loss
+from ..asking.answers import eight_bit
 from ..errors import failure
-from ..running.drive import eight_bit
 from .epochs import Course
 from .measure import HELD_OUT, of_network
 from .shop import Product, Shop

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...attacks.base import Fool, Query, Search
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
-from ..running.drive import eight_bit
+from ..asking.answers import eight_bit
 
 Train = Callable[[Tensor, Tensor, int], nn.Module]
 """Images `(n, c, h, w)` float32 in [0, 1], labels `(n,)` int64, number of classes -> a trained network of logits."""

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ...attacks.base import Query
 from ...models.base import Classifier
+from ..asking.answers import eight_bit
 from ..asking.clean import tau_of
-from ..running.drive import eight_bit
 from .adversary import Adversary, Logits, fgsm, pgd
 from .steps import Row
 

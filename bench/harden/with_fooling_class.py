@@ -10,7 +10,7 @@ from torch import Tensor
 from ...attacks.base import Fool, Query
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
-from ..running.drive import eight_bit
+from ..asking.answers import eight_bit
 from .epochs import Course, untrained
 from .fooling_class import evolved
 from .measure import Reached, of_network

@@ -11,12 +11,12 @@ from torch import Tensor
 from ...attacks.base import BlackBox, Fool
 from ...leaderboard.record.record import Recognition
 from ...models.base import Classifier
+from ..asking.answers import answers
+from ..asking.reading import read
 from ..battery.battery import Battery
 from ..battery.entries import Entry
 from ..data.data import Data
 from ..machine.seeds import generator
-from ..running.drive import answers
-from ..running.judge import read
 from ..running.shards import cut
 from ..scores.intervals import proportion
 

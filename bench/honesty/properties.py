@@ -11,11 +11,11 @@ from torch import Tensor
 from ...attacks.base import Perturb, Query
 from ...attacks.responses.psychophysics import Properties, Psychophysics
 from ...models.base import Classifier
+from ..asking.answers import answers
 from ..asking.clean import Clean
 from ..battery.battery import Battery
 from ..data.data import Data
 from ..machine.seeds import generator
-from ..running.drive import answers
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from ...leaderboard.record.record import Statement
 from ...models.base import Answer, Classifier
 from ...models.certificate import Certificate, certify
+from ..asking.answers import victim_call
 from ..asking.clean import Clean, examine_images
 from ..battery.battery import Battery
 from ..machine.memory import Memory, sparing
 from ..machine.seeds import generator
-from ..running.drive import victim_call
 
 IMAGES = 16
 """How many evaluation images gradients and logits are checked on: the first whose gradient does not vanish."""

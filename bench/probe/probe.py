@@ -17,6 +17,8 @@ from ...attacks.responses.repeated_instance import Removals, RepeatedInstance
 from ...leaderboard.record.words import plural
 from ...models.backend import Backend
 from ...models.base import Classifier
+from ..asking.answers import answers
+from ..asking.reading import read
 from ..battery.battery import Battery
 from ..data.data import Data
 from ..errors import EnvironmentFault, InvalidInput, Problem
@@ -24,8 +26,6 @@ from ..honesty.properties import ask
 from ..machine.device import DeviceName, choose, describe, repeatable
 from ..machine.memory import Memory, lack_told, sparing
 from ..machine.seeds import generator
-from ..running.drive import answers
-from ..running.judge import read
 from ..running.progress import Progress, Silent
 from ..victim.assemble import Subject
 from .fooling_images import FoolingImages, of_run

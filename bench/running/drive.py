@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ...attacks.base import BlackBox
 from ...models.base import Classifier
-from ...models.memory import out_of_memory
-from ..errors import ModelFailure, OverBudget, Problem
+from ..asking.answers import answers
+from ..errors import OverBudget, Problem
 
 Hit = Callable[[Tensor, Tensor], Tensor]
 """`(probabilities (n, K), owners (n,))` -> bool `(n, tasks an owner holds)`: which answers succeed as they stand."""
@@ -137,52 +137,6 @@ def check_asked(images: Tensor, owners: Tensor, shape: tuple[int, int, int]) -> 
             f"expected images (n, {', '.join(map(str, shape))}), n at least 1, and n owners, got {tuple(images.shape)} "
             f"and {tuple(owners.shape)}: ask for images of the task's shape, each in the name of one task"
         )
-
-
-def eight_bit(images: Tensor) -> Tensor:
-    """Round images in [0, 1] to the 256 gray levels that a file can hold; a new tensor."""
-    return images.mul(255).round_().clamp_(0, 255).div_(255)
-
-
-def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
-    """`(n, c, h, w)` in [0, 1] -> `(n, K)` probabilities, asked in batches of the fixed size, checked for sense.
-
-    Images are rounded to 8 bits first, a batch at a time, since a whole query would not fit into the cache.
-
-    Raises ModelFailure when the model raises, or answers with NaN or with rows that sum to more than 1.
-    """
-    out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
-    for start in range(0, len(images), batch):
-        out[start : start + batch] = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
-    if not bool((out.sum(1) <= 1.001).all()) or not bool((out >= 0).all()):  # NaN fails the first comparison
-        raise nonsense(out)
-    return out
-
-
-def victim_call(call: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, rng: torch.Generator) -> Tensor:
-    """Ask the model or a defense; whatever it raises becomes a ModelFailure (but not lack of memory)."""
-    try:
-        return call(images, rng)
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        message = (
-            f"expected answers from the model for {len(images)} images, and it raised {type(error).__name__}: {error}"
-        )
-        fix = "run the model by itself on images of that shape; check `input` and the defenses"
-        raise ModelFailure(Problem("FB301", message, fix)) from error
-
-
-def nonsense(part: Tensor) -> ModelFailure:
-    """What to raise for answers or logits `(n, K)` that are none."""
-    if bool(part.isnan().any()):
-        came = f"{int(part.isnan().any(1).sum())} of {len(part)} rows with NaN"
-    else:
-        came = f"rows that sum to up to {float(part.sum(1).max()):.6g}, with entries from {float(part.min()):.6g}"
-    message = f"expected probabilities that are at least 0 and sum to at most 1, got {came}."
-    return ModelFailure(
-        Problem("FB300", message, "check the model's weights, `output` (logits or probabilities?) and `input`")
-    )
 
 
 def drive_black_box(

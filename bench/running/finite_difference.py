@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...attacks.base import Ascent, Objective
 from ...models.base import Classifier
-from .drive import Meter, Stopped, answers
+from ..asking.answers import answers
+from .drive import Meter, Stopped
 
 TINY = torch.finfo(torch.float32).tiny
 """Stands for a probability of 0 in logarithms."""

@@ -8,46 +8,15 @@ import torch
 from torch import Tensor
 
 from ...models.base import Classifier
+from ..asking.answers import answers
+from ..asking.reading import hits_perturb, read
 from ..battery.limits import Limit
-from .drive import answers
 
 SLACK = 1e-4
 """How far outside [0, 1] an attack's float arithmetic may stray before the judge calls the image out of range."""
 
 _AT_ONCE = 64
 """Images rounded at once: float copies of a whole set of large images would fill the memory."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a victim says of some images. All tensors have one row per image and lie on the victim's device."""
-
-    probabilities: Tensor
-    """`(n, K)` float32."""
-    label: Tensor
-    """`(n,)` int64: the largest class when it exceeds the rejected mass, else -1: rejected."""
-    confidence: Tensor
-    """`(n,)` float32: the largest class probability."""
-
-
-def read(probabilities: Tensor) -> Reading:
-    """Turn `(n, K)` probabilities into labels: a victim accepts when its largest class exceeds the rejected mass."""
-    confidence, largest = probabilities.max(1)
-    rejected = 1 - probabilities.sum(1)
-    return Reading(probabilities, torch.where(confidence > rejected, largest, -1), confidence)
-
-
-def hits_fool(probabilities: Tensor, targets: Tensor, tau: float) -> Tensor:
-    """`(n, K)`, `(k,)` -> bool `(n, k)`: accepted as the target, with confidence at least τ."""
-    reading = read(probabilities)
-    accepted = reading.label.unsqueeze(1) == targets.unsqueeze(0)
-    return accepted & (probabilities.index_select(1, targets) >= tau)
-
-
-def hits_perturb(probabilities: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-    """`(n, K)`, `(n,)` labels to get away from -> bool `(n,)`: accepted, and another label (the target's, if any)."""
-    label = read(probabilities).label
-    return (label >= 0) & (label != labels) if targets is None else label == targets
 
 
 @dataclass(frozen=True)

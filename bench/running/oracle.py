@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ...attacks.base import Ascent, Objective, WhiteBox
 from ...models.base import Classifier
+from ..asking.answers import answers, nonsense, victim_call
 from ..machine.memory import Memory
-from .drive import Meter, Stopped, answers, check_asked, nonsense, victim_call
+from .drive import Meter, Stopped, check_asked
 
 
 class Look(NamedTuple):

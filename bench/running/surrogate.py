@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ...attacks.fgsm import SmallestEpsilon
+from ..asking.answers import answers
+from ..asking.reading import hits_perturb, read
 from ..battery.entries import Entry
 from .arena import Arena
-from .drive import Meter, answers
-from .judge import hits_perturb, read
+from .drive import Meter
 from .shards import Shard
 
 Stepped = Callable[[Tensor], Tensor]

@@ -14,11 +14,12 @@ from torch import Tensor
 from ...attacks.base import BlackBox, Fool, Perturb, WhiteBox
 from ...models.base import Classifier
 from ..asking.expectation import expected
+from ..asking.reading import hits_fool, hits_perturb
 from ..machine.seeds import generator
 from .arena import Arena
 from .drive import Meter, Tick, drive_black_box
 from .finite_difference import FiniteDifferenceOracle
-from .judge import Verdicts, hits_fool, hits_perturb, judge_fool, judge_perturb
+from .judge import Verdicts, judge_fool, judge_perturb
 from .oracle import DrivenOracle, drive_white_box
 from .shards import Shard, ShardResult
 from .surrogate import Stepped, best_fool, best_perturb, granted

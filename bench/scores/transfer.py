@@ -10,12 +10,12 @@ import torch
 
 from ...leaderboard.record.record import TransferCell
 from ...models.base import Classifier
+from ..asking.answers import answers
 from ..asking.clean import Clean
+from ..asking.reading import read
 from ..battery.entries import Entry
 from ..battery.panel import Member, SourceImages, Sources
 from ..machine.seeds import generator
-from ..running.drive import answers
-from ..running.judge import read
 from ..running.run import EntryFailure
 from ..running.shards import ShardResult
 from .intervals import proportion, unmeasured

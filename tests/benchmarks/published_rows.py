@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import torch
 from foolbench.attacks.base import Fool, Perturb
-from foolbench.bench.running.drive import Meter, answers, drive_black_box
-from foolbench.bench.running.judge import hits_fool, hits_perturb, read
+from foolbench.bench.asking.answers import answers
+from foolbench.bench.asking.reading import hits_fool, hits_perturb, read
+from foolbench.bench.running.drive import Meter, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle
 from foolbench.bench.scores.intervals import wilson
 from foolbench.models.base import Classifier

@@ -17,8 +17,9 @@ from foolbench.attacks.evolution import Evolution
 from foolbench.attacks.fgsm import Fgsm
 from foolbench.attacks.gradient_ascent import GradientAscent
 from foolbench.attacks.one_pixel import OnePixel
-from foolbench.bench.running.drive import Meter, answers, drive_black_box
-from foolbench.bench.running.judge import hits_fool, hits_perturb
+from foolbench.bench.asking.answers import answers
+from foolbench.bench.asking.reading import hits_fool, hits_perturb
+from foolbench.bench.running.drive import Meter, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle, Look
 from peers import Cost
 from torch import Tensor

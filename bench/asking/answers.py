@@ -1,0 +1,58 @@
+"""Asking a victim: rounded to 8 bits, in batches of the fixed size, and with sense, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ...models.base import Classifier
+from ...models.memory import out_of_memory
+from ..errors import ModelFailure, Problem
+
+
+def eight_bit(images: Tensor) -> Tensor:
+    """Round images in [0, 1] to the 256 gray levels that a file can hold; a new tensor."""
+    return images.mul(255).round_().clamp_(0, 255).div_(255)
+
+
+def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+    """`(n, c, h, w)` in [0, 1] -> `(n, K)` probabilities, asked in batches of the fixed size, checked for sense.
+
+    Images are rounded to 8 bits first, a batch at a time, since a whole query would not fit into the cache.
+
+    Raises ModelFailure when the model raises, or answers with NaN or with rows that sum to more than 1.
+    """
+    out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
+    for start in range(0, len(images), batch):
+        out[start : start + batch] = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
+    if not bool((out.sum(1) <= 1.001).all()) or not bool((out >= 0).all()):  # NaN fails the first comparison
+        raise nonsense(out)
+    return out
+
+
+def victim_call(call: Callable[[Tensor, torch.Generator], Tensor], images: Tensor, rng: torch.Generator) -> Tensor:
+    """Ask the model or a defense; whatever it raises becomes a ModelFailure (but not lack of memory)."""
+    try:
+        return call(images, rng)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        message = (
+            f"expected answers from the model for {len(images)} images, and it raised {type(error).__name__}: {error}"
+        )
+        fix = "run the model by itself on images of that shape; check `input` and the defenses"
+        raise ModelFailure(Problem("FB301", message, fix)) from error
+
+
+def nonsense(part: Tensor) -> ModelFailure:
+    """What to raise for answers or logits `(n, K)` that are none."""
+    if bool(part.isnan().any()):
+        came = f"{int(part.isnan().any(1).sum())} of {len(part)} rows with NaN"
+    else:
+        came = f"rows that sum to up to {float(part.sum(1).max()):.6g}, with entries from {float(part.min()):.6g}"
+    message = f"expected probabilities that are at least 0 and sum to at most 1, got {came}."
+    return ModelFailure(
+        Problem("FB300", message, "check the model's weights, `output` (logits or probabilities?) and `input`")
+    )

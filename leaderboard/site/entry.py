@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from pydantic import JsonValue
 
-from .charts import fooled_by
 from ..record.describe import survival
 from ..record.record import ATTACKS, TITLES, AttackResult, Measure, Record, TransferCell
 from ..record.words import percent, printable, quantity
+from .charts import fooled_by
 
 FOOL = tuple(n for n in ATTACKS if n in ("evolution", "cppn", "gradient_ascent"))
 PERTURB = tuple(n for n in ATTACKS if n not in FOOL)

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..record.store import EVIDENCE, RunFolder
+from ..record.words import DASH, NBSP, printable, quantity
 from .gallery import Picture
 from .maps import Frame, Map, Scales, drawn, enlarged, outlined, pale, scales
 from .ramps import Pixels, cividis, signed
 from .repetition import quartiles, repetition_curves
-from ..record.store import EVIDENCE, RunFolder
-from ..record.words import DASH, NBSP, printable, quantity
 
 EXAMPLES = 4
 _LEAST = 176

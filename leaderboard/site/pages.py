@@ -11,19 +11,19 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..record import words
 from ..board.board import controls_of, headline, label, rows_of, shared_reason
-from .charts import Point, overview, size, success_curves
 from ..board.columns import ALL, CLEAN, FLAGS, FOOLING, SCORE, SURVIVES, TABLE, WORST
-from ..record.describe import authors_of, date_of, defenses_of, links_of, model_of, name_of, summary_of, survival
-from .entry import attack_groups, compared, curve_table, heat, properties_of, submission_yaml, transfer_of
 from ..board.export import bibtex
+from ..board.rank import RESAMPLES, Board, Standing
+from ..record import words
+from ..record.describe import authors_of, date_of, defenses_of, links_of, model_of, name_of, summary_of, survival
+from ..record.record import ATTACKS, TITLES
+from ..record.store import RECORD, RunFolder
+from .charts import Point, overview, size, success_curves
+from .entry import attack_groups, compared, curve_table, heat, properties_of, submission_yaml, transfer_of
 from .gallery import FAILURES, SUCCESSES, Exhibit, walls
 from .heatmaps import patch_maps
 from .probed import repeated_tests
-from ..board.rank import RESAMPLES, Board, Standing
-from ..record.record import ATTACKS, TITLES
-from ..record.store import RECORD, RunFolder
 
 _HERE = Path(__file__).parent
 _ASSETS = ("site.css", "site.js", "icon.svg")

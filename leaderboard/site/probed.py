@@ -17,9 +17,9 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..record.record import TITLES
-from .repetition import quartiles, removal_curves
 from ..record.store import RunFolder
 from ..record.words import DASH, confidence, plural, printable, quantity
+from .repetition import quartiles, removal_curves
 
 FOLDER = "probe"
 """Of a run's folder."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from ..record.describe import name_of
 from ..board.export import leaderboard_csv, leaderboard_json
-from .pages import Pages
 from ..board.rank import boards
+from ..record.describe import name_of
 from ..record.record import Record
 from ..record.store import RunFolder, find_runs
 from ..record.words import slug
+from .pages import Pages
 
 MARKER = ".foolbench-site"
 _OURS = frozenset(

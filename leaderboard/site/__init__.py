@@ -1,0 +1,1 @@
+"""From boards to a folder of static pages."""

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...leaderboard.record.record import ATTACKS, TITLES, AttackResult, Measure, Record
+from ...leaderboard.record.survival import survival_of
 from ...leaderboard.record.words import (
     DASH,
     counts,
@@ -103,11 +104,7 @@ def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | No
     if ratio.value is None:
         table.add_row(title, setting, DASH, style=style)
         return
-    if attack.robust_accuracy is not None:
-        survival = attack.robust_accuracy.value
-    else:
-        survival = None if clean is None else clean * (1 - ratio.value)
-    flat = attack.fooling_ratio_99
+    survival, flat = survival_of(attack, clean), attack.fooling_ratio_99
     table.add_row(
         title,
         setting,
@@ -162,17 +159,10 @@ def _difference(record: Record) -> Table | None:
         table.add_row(Text(title, "bold"), *shown, signed(record.difference[key], factor))
     for name in ATTACKS:
         if name in record.difference:
-            pair = [_survival(part.attacks[name], part.scores.clean_accuracy) for part in (record.bare, record)]
+            pair = [survival_of(p.attacks[name], p.scores.clean_accuracy.value) for p in (record.bare, record)]
             shown = [DASH if value is None else f"{value * 100:.1f}" for value in pair]
             table.add_row(f"survives {TITLES[name]}", *shown, signed(record.difference[name], 100))
     return table
-
-
-def _survival(attack: AttackResult, clean: Measure) -> float | None:
-    if attack.robust_accuracy is not None:
-        return attack.robust_accuracy.value
-    ratio = attack.fooling_ratio.value
-    return None if ratio is None or clean.value is None else clean.value * (1 - ratio)
 
 
 def _transfer(record: Record) -> Table | None:

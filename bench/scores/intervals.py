@@ -9,9 +9,10 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ...leaderboard.record.bootstrap import CONFIDENCE, interval, mean, weights
 from ...leaderboard.record.record import Measure
+from ...leaderboard.record.survival import survives_fool
 
-CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
@@ -64,32 +65,28 @@ def resamples(tally: Tally, count: int, rng: np.random.Generator) -> Resamples:
     """Draw tasks with replacement: an image with all that was done to it is one task, a class and run another."""
 
     def draw(n: int) -> np.ndarray:
-        weights = rng.multinomial(n, np.full(n, 1 / n), size=count)
-        return np.concatenate([np.ones((1, n)), weights])
+        return np.concatenate([np.ones((1, n)), weights(n, rng, count)])
 
     return Resamples(draw(len(tally.right)), {name: draw(len(cells)) for name, cells in sorted(tally.fooled.items())})
 
 
 def survivals(tally: Tally, draws: Resamples) -> dict[str, np.ndarray]:
-    """Per attack `(1 + r,)`: robust accuracy (Perturb) or clean accuracy × (1 − fooling ratio) (Fool)."""
+    """Per attack `(1 + r,)`: robust accuracy (Perturb) or `survives_fool` (Fool); 0 where no image was drawn."""
     clean = clean_accuracy(tally, draws)
     survival = {}
     for name, alive in tally.alive.items():
-        weights = draws.images[:, : len(alive)]
-        total = weights.sum(1)
-        survival[name] = np.divide(weights @ alive, total, out=np.zeros(len(total)), where=total > 0)
+        survival[name] = mean(draws.images[:, : len(alive)], alive, empty=0.0)
     for name, fooled in tally.fooled.items():
-        weights = draws.cells[name]
-        survival[name] = clean * (1 - weights @ fooled / weights.sum(1))
+        survival[name] = survives_fool(clean, mean(draws.cells[name], fooled))
     return survival
 
 
 def clean_accuracy(tally: Tally, draws: Resamples) -> np.ndarray:
     """`(1 + r,)`."""
-    return draws.images @ tally.right / draws.images.sum(1)
+    return mean(draws.images, tally.right)
 
 
 def bootstrapped(values: np.ndarray) -> Measure:
     """`(1 + r,)`: the sample's own value, with the 95% percentile interval of the resamples."""
-    low, high = np.quantile(values[1:], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Measure(value=float(values[0]), low=float(low), high=float(high))
+    low, high = interval(values[1:])
+    return Measure(value=float(values[0]), low=low, high=high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .record import ATTACKS, TITLES, Record
+from .survival import survival_of
 from .words import percent, printable, safe_url, score, score_interval, share
 
 
@@ -65,14 +66,9 @@ def date_of(record: Record) -> str:
 
 
 def survival(record: Record, name: str) -> float | None:
-    """0 to 1: robust accuracy under a Perturb attack, clean accuracy × (1 − fooling ratio) under a Fool attack."""
+    """0 to 1: `survival_of` the attack of this name; None where the record has none."""
     attack = record.attacks.get(name)
-    if attack is None:
-        return None
-    if attack.task == "perturb":
-        return attack.robust_accuracy.value if attack.robust_accuracy else None
-    clean, fooled = record.scores.clean_accuracy.value, attack.fooling_ratio.value
-    return None if clean is None or fooled is None else clean * (1 - fooled)
+    return None if attack is None else survival_of(attack, record.scores.clean_accuracy.value)
 
 
 def weakest(record: Record) -> tuple[str, float] | None:

@@ -7,6 +7,7 @@ import torch
 from defense_victims import Defense, ask_logits, camera, gradient, pixels, small_net, through
 from foolbench.defenses import bit_depth, gaussian_blur, jpeg, median, onnx_preprocess, pca, total_variation
 from foolbench.models.base import Classifier
+from pages import example
 from torch import Tensor
 
 
@@ -25,6 +26,8 @@ DEFENSES: dict[str, Defense] = {
     "pca": lambda inner: pca(inner, pixels(inner.shape, n=40, seed=9), components=12),
     "onnx_exact": lambda inner: onnx_preprocess(inner, graph_like, graph_like),
     "onnx_surrogate": lambda inner: onnx_preprocess(inner, graph_like),
+    "gamma_of_contributing": lambda inner: example("CONTRIBUTING.md", "gamma")(inner, exponent=1.5),
+    "gamma_of_a_package": lambda inner: example("docs/defenses.md", "gamma")(inner, exponent=2.2),
 }
 SURROGATES = {"bit_depth": ("bit_depth",), "jpeg": ("jpeg",), "onnx_surrogate": ("onnx",)}
 MATRIX_PRODUCTS = {"pca"}
@@ -140,6 +143,16 @@ def test_defenses_compose_in_any_order(name: str, other: str):
     victim = DEFENSES[name](DEFENSES[other](small_net()))
     assert victim.surrogates == (*SURROGATES.get(other, ()), *SURROGATES.get(name, ()))
     assert gradient(victim, images).abs().max() > 0
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/defenses.md"])
+def test_the_examples_of_the_pages_have_finite_gradients_at_black_in_all_their_range(page: str):
+    gamma, inner = example(page, "gamma"), small_net()
+    images = torch.zeros(2, *inner.shape)
+    for exponent in (1, 1.01, 10):
+        assert gradient(gamma(inner, exponent=exponent), images).isfinite().all()
+    with pytest.raises(ValueError, match=r"expected (an )?exponent .*, got 0.99: choose"):
+        gamma(inner, exponent=0.99)
 
 
 @pytest.mark.gpu

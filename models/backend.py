@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from .certificate import Scores
+from .choices import Backend
 from .loaded import agree
 from .memory import Room, out_of_memory
 from .onnx.check import ModelFileError
@@ -16,10 +17,6 @@ from .onnx.quiet import quiet
 from .onnx.runtime import first_line
 
 T = TypeVar("T")
-Backend = Literal["auto", "onnxruntime", "torch", "compiled"]
-"""`auto` is a fixed rule for the device and the kind of network, from measurements, never by stopwatch: on the CPU ONNX
-Runtime answers for files and for timm models (exported), eager torch for a module of one's own; on a GPU eager torch
-answers for all, and ONNX Runtime for files that have no certified torch copy."""
 
 
 def refuse_backend(backend: Backend, why: str) -> ModelFileError:

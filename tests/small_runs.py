@@ -167,13 +167,13 @@ def _interruptible() -> None:
 
 def inside(*arguments: object) -> Answer:
     """The command's own entry point in this process: what a start costs is paid once for many cases."""
-    from foolbench.bench.cli.app import main
+    from foolbench.bench.cli import main
 
     out, err = io.StringIO(), io.StringIO()
     given = [str(argument) for argument in arguments]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["foolbench", *given])
+        patch.setattr(sys, "argv", ["started/as/something.py", *given])
         patch.delenv("NO_COLOR", raising=False)
         try:
             main()

@@ -46,7 +46,7 @@ LENET = Path(__file__).resolve().parents[1] / "submissions" / "digits-lenet" / "
 
 def foolbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command as a user starts it, on one thread."""
-    command = [sys.executable, "-m", "foolbench.bench.cli.app", *arguments]
+    command = [sys.executable, "-m", "foolbench.bench.cli", *arguments]
     one = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     return subprocess.run(command, cwd=cwd, env=one, capture_output=True, text=True, check=False)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from ..choices import Tier
 from ..data.data import Data, data_root, load
 from ..data.kinds import DataSpec, FolderData, ImageNetData, NpzData
 from ..errors import InvalidInput, Problem
@@ -18,8 +19,6 @@ from ..reading.source import read
 from ..reading.wording import refuse
 from ..submission.models import Input
 from .attacks import Attacks, Controls, Positive, Rate, Strict
-
-Tier = Literal["standard", "smoke"]
 
 
 class JudgeSpec(Strict):

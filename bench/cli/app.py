@@ -5,33 +5,32 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
+from ..choices import unknown_word
 from ..errors import InvalidInput, Problem
 from .harden import harden
+from .making import panel, train
 from .options import (
-    BACKENDS,
-    DEVICES,
-    PROGRESS,
-    TIERS,
     BackendOption,
     DebugOption,
     DeviceOption,
     FoolingRunOption,
     ImagesOption,
     JsonOption,
+    ListKind,
     MaxBatchOption,
     ProgressOption,
     SubmissionArgument,
     TierOption,
     WorkersOption,
     images_of,
-    one_of,
 )
 from .output import console, plain, print_estimate, print_run, shown
 from .screen import Signals, guarded, print_json
+from .usage import USAGE_ERROR, refused
 
 app = typer.Typer(
     name="foolbench",
@@ -39,11 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # importing what draws boxes around the help takes longer than all else
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A robustness benchmark for image classifiers: fooling images, adversarial perturbations, defenses.",
+    help="Measure how robust image classifiers and their defenses are against fooling images and adversarial changes.",
 )
-app.command()(harden)
-USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
-"""Whatever is wrong with a command line; Typer has no public name for it."""
 
 
 def _version(wanted: bool) -> None:
@@ -57,7 +53,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version)
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
     ] = False,
 ) -> None: ...
 
@@ -69,33 +65,44 @@ def evaluate(
     tier: TierOption = "standard",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="The run's folder. [default: runs/NAME-DIGEST]", show_default=False),
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Write the run into this folder. [default: runs/NAME-DIGEST]",
+            show_default=False,
+        ),
     ] = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
     backend: BackendOption = "auto",
     max_batch: MaxBatchOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what it would do and cost, measured here; write nothing.")
+        bool,
+        typer.Option("--dry-run", help="Measure a little, say what the run would do and take, and write nothing."),
     ] = False,
     as_json: JsonOption = False,
     progress: ProgressOption = "auto",
     fail_under: Annotated[
         float | None,
-        typer.Option(metavar="SCORE", help="Exit with 1 when the robust score is below this.", show_default=False),
+        typer.Option(
+            "--fail-under",
+            metavar="SCORE",
+            help="Exit with code 1 if the robust score, of 0 to 100, is below SCORE.",
+            show_default=False,
+        ),
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Run a submission through its battery. Interrupted? The same command goes on."""
-    one_of("--tier", tier, TIERS)
-    one_of("--device", device, DEVICES)
-    one_of("--backend", backend, BACKENDS)
-    one_of("--progress", progress, PROGRESS)
-    from ..battery.battery import Tier, read_battery
+    """Attack a submission and report how robust it is.
+
+    The submission names the battery: the data and the attacks, with their budgets. After an interruption the same
+    command goes on where it stopped.
+    """
+    from ..battery.battery import read_battery
     from ..submission.submission import read_submission
 
     given = read_submission(submission)
-    battery = read_battery(given.spec.battery, tier=cast(Tier, tier), folder=given.folder)
+    battery = read_battery(given.spec.battery, tier=tier, folder=given.folder)
     from ..evaluation.pipeline import evaluate_subject
     from ..victim.assemble import subject_of
 
@@ -125,8 +132,10 @@ def probe(
     out: Annotated[
         Path | None,
         typer.Option(
+            "--out",
             metavar="FOLDER",
-            help="Where to write. [default: RUN/probe where --run is of this submission, else runs/probe-NAME-DIGEST]",
+            help="Write the results into this folder. [default: RUN/probe if --run is a run of this submission, else "
+            "runs/probe-NAME-DIGEST]",
             show_default=False,
         ),
     ] = None,
@@ -137,10 +146,10 @@ def probe(
     progress: ProgressOption = "auto",
     debug: DebugOption = False,
 ) -> None:
-    """Show how a model responds to patches: their place, their number; in numbers and pictures."""
-    one_of("--device", device, DEVICES)
-    one_of("--backend", backend, BACKENDS)
-    one_of("--progress", progress, PROGRESS)
+    """Show how a model responds to patches.
+
+    Numbers and pictures say which patches of an image convince the model, where they do so, and how many it takes.
+    """
     chosen = images_of(images)
     from ..battery.battery import read_battery
     from ..submission.submission import read_submission
@@ -167,7 +176,10 @@ def probe(
 
 @app.command()
 def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Check a submission: its YAML, its files, its battery. Loads no model; all errors at once."""
+    """Check a submission without running it.
+
+    Reads the YAML, the files that it names and the battery, but loads no model, and tells all errors at once.
+    """
     from ..battery.battery import read_battery
     from ..submission.submission import read_submission
 
@@ -181,7 +193,10 @@ def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug:
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of submission.yaml, for editors."""
+    """Print the JSON Schema of submission.yaml.
+
+    Editors complete and check a submission with it.
+    """
     from ..submission.submission import json_schema
 
     print_json(json_schema())
@@ -189,26 +204,30 @@ def schema() -> None:
 
 @app.command(name="list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="KIND", help="attacks, defenses, models, batteries or recipes.")],
+    what: Annotated[ListKind, typer.Argument(metavar="KIND", help="Choose what to list.", show_default=False)],
     debug: DebugOption = False,
 ) -> None:
-    """List what there is."""
+    """List the attacks, defenses, models, batteries or recipes."""
     from . import catalogue
 
-    one_of("list", what, tuple(catalogue.KINDS))
     console().print(catalogue.table(what))
 
 
 @app.command()
 def leaderboard(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Run folders, or folders of them.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN", help="The folders of finished runs, or folders that hold some.", show_default=False
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The site's folder.")] = Path("site"),
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Write the site into this folder.")] = Path(
+        "site"
+    ),
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Build the static site from finished runs."""
+    """Build a static leaderboard site from finished runs."""
     from ...leaderboard.site.site import build
 
     try:
@@ -227,70 +246,34 @@ def leaderboard(
             typer.echo(f"not shown: {sentence}", err=True)
 
 
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe; `foolbench list recipes` has them.", show_default=False)],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write what it makes.")] = Path("trained"),
-    debug: DebugOption = False,
-) -> None:
-    """Train one of the example models again from its seed."""
-    from ..harden import recipes
-
-    one_of("train", recipe, tuple(recipes.RECIPES))
-    typer.echo(f"{recipes.RECIPES[recipe].title}: about {recipes.RECIPES[recipe].seconds:.0f} s", err=True)
-    typer.echo(str(recipes.train(recipe, out)))
-
-
-@app.command()
-def panel(
-    context: typer.Context,
-    battery: Annotated[str, typer.Argument(help="A battery's name, or a YAML file.", show_default=False)],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The npz to write.", show_default=False)],
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    progress: ProgressOption = "auto",
-    debug: DebugOption = False,
-) -> None:
-    """Attack a battery's reference models. Done once a battery: transfer rows start from the images made here."""
-    one_of("--device", device, DEVICES)
-    one_of("--progress", progress, PROGRESS)
-    from ..evaluation.attack_panel import build
-    from ..machine.device import DeviceName
-
-    with shown(progress, context.obj) as display:
-        digest = build(battery, out, cast(DeviceName, device), workers, display)
-    typer.echo(f"{out}: sha256 {digest}")
+app.command()(train)
+app.command()(harden)
+app.command()(panel)
 
 
 @app.command()
 def explain(
-    code: Annotated[str, typer.Argument(help="An error's code, such as FB104.", show_default=False)],
+    code: Annotated[
+        str, typer.Argument(metavar="CODE", help="The code of an error, such as FB104.", show_default=False)
+    ],
     debug: DebugOption = False,
 ) -> None:
-    """Tell more about an error code."""
+    """Explain an error code."""
     from .explain import EXPLANATIONS
 
-    one_of("explain", code.upper(), tuple(EXPLANATIONS))
+    if code.upper() not in EXPLANATIONS:
+        raise unknown_word("foolbench explain", code.upper(), tuple(EXPLANATIONS))
     found = EXPLANATIONS[code.upper()]
     typer.echo(f"{code.upper()}: {found.title} (exit code {found.exit_code})\n\n{found.text}")
 
 
 def main() -> None:
-    """Entry point of the `foolbench` command."""
+    """See `foolbench.bench.cli.main`."""
     arguments = sys.argv[1:] or ["--help"]
     signals = Signals()
     with guarded("--json" in arguments, "--debug" in arguments, signals):
         try:
-            code = app(arguments, standalone_mode=False, obj=signals)
+            code = app(arguments, prog_name="foolbench", standalone_mode=False, obj=signals)
         except USAGE_ERROR as error:
-            raise _usage(error) from None
+            raise refused(error, app, arguments) from None
         sys.exit(code)
-
-
-def _usage(error: Any) -> InvalidInput:
-    command = error.ctx.command_path if error.ctx is not None else "foolbench"
-    return InvalidInput(Problem("FB114", f"{command}: {error.format_message()}", f"{command} --help"))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,12 +7,11 @@ from typing import get_args
 from rich.table import Table
 
 from ...leaderboard.record.record import ATTACKS, TITLES
+from .options import ListKind
 
-KINDS = ("attacks", "defenses", "models", "batteries", "recipes")
 
-
-def table(kind: str) -> Table:
-    """One kind of thing, a row each. `kind` is one of KINDS."""
+def table(kind: ListKind) -> Table:
+    """One kind of thing, a row each."""
     out = Table(box=None, padding=(0, 1), header_style="underline")
     rows = {"attacks": _attacks, "defenses": _defenses, "models": _models, "batteries": _batteries, "recipes": _recipes}
     head, found = rows[kind]()

@@ -100,7 +100,7 @@ EXPLANATIONS: dict[str, Explanation] = {
     "FB113": Explanation(
         "an unknown option value",
         2,
-        "An option of the command line takes one of the words that the message lists.",
+        "An option or an argument is one of a few words; the message lists them, and the fix has the nearest.",
     ),
     "FB114": Explanation(
         "a command line that is not understood",

@@ -3,97 +3,154 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
-from .options import DEVICES, PROGRESS, DebugOption, DeviceOption, JsonOption, ProgressOption, one_of
-
-HOWS = ("fooling-class", "adversarial", "detector", "density")
-NETWORKS, ATTACKS = ("lenet", "mlp", "resnet"), ("fgsm", "pgd")
+from ..choices import HardenAttack, HardenHow, HardenNetwork
+from .options import DebugOption, DeviceOption, JsonOption, ProgressOption
 
 HardenModel = Annotated[
     Path | None,
     typer.Argument(
         metavar="SUBMISSION.yaml|MODEL.onnx",
-        help="The model to start from. [default: a network trained from scratch]",
+        help="The model to start from. [default: a new network with random weights]",
         show_default=False,
     ),
 ]
 HardenOut = Annotated[
-    Path, typer.Option("--out", metavar="FOLDER", help="Where to write the submission.", show_default=False)
+    Path,
+    typer.Option("--out", metavar="FOLDER", help="Write the submission into this folder.", show_default=False),
 ]
-HardenHow = Annotated[
-    str,
+HowOption = Annotated[
+    HardenHow,
     typer.Option(
-        "--how", metavar="RECIPE", help="fooling-class, adversarial, detector or density.", show_default=False
+        "--how",
+        help="Choose the defense: train the model with evolved fooling images as a class of their own; train it with "
+        "adversarial images; put a network before it that detects adversarial images; or put a density model before "
+        "it that rejects unlikely images.",
+        show_default=False,
     ),
 ]
 NetworkOption = Annotated[
-    str, typer.Option(metavar="KIND", help="lenet, mlp or resnet: what is trained from scratch; the detector's kind.")
+    HardenNetwork,
+    typer.Option("--network", help="Choose the network that is trained where no model is given, and as the detector."),
 ]
 BatteryOption = Annotated[
     str | None,
     typer.Option(
+        "--battery",
         metavar="NAME",
-        help="Whose training images to use. [default: the submission's, else digits-v1]",
+        help="Train on the training images of this battery. [default: the battery of the given submission, else "
+        "digits-v1]",
         show_default=False,
     ),
 ]
-SeedOption = Annotated[int, typer.Option(metavar="S", min=0, help="Of everything that is drawn.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", metavar="S", min=0, help="Draw all random numbers of the training from this seed.")
+]
 EpochsOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="Of each training. [default: as many as show 160,000 images]", show_default=False
+        "--epochs",
+        metavar="N",
+        min=1,
+        help="Train each network for N epochs. [default: as many as show it 160,000 images]",
+        show_default=False,
     ),
 ]
 TrainingImagesOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=20, help="Training images to use, spread over all. [default: all]", show_default=False
-    ),
-]
-RoundsOption = Annotated[int, typer.Option(metavar="N", min=1, help="fooling-class: rounds of retraining.")]
-RunsOption = Annotated[int, typer.Option(metavar="N", min=1, help="Evolutions for fooling images, of each encoding.")]
-GenerationsOption = Annotated[int, typer.Option(metavar="N", min=1, help="Generations of each evolution.")]
-AttackOption = Annotated[str, typer.Option(metavar="KIND", help="adversarial, detector: fgsm or pgd.")]
-EpsilonOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="E",
-        min=0.003,
-        max=1.0,
-        help="Distance of adversarial images, in pixel values of [0, 1]. [default: the battery's]",
+        "--training-images",
+        metavar="N",
+        min=20,
+        help="Use only N of the training images, with the classes in their proportions. [default: all]",
         show_default=False,
     ),
 ]
-StepsOption = Annotated[int, typer.Option(metavar="N", min=1, help="Of PGD, in training.")]
+RoundsOption = Annotated[
+    int,
+    typer.Option(
+        "--rounds", metavar="N", min=1, help="For fooling-class: evolve fooling images and train again N times."
+    ),
+]
+RunsOption = Annotated[
+    int,
+    typer.Option(
+        "--runs",
+        metavar="N",
+        min=1,
+        help="For fooling-class and density: evolve fooling images N times with each of the two encodings, pixels and "
+        "CPPNs.",
+    ),
+]
+GenerationsOption = Annotated[
+    int,
+    typer.Option(
+        "--generations",
+        metavar="N",
+        min=1,
+        help="For fooling-class and density: evolve each time for N generations.",
+    ),
+]
+AttackOption = Annotated[
+    HardenAttack,
+    typer.Option("--attack", help="For adversarial and detector: choose what makes the adversarial images."),
+]
+EpsilonOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epsilon",
+        metavar="E",
+        min=0.003,
+        max=1.0,
+        help="Change no pixel of an adversarial image, in [0, 1], by more than E. [default: as the battery's FGSM, "
+        "else 0.1]",
+        show_default=False,
+    ),
+]
+StepsOption = Annotated[
+    int, typer.Option("--steps", metavar="N", min=1, help="With --attack pgd: make each image in N steps.")
+]
 CleanWeightOption = Annotated[
     float | None,
     typer.Option(
+        "--clean-weight",
         metavar="W",
         min=0.0,
         max=1.0,
-        help="adversarial: weight of the loss on clean images. [default: 0.5 for fgsm, 0 for pgd]",
+        help="For adversarial: give the loss on clean images this share of the whole loss. [default: 0.5 for fgsm, 0 "
+        "for pgd]",
         show_default=False,
     ),
 ]
 DimensionsOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="density: principal components. [default: the best of a few]", show_default=False
+        "--dimensions",
+        metavar="N",
+        min=1,
+        help="For density: describe an image by N principal components. [default: the best of a few numbers]",
+        show_default=False,
     ),
 ]
 RejectOption = Annotated[
     float,
-    typer.Option(metavar="SHARE", min=0.001, max=0.5, help="detector, density: clean images to reject."),
+    typer.Option(
+        "--reject",
+        metavar="SHARE",
+        min=0.001,
+        max=0.5,
+        help="For detector and density: set the threshold so that this share of clean images is rejected.",
+    ),
 ]
 
 
 def harden(
     context: typer.Context,
     out: HardenOut,
-    how: HardenHow,
+    how: HowOption,
     model: HardenModel = None,
     network: NetworkOption = "lenet",
     battery: BatteryOption = None,
@@ -114,21 +171,17 @@ def harden(
     progress: ProgressOption = "auto",
     debug: DebugOption = False,
 ) -> None:
-    """Train a defense and write a submission that is ready to run. Interrupted? The same command goes on."""
-    one_of("--how", how, HOWS)
-    one_of("--network", network, NETWORKS)
-    one_of("--attack", attack, ATTACKS)
-    one_of("--device", device, DEVICES)
-    one_of("--progress", progress, PROGRESS)
+    """Train a defense and write a submission with it.
+
+    The submission is ready to be evaluated. After an interruption the same command goes on where it stopped.
+    """
     from ..harden.harden import harden as hardened
     from ..harden.options import Hardening
-    from ..machine.device import DeviceName
     from . import harden_screen
 
     given: dict[str, Any] = {"how": how, "network": network, "seed": seed, "epochs": epochs, "images": training_images}
     given |= {"rounds": rounds, "runs": runs, "generations": generations, "attack": attack, "epsilon": epsilon}
     given |= {"steps": steps, "clean_weight": clean_weight, "dimensions": dimensions, "reject": reject}
-    where = cast(DeviceName, device)
     with harden_screen.shown(progress, context.obj, as_json) as display:
-        done = hardened(model, Hardening(**given), out, battery=battery, device=where, told=display)
+        done = hardened(model, Hardening(**given), out, battery=battery, device=device, told=display)
     harden_screen.print_hardened(done, as_json)

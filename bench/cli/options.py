@@ -1,66 +1,104 @@
-"""The arguments and options that several commands share."""
+"""The arguments and options that several commands share.
+
+Every option states its own name. Where one is left to Typer, Typer may derive it from `metavar` instead of from the
+parameter (0.27 makes `--TIER` of `tier: Annotated[…, Option(metavar="TIER")]`).
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from ...models.choices import Backend
+from ..choices import DeviceName, Tier
 from ..errors import InvalidInput, Problem
 
+ProgressKind = Literal["auto", "rich", "plain", "none"]
+"""How progress is shown; `auto` is `rich` on a terminal that can redraw, and `plain` elsewhere."""
+
+ListKind = Literal["attacks", "defenses", "models", "batteries", "recipes"]
+"""What `foolbench list` lists."""
+
 SubmissionArgument = Annotated[
-    Path, typer.Argument(metavar="SUBMISSION.yaml", help="The submission.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="SUBMISSION.yaml",
+        help="The file that describes the model, its defenses and the battery.",
+        show_default=False,
+    ),
 ]
 TierOption = Annotated[
-    str, typer.Option(metavar="TIER", help="standard, or smoke: about 1/20 of the work, never ranked.")
+    Tier,
+    typer.Option(
+        "--tier",
+        help="Choose how much to run: `standard` runs the whole battery, `smoke` about 1/20 of it, to try things out. "
+        "Smoke runs are never ranked.",
+    ),
 ]
-DeviceOption = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu or cuda.")]
+DeviceOption = Annotated[
+    DeviceName,
+    typer.Option("--device", help="Choose where to compute: `auto` takes a CUDA GPU if there is one, else the CPU."),
+]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
+        "--workers",
         metavar="N",
         min=1,
-        help="Shards worked on side by side. [default: one a core; one on a GPU]",
+        help="Work on N parts of the run side by side; the results stay the same. [default: one per CPU core, or one "
+        "on a GPU]",
         show_default=False,
     ),
 ]
 BackendOption = Annotated[
-    str, typer.Option(metavar="BACKEND", help="What answers: auto (a fixed rule), onnxruntime, torch or compiled.")
+    Backend,
+    typer.Option(
+        "--backend",
+        help="Choose what computes the model's answers: `auto` decides by a fixed rule, `compiled` is torch.compile.",
+    ),
 ]
 MaxBatchOption = Annotated[
     int | None,
     typer.Option(
+        "--max-batch",
         metavar="N",
         min=1,
-        help="Images sent through the network at once, at most, to bound memory. [default: the battery's batch]",
+        help="Send at most N images through the model at once, to use less memory. [default: the battery's batch size]",
         show_default=False,
     ),
 ]
 ImagesOption = Annotated[
-    str, typer.Option(metavar="N|I,J", help="How many images that the victim gets right, or which of the battery's.")
+    str,
+    typer.Option(
+        "--images",
+        metavar="N|I,J",
+        help="Take the first N images that the model classifies correctly, or the images at positions I, J, … of the "
+        "battery.",
+    ),
 ]
 FoolingRunOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="RUN", help="Take a finished run's fooling images; else some are evolved.", show_default=False
+        "--run",
+        metavar="RUN",
+        help="Take the fooling images of this finished run's folder. [default: evolve some first]",
+        show_default=False,
     ),
 ]
-ProgressOption = Annotated[str, typer.Option(metavar="KIND", help="auto, rich, plain or none.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; everything else on stderr.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)]
-
-BACKENDS = ("auto", "onnxruntime", "torch", "compiled")
-TIERS, DEVICES, PROGRESS = ("standard", "smoke"), ("auto", "cpu", "cuda"), ("auto", "rich", "plain", "none")
-
-
-def one_of(name: str, value: str, legal: tuple[str, ...]) -> None:
-    """Raise InvalidInput where an option's value is none of the legal words."""
-    if value not in legal:
-        from ..reading.wording import nearest  # on use: it brings Pydantic
-
-        message = f"{name}: expected one of {', '.join(legal)}, got {value!r}."
-        raise InvalidInput(Problem("FB113", message, f"{name} {nearest(value, list(legal)) or legal[0]}"))
+ProgressOption = Annotated[
+    ProgressKind,
+    typer.Option(
+        "--progress",
+        help="Choose how progress is shown on stderr: `rich` redraws a table, `plain` prints lines, `auto` is rich on "
+        "a terminal and plain elsewhere.",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, and everything else on stderr.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.", hidden=True)]
 
 
 def images_of(text: str) -> int | tuple[int, ...]:

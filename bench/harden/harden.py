@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from ..battery.battery import read_battery
+from ..choices import HardenHow
 from ..data.data import Data
 from ..errors import ModelFailure, Problem
 from ..machine.device import DeviceName, choose, describe, repeatable
@@ -26,7 +27,7 @@ from .density import DensityRecipe
 from .detector import DetectorRecipe
 from .images import Images, images_of
 from .measure import HELD_OUT, of_network, of_victim
-from .options import Hardening, How
+from .options import Hardening
 from .shop import Product, Shop
 from .start import Fresh, Start, start_of_onnx, start_of_submission
 from .steps import Row, State, Step, Tensors, Told, followed
@@ -103,7 +104,7 @@ def harden(
     return Hardened(out, log)
 
 
-def _recipe(how: How, shop: Shop) -> Recipe:
+def _recipe(how: HardenHow, shop: Shop) -> Recipe:
     match how:
         case "fooling-class":
             return FoolingClassRecipe(shop)

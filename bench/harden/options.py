@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ...models.training.train import Training
 from ..battery.attacks import pixel_range
 from ..battery.battery import Battery
+from ..choices import HardenAttack, HardenHow, HardenNetwork
 from .adversary import Adversary, fgsm, pgd
-
-How = Literal["fooling-class", "adversarial", "detector", "density"]
-Network = Literal["lenet", "mlp", "resnet"]
-Attack = Literal["fgsm", "pgd"]
 
 SHOWN = 160_000
 """How many images a training shows by default, so that it takes minutes on one core whatever the data set: epochs times
@@ -26,8 +23,8 @@ PGD_STEPS = 7
 class Hardening:
     """A recipe's parameters. What the chosen recipe does not use changes nothing but the digest."""
 
-    how: How
-    network: Network = "lenet"
+    how: HardenHow
+    network: HardenNetwork = "lenet"
     """Of the classifier where it is trained from scratch, and of the detector."""
     seed: int = 0
     epochs: int | None = None
@@ -41,7 +38,7 @@ class Hardening:
     generations: int = 100
     noise: int = 400
     """`fooling-class`: images of uniform noise in the class from the start."""
-    attack: Attack = "fgsm"
+    attack: HardenAttack = "fgsm"
     """`adversarial` and `detector`: what makes the adversarial images."""
     epsilon: float | None = None
     """Their distance; by default the battery's own for FGSM, else 0.1."""

@@ -14,6 +14,7 @@ from ...models.training import classical
 from ...models.training.export import export
 from ...models.training.networks import LeNet5, Mlp, SmallResNet, initialised
 from ...models.training.train import Training, fit
+from ..choices import unknown_word
 from ..data.kinds import DigitsData
 from ..machine.seeds import generator
 from .fooling_class import FoolingClass
@@ -29,8 +30,15 @@ RESNET_SIZE = (16, 16)
 
 
 def train(name: str, out: Path) -> Path:
-    """Make a recipe's model files in the folder `out`; see Recipe.make. Raises KeyError for an unknown name."""
-    return RECIPES[name].make(out)
+    """Make a recipe's model files in the folder `out`; see Recipe.make. Raises InvalidInput for an unknown name."""
+    return recipe(name).make(out)
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises InvalidInput where there is none."""
+    if name not in RECIPES:
+        raise unknown_word("foolbench train", name, tuple(RECIPES))
+    return RECIPES[name]
 
 
 _DIGITS = TrainingSet("digits-v1")

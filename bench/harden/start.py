@@ -18,12 +18,12 @@ from ...models.training.export import export
 from ...models.training.harden_onnx import TrainableOnnx
 from ...models.training.networks import LeNet5, Mlp, SmallResNet, initialised
 from ..battery.battery import Battery
+from ..choices import HardenNetwork
 from ..errors import InvalidInput, Problem
 from ..submission.models import OnnxModel
 from ..submission.submission import GivenSubmission
 from ..victim.assemble import CODES
 from ..victim.loading import preprocess_of
-from .options import Network
 
 _TITLES = {"lenet": "LeNet-5", "mlp": "multilayer perceptron", "resnet": "small ResNet"}
 
@@ -63,7 +63,7 @@ class Start(Protocol):
 class Fresh:
     """A network of models/training/networks.py."""
 
-    network: Network
+    network: HardenNetwork
     shape: tuple[int, int, int]
     classes: int
     device: torch.device

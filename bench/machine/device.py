@@ -6,13 +6,12 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from ..choices import DeviceName
 from ..errors import EnvironmentFault, Problem
-
-DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 def choose(name: DeviceName) -> torch.device:

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from .wording import nearest, refuse
+from ..choices import nearest
+from .wording import refuse
 
 _HEX = frozenset("0123456789abcdef")
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from ..choices import nearest
 from .fields import Field, discriminator, fields, follow, legal_values, members
 
 Key = tuple[str | int, ...]
@@ -40,13 +39,6 @@ def refuse(code: str, message: str, fix: str, *, at: Key = ()) -> PydanticCustom
 def dotted(key: Key) -> str:
     """`("defenses", 0, "bits")` -> `defenses[0].bits`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
-
-
-def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that `word` was probably meant to be."""
-    plain = {name.lower().replace("-", "_"): name for name in reversed(known)}
-    match = get_close_matches(word.lower().replace("-", "_"), list(plain), 1, cutoff=0.5)
-    return plain[match[0]] if match else None
 
 
 def findings(

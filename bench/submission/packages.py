@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ..reading.wording import nearest, refuse
+from ..choices import nearest
+from ..reading.wording import refuse
 
 GROUP = "foolbench.defenses"
 

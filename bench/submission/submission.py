@@ -15,9 +15,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from ..choices import nearest
 from ..reading.source import Source, read_source
 from ..reading.values import Spec, Text, Web, file_sha256, files_named, yaml_folder
-from ..reading.wording import nearest, refuse
+from ..reading.wording import refuse
 from .defenses import Defense, PackageDefense
 from .models import Model
 from .packages import distributions

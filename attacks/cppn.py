@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .base import Fool, Query, Search
+from .entry import Entry, fool_entry
 from .evolving.color import check_channels, paint
 from .evolving.genome import Genomes, first_genomes
 from .evolving.map_elites import contest, draw_parents, empty_cells, install_
 from .evolving.ranges import check_sizes
 from .evolving.render import coordinates, render
 from .evolving.variation import Variation
+from .spec import AtLeastOne, Attack, FoolSpec, Given
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +77,38 @@ class Cppn(CppnImages):
             winners = genomes.take(result.run * self.children + result.child)
             elites = elites.put(result.run * cells + result.cell, winners)
         return images
+
+
+class CppnSpec(FoolSpec):
+    """`cppn` in a battery's YAML; Cppn holds the published rates. A run spends children × generations queries."""
+
+    children: AtLeastOne
+    generations: AtLeastOne
+
+
+def entries(spec: CppnSpec, given: Given) -> Iterator[Entry]:
+    """One setting: every run at all classes."""
+    yield fool_entry(
+        "cppn",
+        Cppn(children=spec.children, generations=spec.generations),
+        runs=spec.runs,
+        shard=spec.runs_per_shard,
+        budget=spec.children * spec.generations,
+        classes=given.classes,
+    )
+
+
+ATTACK = Attack(
+    name="cppn",
+    title="CPPN (indirect encoding)",
+    sentence=(
+        "Share of classes for which evolved pattern-producing networks, whose images are regular (stripes, symmetries, "
+        "repeated motifs; Nguyen 2015, indirect encoding), found an image that the victim accepts as that class with "
+        "at least the confidence τ."
+    ),
+    task="fool",
+    box="black",
+    spec=CppnSpec,
+    entries=entries,
+    example={"runs": 2, "children": 10, "generations": 3, "runs_per_shard": 1},
+)

@@ -8,21 +8,25 @@ its fooling ratio are not known, so this is a reconstruction throughout and its 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..bench.errors import Unexpected
 from .base import Perturb, Query, Search
-from .patches.bank import PATCH_KINDS, PatchKind, build_bank, of_class, rejected
+from .entry import Entry, Limit
+from .patches.bank import PATCH_KINDS, UNSCANNED, PatchKind, build_bank, of_class, rejected
 from .patches.paste import copy_each, grid_corners, overlaps, paste, paste_at_each_, unpaste_at_each_
+from .spec import AtLeastOne, Attack, Given, PerturbSpec
 
 
 @dataclass(frozen=True)
 class Deepception:
     """Paste up to `copies` opaque copies of one small patch onto each image.
 
-    Set-up, once for a block (owners -1): a bank of patches, see `patch_bank.build_bank`. Then for each image
+    Set-up, once for a block (owners -1): a bank of patches, see `patches.bank.build_bank`. Then for each image
 
     1. probe each patch of another class alone at each of `grid` x `grid` positions, and keep the one patch with the
        least margin anywhere; all are probed even when one fools early, so that every kind of patch asks equally much;
@@ -144,3 +148,87 @@ def _margins(probabilities: Tensor, task: Perturb, owners: Tensor) -> Tensor:
     if task.targets is None:
         return margins(probabilities, task.labels[owners])
     return targeted_margins(probabilities, task.targets[owners])
+
+
+class DeepceptionSpec(PerturbSpec):
+    """`deepception` in a battery's YAML: the fields of Deepception. `queries` caps what one image may cost."""
+
+    side: AtLeastOne
+    stride: AtLeastOne
+    copies: AtLeastOne
+    grid: AtLeastOne
+    keep: AtLeastOne
+    bank: AtLeastOne
+    queries: AtLeastOne
+    properties: AtLeastOne
+    """Images on which the victim's four properties are measured (attacks/responses/psychophysics.py)."""
+
+
+_PATCHES: tuple[tuple[PatchKind, str, str], ...] = (
+    ("donor", "deepception", "donor patches"),
+    ("mean_color", "deepception_mean_color", "control: mean-colour patches"),
+    ("shuffled", "deepception_shuffled", "control: pixel-shuffled patches"),
+    ("noise", "deepception_noise", "control: uniform-noise patches"),
+    ("random_donor", "deepception_random_donor", "control: random donor patches"),
+)
+
+
+def entries(spec: DeepceptionSpec, given: Given) -> Iterator[Entry]:
+    """Donor patches, then the four controls of the same area. Set-up grants a query for each donor, and where windows
+    are scanned one for each window of each patch of the bank."""
+    _, height, width = given.shape
+    if spec.side > (most := min(height, width)):
+        images = f"a side of at most {most} for images of {list(given.shape)}"
+        raise Unexpected(images, str(spec.side), f"side: {most}", at=("side",))
+    windows = ((height - spec.side) // spec.stride + 1) * ((width - spec.side) // spec.stride + 1)
+    scan = (spec.bank + 1) * windows
+    for patch, name, title in _PATCHES:
+        attack = Deepception(
+            side=spec.side,
+            stride=spec.stride,
+            copies=spec.copies,
+            grid=spec.grid,
+            keep=spec.keep,
+            bank=spec.bank,
+            patch=patch,
+        )
+        yield Entry(
+            name,
+            "deepception",
+            title,
+            attack,
+            "perturb",
+            "black",
+            spec.images,
+            spec.images_per_shard,
+            spec.queries,
+            setup=given.donors + (0 if patch in UNSCANNED else scan),
+            limit=Limit("pixels", spec.copies * spec.side**2),
+            most=min(spec.queries, attack.most_queries),
+        )
+
+
+ATTACK = Attack(
+    name="deepception",
+    title="Deepception-style (reconstructed)",
+    sentence=(
+        "Share of images whose label a few visible patches, cut from other images and placed by querying, changed. "
+        "A reconstruction after Ouarti & Carmona (2018), whose method is known from its abstract only."
+    ),
+    task="perturb",
+    box="black",
+    spec=DeepceptionSpec,
+    entries=entries,
+    example={
+        "images": 8,
+        "side": 2,
+        "stride": 2,
+        "copies": 2,
+        "grid": 3,
+        "keep": 2,
+        "bank": 2,
+        "queries": 20,
+        "properties": 2,
+        "images_per_shard": 4,
+    },
+)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from .base import Fool, Query, Search
+from .entry import Entry, fool_entry
 from .evolving.color import check_channels, paint
 from .evolving.map_elites import contest, draw_parents, empty_cells, install_
 from .evolving.polynomial import polynomial_mutation_
 from .evolving.ranges import check_eta, check_rates, check_sizes
+from .spec import AtLeastOne, Attack, FoolSpec, Given, Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +70,56 @@ class Evolution:
             confidence = result.confidence
             install_(elites, genes.view(runs, self.children, *task.shape), result)
         return paint(elites)
+
+
+class EvolutionSpec(FoolSpec):
+    """`evolution` in a battery's YAML: the fields of Evolution. A run spends children × generations queries."""
+
+    children: AtLeastOne
+    generations: AtLeastOne
+    mutation_rate: Rate
+    halve_every: AtLeastOne
+    eta: Annotated[float, Field(gt=0)]
+
+
+def entries(spec: EvolutionSpec, given: Given) -> Iterator[Entry]:
+    """One setting: every run at all classes."""
+    attack = Evolution(
+        children=spec.children,
+        generations=spec.generations,
+        mutation_rate=spec.mutation_rate,
+        halve_every=spec.halve_every,
+        eta=spec.eta,
+    )
+    yield fool_entry(
+        "evolution",
+        attack,
+        runs=spec.runs,
+        shard=spec.runs_per_shard,
+        budget=spec.children * spec.generations,
+        classes=given.classes,
+    )
+
+
+ATTACK = Attack(
+    name="evolution",
+    title="Evolution (direct encoding)",
+    sentence=(
+        "Share of classes for which a population of images, mutated pixel by pixel with nothing but the victim’s "
+        "probabilities to guide it (Nguyen 2015, direct encoding), found an image that the victim accepts as that "
+        "class with at least the confidence τ."
+    ),
+    task="fool",
+    box="black",
+    spec=EvolutionSpec,
+    entries=entries,
+    example={
+        "runs": 2,
+        "children": 10,
+        "generations": 3,
+        "mutation_rate": 0.1,
+        "halve_every": 2,
+        "eta": 15,
+        "runs_per_shard": 1,
+    },
+)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from .base import Oracle, Perturb
+from .base import Oracle, Perturb, WhiteBox
+from .entry import Entry, FiniteDifferences, Limit
+from .spec import AtLeastOne, Attack, Epsilon, Given, PerturbSpec, Rate, Strict, pixel_range
 
 
 @dataclass(frozen=True)
@@ -130,3 +135,102 @@ def _flips(task: Perturb, oracle: Oracle, sign: Tensor, left: Tensor, levels: Te
     probabilities = oracle.probabilities(_step(task.images[left], sign[left], levels), left)
     confidence, label = probabilities.max(1)
     return (confidence > 1 - probabilities.sum(1)) & (label != task.labels[left])
+
+
+class SmallestSpec(Strict):
+    """The search for the smallest ε that flips an image: a coarse scan, then bisection of the first bracket."""
+
+    largest: Rate
+    coarse: AtLeastOne
+    bisections: Annotated[int, Field(ge=0)]
+
+
+class FiniteSpec(Strict):
+    """Finite differences, for victims without gradients only: see bench/running/finite_difference.py."""
+
+    queries: Annotated[int, Field(ge=3)]
+    """Granted to each image's gradient."""
+    step: Epsilon
+
+    @model_validator(mode="after")
+    def _gray_levels(self) -> FiniteSpec:
+        levels = pixel_range(self.step) * 255
+        if round(levels) < 1 or abs(levels - round(levels)) > 1e-6:
+            raise ValueError(
+                f"expected a step of whole gray levels, since queries have 8 bits, got {self.step}: write it as 8/255"
+            )
+        return self
+
+
+class FgsmSpec(PerturbSpec):
+    """`fgsm` in a battery's YAML: one step at the headline ε, at each ε of the curve, and the smallest that flips."""
+
+    epsilon: Epsilon
+    curve: tuple[Epsilon, ...]
+    smallest: SmallestSpec
+    finite: FiniteSpec | None = None
+
+
+def entries(spec: FgsmSpec, given: Given) -> Iterator[Entry]:
+    """The headline ε, the curve, the least likely class at the headline ε, and the smallest ε."""
+    finite = None if spec.finite is None else FiniteDifferences(spec.finite.queries, pixel_range(spec.finite.step))
+
+    def entry(
+        name: str,
+        title: str,
+        attack: WhiteBox[Any],
+        epsilon: float,
+        budget: int = 1,
+        *,
+        least_likely: bool = False,
+        smallest: bool = False,
+    ) -> Entry:
+        return Entry(
+            name,
+            "fgsm",
+            title,
+            attack,
+            "perturb",
+            "white",
+            spec.images,
+            spec.images_per_shard,
+            budget,
+            limit=Limit("linf", epsilon),
+            finite=finite,
+            least_likely=least_likely,
+            smallest=smallest,
+            leaving=smallest,
+        )
+
+    headline = pixel_range(spec.epsilon)
+    yield entry("fgsm", f"ε = {spec.epsilon}", Fgsm(headline), headline)
+    for written in spec.curve:
+        if (epsilon := pixel_range(written)) != headline:
+            yield entry(f"fgsm_{str(written).replace('/', '_')}", f"ε = {written}", Fgsm(epsilon), epsilon)
+    title = f"ε = {spec.epsilon}, at the least likely class"
+    yield entry("fgsm_least_likely", title, Fgsm(headline, targeted=True), headline, least_likely=True)
+    s = spec.smallest
+    smallest = SmallestEpsilon(largest=s.largest, coarse=s.coarse, bisections=s.bisections)
+    budget = 1 + s.coarse + s.bisections
+    yield entry("fgsm_smallest", "smallest ε that flips", smallest, s.largest, budget, smallest=True)
+
+
+ATTACK = Attack(
+    name="fgsm",
+    title="FGSM",
+    sentence=(
+        "Share of images whose label one step along the sign of the gradient changed, at the battery’s headline ε "
+        "(Goodfellow 2015)."
+    ),
+    task="perturb",
+    box="white",
+    spec=FgsmSpec,
+    entries=entries,
+    example={
+        "images": 8,
+        "epsilon": 0.1,
+        "curve": [0.05, 0.1],
+        "smallest": {"largest": 1.0, "coarse": 4, "bisections": 2},
+        "images_per_shard": 8,
+    },
+)

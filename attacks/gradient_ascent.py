@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from .base import Fool, Objective, Oracle
+from .entry import Entry
+from .spec import AtLeastOne, Attack, FoolSpec, Given, Rate
 
 
 @dataclass(frozen=True)
@@ -115,3 +119,58 @@ def _log_odds(logits: Tensor, aims: Tensor) -> tuple[Tensor, Tensor]:
 
 def _eight_bit(images: Tensor) -> Tensor:
     return images.mul(255).round_().clamp_(0, 255).div_(255)
+
+
+class GradientAscentSpec(FoolSpec):
+    """`gradient_ascent` in a battery's YAML: every objective with every decay; task by task the best counts."""
+
+    targets: tuple[Annotated[int, Field(ge=0)], ...] | None
+    """Classes aimed at; null for all."""
+    steps: AtLeastOne
+    early: Annotated[float, Field(gt=0)]
+    late: Annotated[float, Field(gt=0)]
+    objectives: Annotated[tuple[Literal["softmax", "logit"], ...], Field(min_length=1)]
+    decays: Annotated[tuple[Rate, ...], Field(min_length=1)]
+
+
+def entries(spec: GradientAscentSpec, given: Given) -> Iterator[Entry]:
+    """A setting for each objective with each decay; an image spends a gradient a step and one query."""
+    for objective in spec.objectives:
+        for decay in spec.decays:
+            yield Entry(
+                f"gradient_ascent_{objective}_{decay:g}",
+                "gradient_ascent",
+                f"{objective}, L2 decay {decay:g}",
+                GradientAscent(objective=objective, decay=decay, steps=spec.steps, early=spec.early, late=spec.late),
+                "fool",
+                "white",
+                spec.runs,
+                spec.runs_per_shard,
+                spec.steps + 1,
+                targets=spec.targets or tuple(range(given.classes)),
+                best_of=True,
+            )
+
+
+ATTACK = Attack(
+    name="gradient_ascent",
+    title="Gradient ascent",
+    sentence=(
+        "Share of classes for which ascending the victim’s gradient from noise found an image that it accepts as that "
+        "class with at least the confidence τ (Nguyen 2015, Simonyan 2013). The best of objectives and decays counts."
+    ),
+    task="fool",
+    box="white",
+    spec=GradientAscentSpec,
+    entries=entries,
+    example={
+        "runs": 2,
+        "targets": None,
+        "steps": 10,
+        "early": 0.03,
+        "late": 0.1,
+        "objectives": ["softmax", "logit"],
+        "decays": [0, 0.01],
+        "runs_per_shard": 2,
+    },
+)

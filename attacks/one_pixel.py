@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from .base import Perturb, Query, Search
+from .entry import Entry, Limit
 from .evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
+from .spec import AtLeastOne, Attack, Given, PerturbSpec
 
 _CHOICES = {
     "strategy": ("rand1", "best1"),
@@ -227,3 +231,45 @@ def _write(canvas: Tensor, genes: Tensor) -> Tensor:
         index = places[:, :, k, None, None].expand(-1, -1, channels, 1)
         flat.scatter_(3, index, colours[:, :, k, :, None])
     return places
+
+
+class OnePixelSpec(PerturbSpec):
+    """`one_pixel` in a battery's YAML: the fields of OnePixel. The first number of pixels is the headline."""
+
+    pixels: Annotated[tuple[AtLeastOne, ...], Field(min_length=1)]
+    population: Annotated[int, Field(ge=4)]
+    iterations: AtLeastOne
+    f: Annotated[float, Field(gt=0, le=2)]
+
+
+def entries(spec: OnePixelSpec, given: Given) -> Iterator[Entry]:
+    """A setting for each number of pixels; an image spends at most population × (iterations + 1) queries."""
+    for pixels in spec.pixels:
+        yield Entry(
+            "one_pixel" if pixels == spec.pixels[0] else f"one_pixel_{pixels}",
+            "one_pixel",
+            f"{pixels} pixel{'s' if pixels > 1 else ''}",
+            OnePixel(pixels=pixels, population=spec.population, iterations=spec.iterations, f=spec.f),
+            "perturb",
+            "black",
+            spec.images,
+            spec.images_per_shard,
+            spec.population * (spec.iterations + 1),
+            limit=Limit("pixels", pixels),
+            leaving=True,
+        )
+
+
+ATTACK = Attack(
+    name="one_pixel",
+    title="One pixel",
+    sentence=(
+        "Share of images whose label the change of one single pixel changed; differential evolution over position and "
+        "colour, seeing probabilities only (Su 2019)."
+    ),
+    task="perturb",
+    box="black",
+    spec=OnePixelSpec,
+    entries=entries,
+    example={"images": 8, "pixels": [1, 3], "population": 8, "iterations": 3, "f": 0.5, "images_per_shard": 4},
+)

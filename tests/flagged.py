@@ -9,7 +9,7 @@ import torch
 from foolbench.bench import evaluate
 from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
 from foolbench.bench.scores.flags import flags_of
-from foolbench.leaderboard.record.record import Flag
+from foolbench.leaderboard.record.record import Flag, Record
 from foolbench.leaderboard.record.store import read_record
 from foolbench.models.base import Classifier
 from planted import battery, halves, left_or_right, small, subject
@@ -31,12 +31,17 @@ def judged(victim: Classifier, folder: Path, name: str = "run", **options: Any) 
     return evaluate_subject(subject(victim, **options), planted, out=folder / name, device="cpu")
 
 
+def titles(record: Record) -> dict[str, str]:
+    return {name: attack.title for name, attack in record.battery.attacks.items()}
+
+
 def flag(made: Run, code: str, attack: str | None = None) -> Flag:
     """The one flag of this kind. Whoever reads the record back finds the same flags in it."""
     (found,) = [f for f in made.record.flags if f.code == code and f.attack == attack]
     assert found.sentence.endswith(".")
     kept = read_record(made.folder / "record.json")
-    assert flags_of(kept.attacks, kept.scores, kept.seen, kept.transfer) == kept.flags == made.record.flags
+    again = flags_of(kept.attacks, kept.scores, kept.seen, titles(kept), kept.transfer)
+    assert again == kept.flags == made.record.flags
     return found
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from foolbench.attacks import table
 from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
+from foolbench.attacks.entry import Entry
 from foolbench.bench.battery.battery import Battery, read_battery
-from foolbench.bench.battery.entries import Entry, entries
+from foolbench.bench.battery.entries import entries
 from foolbench.bench.evaluation import pipeline
 from foolbench.bench.running.drive import Meter
 from foolbench.bench.victim.assemble import Assembled, Subject
@@ -33,6 +35,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 # Batteries
 
+TITLES = {attack.name: attack.title for attack in table()}
+RANKED = {attack.name: attack.title for attack in table() if not attack.control}
 SMALL: dict[str, Any] = {
     "evolution": {
         "runs": 2,

@@ -12,14 +12,16 @@ import torch
 from foolbench.attacks.base import BlackBox, Fool, Perturb, Query, Search, WhiteBox
 from foolbench.attacks.cppn import Cppn
 from foolbench.attacks.deepception import Deepception, margins
+from foolbench.attacks.entry import Entry
 from foolbench.attacks.evolution import Evolution
 from foolbench.attacks.fgsm import Fgsm
 from foolbench.attacks.gradient_ascent import GradientAscent
-from foolbench.attacks.noise import Noise, RandomCppn
+from foolbench.attacks.noise import Noise
 from foolbench.attacks.one_pixel import OnePixel
+from foolbench.attacks.random_cppn import RandomCppn
 from foolbench.bench.asking.clean import examine
 from foolbench.bench.battery.battery import read_battery
-from foolbench.bench.battery.entries import Entry, entries
+from foolbench.bench.battery.entries import entries
 from foolbench.bench.errors import OverBudget
 from foolbench.bench.running.arena import Arena
 from foolbench.bench.running.drive import Meter, drive_black_box

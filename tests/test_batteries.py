@@ -14,8 +14,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from foolbench.attacks.spec import pixel_range
 from foolbench.bench.asking.clean import examine
-from foolbench.bench.battery.attacks import pixel_range
 from foolbench.bench.battery.battery import Battery, read_battery, shipped_names
 from foolbench.bench.battery.entries import entries
 from foolbench.bench.data.data import training
@@ -111,7 +111,7 @@ def test_the_smoke_tier_is_the_same_code_on_a_twentieth_of_the_work(name: str):
         assert battery.spec.images is not None
         out: dict[str, int] = {}
         for entry in entries(battery):
-            out[entry.group] = out.get(entry.group, 0) + planned(entry, battery.spec.images).images
+            out[entry.group] = out.get(entry.group, 0) + planned(entry, battery.spec.images, entry.group).images
         return out
 
     whole, part = asked("standard"), asked("smoke")

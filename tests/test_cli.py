@@ -21,7 +21,8 @@ from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.cli.live import LiveProgress, PlainProgress
 from foolbench.bench.running.progress import PlannedEntry
 from foolbench.bench.running.shards import ShardResult
-from foolbench.leaderboard.record.record import ATTACKS, TITLES, Record
+from foolbench.leaderboard.record.record import Record
+from planted import RANKED, TITLES
 from rich.console import Console
 from small_runs import (
     BATTERY,
@@ -68,7 +69,7 @@ def test_json_is_one_document_and_all_else_is_on_stderr(finished: tuple[Path, su
     assert folder.name.startswith("nearest-mean-")
     assert document["record"] == json.loads((folder / "record.json").read_bytes())
     measured = Record.model_validate(document["record"])
-    assert list(measured.attacks) == list(ATTACKS)
+    assert list(measured.attacks) == list(RANKED)
     assert measured.scores.robust_score.value is not None
     assert "attacks: FGSM: fooled " in answer.stderr
     assert "\x1b" not in answer.stdout + answer.stderr
@@ -307,8 +308,8 @@ def test_the_time_left_is_that_of_each_attack_at_its_own_pace(monkeypatch: pytes
     now = 100.0
     monkeypatch.setattr("foolbench.bench.cli.live.time.monotonic", lambda: now)
     progress = PlainProgress(io.StringIO())
-    slow = PlannedEntry("fgsm", "", "fgsm", images=300, tasks=5, shards=3)
-    fast = PlannedEntry("evolution", "", "evolution", images=10_000, tasks=5, shards=2)
+    slow = PlannedEntry("fgsm", "", "fgsm", images=300, tasks=5, shards=3, attack="FGSM")
+    fast = PlannedEntry("evolution", "", "evolution", images=10_000, tasks=5, shards=2, attack="Evolution")
     progress.begin("attacks", [slow, fast])
     progress.finished("fgsm", 0, found(100))  # by an earlier run: tells nothing of the pace
     assert progress.left() == "estimating"
@@ -328,7 +329,7 @@ def test_the_live_table_shows_whole_numbers_on_any_terminal(width: int, monkeypa
     now, screen = 0.0, io.StringIO()
     monkeypatch.setattr("foolbench.bench.cli.live.time.monotonic", lambda: now)
     progress = LiveProgress(Console(file=screen, width=width, force_terminal=True, color_system=None))
-    planned = [PlannedEntry(name, "", name, images=10**6, tasks=200, shards=1) for name in TITLES]
+    planned = [PlannedEntry(n, "", n, images=10**6, tasks=200, shards=1, attack=t) for n, t in TITLES.items()]
     progress.begin("panel: [bold]hostile[/]", planned)
     ticks = [progress.shard(name, 0) for name in TITLES]
     now += 10

@@ -12,7 +12,6 @@ from foolbench.attacks.base import Perturb
 from foolbench.attacks.deepception import Deepception, margins, targeted_margins
 from foolbench.attacks.patches.bank import PATCH_KINDS, build_bank
 from foolbench.attacks.patches.paste import grid_corners
-from foolbench.attacks.universal_patch import UniversalDeepception
 from torch.nn.functional import unfold
 
 PATTERN = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -256,18 +255,6 @@ def test_what_it_does_with_few_donors(task):
 def test_wrong_parameters_are_refused(task, fields, message):
     with pytest.raises(ValueError, match=message):
         Driven(dataclasses.replace(DIGITS, **fields), task)
-
-
-def test_universal_learns_on_donors_and_asks_nothing_about_the_images(task):
-    run = Driven(UniversalDeepception(side=2, stride=1, copies=4), task)
-    assert (patch_lover(run.finals).argmax(1) == 7).all()
-    assert run.queries.sum() == 0
-    changed = (run.finals != task.images).any(0)[0]
-    assert changed.sum() <= 16
-    pasted = run.finals[:, 0, changed]
-    assert (pasted == pasted[:1]).all()
-    with pytest.raises(ValueError, match="expected at least one donor image"):
-        Driven(UniversalDeepception(2, 1, 1), dataclasses.replace(task, donors=task.donors[:0]))
 
 
 def test_fools_a_trained_cifar_net():

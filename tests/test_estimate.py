@@ -1,7 +1,7 @@
 """What `--dry-run` makes of the seconds that it measured."""
 
+from foolbench.attacks.entry import Entry
 from foolbench.attacks.noise import Noise
-from foolbench.bench.battery.entries import Entry
 from foolbench.bench.evaluation.estimate import makespan
 from foolbench.bench.running.shards import Shard, cut
 

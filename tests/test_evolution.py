@@ -8,7 +8,8 @@ import torch
 from foolbench.attacks.base import BlackBox, Fool
 from foolbench.attacks.cppn import Cppn
 from foolbench.attacks.evolution import Evolution
-from foolbench.attacks.noise import Noise, RandomCppn
+from foolbench.attacks.noise import Noise
+from foolbench.attacks.random_cppn import RandomCppn
 from torch import Tensor
 
 Victim = Callable[[Tensor], Tensor]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from foolbench.attacks.entry import FiniteDifferences
+from foolbench.attacks.fgsm import FiniteSpec
 from foolbench.bench.asking.answers import eight_bit
 from foolbench.bench.asking.expectation import expected
-from foolbench.bench.battery.attacks import FiniteSpec
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.evaluation.pipeline import evaluate_subject
-from foolbench.bench.running.finite_difference import FiniteDifferenceOracle, FiniteDifferences
+from foolbench.bench.running.finite_difference import FiniteDifferenceOracle
 from planted import (
     CPU,
     Linear,

@@ -13,7 +13,7 @@ from foolbench.attacks.base import Fool, Query, Search
 from foolbench.bench.scores.flags import flags_of
 from foolbench.bench.scores.intervals import proportion, unmeasured
 from foolbench.leaderboard.record.record import AttackResult, Flag, Scores, TaskRow
-from planted import flag_codes, left_or_right, planning, small
+from planted import TITLES, flag_codes, left_or_right, planning, small
 from records import SEEN
 
 
@@ -33,7 +33,7 @@ def progress(queries: list[int | None], budget: int = 1000, mode: Any = "black_b
 
 def not_converged(attack: AttackResult) -> list[Flag]:
     scores = Scores(**{name: unmeasured("planted") for name in Scores.model_fields})
-    found = flags_of({"evolution": attack}, scores, SEEN)
+    found = flags_of({"evolution": attack}, scores, SEEN, TITLES)
     assert {f.code for f in found} <= {"not_converged", "surrogate"}
     return [f for f in found if f.code == "not_converged"]
 

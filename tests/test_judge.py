@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from foolbench.attacks.entry import Limit
 from foolbench.bench.asking.reading import hits_fool, hits_perturb, read
-from foolbench.bench.battery.limits import Limit
 from foolbench.bench.errors import ModelFailure
 from foolbench.bench.running.judge import Verdicts, judge_fool, judge_perturb
 from foolbench.models.base import Classifier

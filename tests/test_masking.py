@@ -8,6 +8,7 @@ import pytest
 from foolbench.bench.scores.intervals import proportion, unmeasured
 from foolbench.bench.scores.masking import masking, masking_by_transfer
 from foolbench.leaderboard.record.record import AttackResult, Flag, Measure, TaskRow, TransferCell, Variant
+from planted import TITLES
 
 N = 200
 
@@ -68,16 +69,16 @@ def test_a_black_box_beats_the_gradient(white: int, black: int, mode: str, flagg
         "cppn": attack("fool", black, "black_box"),
         "gradient_ascent": attack("fool", white, mode),
     }
-    found = list(masking(attacks, 10))
+    found = list(masking(attacks, TITLES, 10))
     assert verdicts(found) == ([("gradient_ascent", "black_box")] if flagged else [])
     assert [f.evidence["stronger"] for f in found] == ["cppn"] * flagged
 
 
 def test_what_was_not_measured_masks_nothing() -> None:
     nothing = attack("fool", 0, tasks=[], fooling_ratio=unmeasured("planted"))
-    assert verdicts(masking({"gradient_ascent": nothing, "cppn": attack("fool", 200, "black_box")}, 10)) == []
-    assert verdicts(masking({"gradient_ascent": attack("fool", 0), "cppn": nothing}, 10)) == []
-    assert verdicts(masking({}, 10)) == []
+    assert verdicts(masking({"gradient_ascent": nothing, "cppn": attack("fool", 200, "black_box")}, TITLES, 10)) == []
+    assert verdicts(masking({"gradient_ascent": attack("fool", 0), "cppn": nothing}, TITLES, 10)) == []
+    assert verdicts(masking({}, TITLES, 10)) == []
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_what_was_not_measured_masks_nothing() -> None:
 )
 def test_more_does_less(larger: int, rejected: int, targeted: bool, flagged: bool) -> None:
     variants = {"low": step(0.1, 100), "high": step(0.3, larger, rejected=rejected, targeted=targeted)}
-    found = list(masking({"fgsm": attack("perturb", 160, variants=variants)}, 10))
+    found = list(masking({"fgsm": attack("perturb", 160, variants=variants)}, TITLES, 10))
     assert verdicts(found) == ([("fgsm", "larger_epsilon")] if flagged else [])
     if flagged:
         assert (found[0].evidence["smaller"], found[0].evidence["larger"]) == (0.2, 0.3)
@@ -112,14 +113,14 @@ def test_unbounded_steps_reach_chance(
     alive: int, rejected: int, largest: float, share: float | None, flagged: bool
 ) -> None:
     variants = {"fgsm_smallest": smallest(alive, rejected=rejected, largest=largest)}
-    found = masking({"fgsm": attack("perturb", 160, share=share, variants=variants)}, 10)
+    found = masking({"fgsm": attack("perturb", 160, share=share, variants=variants)}, TITLES, 10)
     assert verdicts(found) == ([("fgsm", "unbounded")] if flagged else [])
 
 
 def test_of_two_classes_half_is_chance() -> None:
     fgsm = {"fgsm": attack("perturb", 60, variants={"fgsm_smallest": smallest(110)})}
-    assert verdicts(masking(fgsm, 2)) == []
-    assert verdicts(masking(fgsm, 3)) == [("fgsm", "unbounded")]
+    assert verdicts(masking(fgsm, TITLES, 2)) == []
+    assert verdicts(masking(fgsm, TITLES, 3)) == [("fgsm", "unbounded")]
 
 
 def cell(source: str, victim: str, name: str, k: int, n: int) -> TransferCell:
@@ -131,13 +132,13 @@ def cell(source: str, victim: str, name: str, k: int, n: int) -> TransferCell:
 def test_images_of_other_models_beat_the_gradient() -> None:
     fgsm = {"fgsm": attack("perturb", 60)}
     strong, weak = cell("b", "submission", "fgsm", 110, 120), cell("a", "submission", "fgsm", 100, 180)
-    (found,) = masking_by_transfer(fgsm, [weak, strong])
+    (found,) = masking_by_transfer(fgsm, TITLES, [weak, strong])
     assert verdicts([found]) == [("fgsm", "transfer")]
     assert found.evidence["source"] == "b"
     assert found.evidence["stronger_ratio"] == 110 / N  # a lower bound, over the victim's own denominator
     # All of the 70 easy images on which this source was fooled are fooled: of 200 that is no more than the victim's 60.
-    assert verdicts(masking_by_transfer(fgsm, [cell("a", "submission", "fgsm", 70, 70)])) == []
+    assert verdicts(masking_by_transfer(fgsm, TITLES, [cell("a", "submission", "fgsm", 70, 70)])) == []
     others = [cell("submission", "a", "fgsm", 190, 200), cell("a", "submission", "one_pixel", 190, 200)]
-    assert verdicts(masking_by_transfer(fgsm, others)) == []
-    assert verdicts(masking_by_transfer({"fgsm": attack("perturb", 60, "surrogate")}, [strong])) == []
-    assert verdicts(masking_by_transfer(fgsm, None)) == []
+    assert verdicts(masking_by_transfer(fgsm, TITLES, others)) == []
+    assert verdicts(masking_by_transfer({"fgsm": attack("perturb", 60, "surrogate")}, TITLES, [strong])) == []
+    assert verdicts(masking_by_transfer(fgsm, TITLES, None)) == []

@@ -15,9 +15,8 @@ import yaml
 from flagged import Rounding
 from foolbench.bench import evaluate
 from foolbench.bench.evaluation.pipeline import Run
-from foolbench.leaderboard.record.record import ATTACKS
 from foolbench.leaderboard.record.store import RunFolder, dump_record, parse_record, read_record
-from planted import SMALL_CONTROLS, battery, evidence, halves, left_or_right, linear_onnx, timeless
+from planted import RANKED, SMALL_CONTROLS, battery, evidence, halves, left_or_right, linear_onnx, timeless
 
 PERTURB = ("deepception", "one_pixel", "fgsm")
 Json = dict[str, Any]
@@ -87,7 +86,7 @@ def test_the_keys_are_all_there(content: Json) -> None:
         assert isinstance(scores[name]["k"], int)
         assert isinstance(scores[name]["n"], int)
 
-    assert tuple(content["attacks"]) == ATTACKS
+    assert tuple(content["attacks"]) == tuple(RANKED)
     assert tuple(content["controls"]) == ("noise", "random_cppn")
     wanted = {"task", "mode", "fooling_ratio", "robust_accuracy", "fooling_ratio_99", "median_confidence", "queries"}
     wanted |= {"gradients", "seconds", "curve", "tasks"}
@@ -98,7 +97,7 @@ def test_the_keys_are_all_there(content: Json) -> None:
         assert attack["mode"] == ("gradient" if name in ("fgsm", "gradient_ascent") else "black_box")
         assert (attack["robust_accuracy"] is None) == (attack["task"] == "fool")
         assert (attack["fooling_ratio_99"] is None) == (attack["task"] == "perturb")
-        assert len(attack["tasks"]) == (8 if attack["task"] == "perturb" else 4 if name in ATTACKS else 2)
+        assert len(attack["tasks"]) == (8 if attack["task"] == "perturb" else 4 if name in RANKED else 2)
         assert attack["seconds"] > 0
 
     provenance = content["provenance"]
@@ -113,8 +112,8 @@ def test_the_keys_are_all_there(content: Json) -> None:
 def test_the_bare_model_and_the_difference(content: Json) -> None:
     bare, difference = content["bare"], content["difference"]
     assert {"scores", "tau", "attacks", "controls", "flags"} <= set(bare)
-    assert tuple(bare["attacks"]) == ATTACKS
-    assert set(difference) == {"clean_accuracy", "robust_score", *ATTACKS}
+    assert tuple(bare["attacks"]) == tuple(RANKED)
+    assert set(difference) == {"clean_accuracy", "robust_score", *RANKED}
     for name in ("clean_accuracy", "robust_score"):
         gap = content["scores"][name]["value"] - bare["scores"][name]["value"]
         assert difference[name]["value"] == pytest.approx(gap)
@@ -127,7 +126,7 @@ def test_the_transfer_matrix_goes_both_ways(content: Json) -> None:
     cells = content["transfer"]
     there = {(c["source"], c["victim"], c["attack"]) for c in cells}
     pairs = [("a", "submission"), ("b", "submission"), ("submission", "a"), ("submission", "b")]
-    assert there == {(*pair, attack) for pair in pairs for attack in ATTACKS}
+    assert there == {(*pair, attack) for pair in pairs for attack in RANKED}
     assert len(cells) == len(there)
     for cell in cells:
         if cell["any_label"]["value"] is not None:

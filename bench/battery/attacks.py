@@ -1,148 +1,48 @@
-"""The parts of a battery's YAML that say how it attacks: one class an attack, its keys the attack's parameters."""
+"""The parts of a battery's YAML that say how it attacks: `attacks:` and `controls:`, a key an attack."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import create_model
 
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(ge=0, le=1)]
-Epsilon = Rate | Annotated[str, Field(pattern=r"^\d+(\.\d+)?/255$")]
-"""A largest change of a pixel: in units of the range [0, 1], or in gray levels, written as in `8/255`."""
+from ...attacks.spec import Attack, Strict
 
-
-def pixel_range(epsilon: float | str) -> float:
-    """An Epsilon in units of the pixel range [0, 1]."""
-    return float(epsilon.removesuffix("/255")) / 255 if isinstance(epsilon, str) else epsilon
+SpecT = TypeVar("SpecT", bound=Strict)
 
 
-class Strict(BaseModel):
-    """Unknown keys are refused, and nothing changes once it is read."""
+class Section(Strict):
+    """`attacks:` or `controls:`. Its keys are made from a table of attacks; each may be left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    declarations: ClassVar[Mapping[str, Attack[Any]]] = {}
+    """Of each key."""
 
+    if TYPE_CHECKING:
 
-class EvolutionSpec(Strict):
-    """`evolution`: see attacks/evolution.py for the parameters. A run spends children × generations queries."""
+        def __getattr__(self, name: str) -> Any:
+            """What it says of the attack `name`; None where it leaves that attack out."""
 
-    runs: Positive
-    children: Positive
-    generations: Positive
-    mutation_rate: Rate
-    halve_every: Positive
-    eta: Annotated[float, Field(gt=0)]
-    runs_per_shard: Positive
+    def chosen(self) -> Iterator[tuple[str, Strict]]:
+        """The keys that are given, in the table's order, each with what it says."""
+        for name in type(self).model_fields:
+            spec = getattr(self, name)
+            if spec is not None:
+                yield name, spec
 
+    def name_of(self, kind: type[Strict]) -> str | None:
+        """The key of the attack whose keys are a `kind`; None where it leaves that attack out."""
+        return next((name for name, spec in self.chosen() if isinstance(spec, kind)), None)
 
-class CppnSpec(Strict):
-    """`cppn`: see attacks/cppn.py, which holds the published rates. A run spends children × generations queries."""
-
-    runs: Positive
-    children: Positive
-    generations: Positive
-    runs_per_shard: Positive
-
-
-class DeepceptionSpec(Strict):
-    """`deepception`: see attacks/deepception.py. `queries` caps what one image may cost."""
-
-    images: Positive
-    side: Positive
-    stride: Positive
-    copies: Positive
-    grid: Positive
-    keep: Positive
-    bank: Positive
-    queries: Positive
-    properties: Positive
-    """Images on which the victim's four properties are measured (attacks/responses/psychophysics.py)."""
-    images_per_shard: Positive
+    def of(self, kind: type[SpecT]) -> SpecT | None:
+        """What it says of the attack whose keys are a `kind`; None where it leaves that attack out."""
+        return next((spec for _, spec in self.chosen() if isinstance(spec, kind)), None)
 
 
-class OnePixelSpec(Strict):
-    """`one_pixel`: see attacks/one_pixel.py. The first number of pixels is the headline."""
-
-    images: Positive
-    pixels: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    population: Annotated[int, Field(ge=4)]
-    iterations: Positive
-    f: Annotated[float, Field(gt=0, le=2)]
-    images_per_shard: Positive
-
-
-class SmallestSpec(Strict):
-    """The search for the smallest ε that flips an image: a coarse scan, then bisection of the first bracket."""
-
-    largest: Rate
-    coarse: Positive
-    bisections: Annotated[int, Field(ge=0)]
-
-
-class FiniteSpec(Strict):
-    """`fgsm.finite`: see bench/running/finite_difference.py. For victims without gradients only."""
-
-    queries: Annotated[int, Field(ge=3)]
-    """Granted to each image's gradient."""
-    step: Epsilon
-
-    @model_validator(mode="after")
-    def _gray_levels(self) -> FiniteSpec:
-        levels = pixel_range(self.step) * 255
-        if round(levels) < 1 or abs(levels - round(levels)) > 1e-6:
-            raise ValueError(
-                f"expected a step of whole gray levels, since queries have 8 bits, got {self.step}: write it as 8/255"
-            )
-        return self
-
-
-class FgsmSpec(Strict):
-    """`fgsm`: see attacks/fgsm.py."""
-
-    images: Positive
-    epsilon: Epsilon
-    curve: tuple[Epsilon, ...]
-    smallest: SmallestSpec
-    finite: FiniteSpec | None = None
-    images_per_shard: Positive
-
-
-class GradientAscentSpec(Strict):
-    """`gradient_ascent`: see attacks/gradient_ascent.py. Every objective with every decay; the best counts."""
-
-    runs: Positive
-    targets: tuple[Annotated[int, Field(ge=0)], ...] | None
-    """Classes aimed at; null for all."""
-    steps: Positive
-    early: Annotated[float, Field(gt=0)]
-    late: Annotated[float, Field(gt=0)]
-    objectives: Annotated[tuple[Literal["softmax", "logit"], ...], Field(min_length=1)]
-    decays: Annotated[tuple[Rate, ...], Field(min_length=1)]
-    runs_per_shard: Positive
-
-
-class ControlSpec(Strict):
-    """A control that runs beside the attacks and is never ranked."""
-
-    runs: Positive
-    children: Positive
-    generations: Positive
-    runs_per_shard: Positive
-
-
-class Attacks(Strict):
-    """The six. A user's own battery may leave some out; it is not rankable then."""
-
-    evolution: EvolutionSpec | None = None
-    cppn: CppnSpec | None = None
-    deepception: DeepceptionSpec | None = None
-    one_pixel: OnePixelSpec | None = None
-    fgsm: FgsmSpec | None = None
-    gradient_ascent: GradientAscentSpec | None = None
-
-
-class Controls(Strict):
-    """The base rates that "fooled" must beat."""
-
-    noise: ControlSpec | None = None
-    random_cppn: ControlSpec | None = None
+def section(name: str, attacks: Iterable[Attack[Any]]) -> type[Section]:
+    """The Pydantic model of a section that takes these attacks."""
+    known = {attack.name: attack for attack in attacks}
+    keys: dict[str, Any] = {attack.name: (attack.spec | None, None) for attack in known.values()}
+    made = create_model(name, __base__=Section, __doc__=Section.__doc__, **keys)
+    made.declarations = known
+    return made

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
+from ... import attacks as shipped_attacks
+from ...attacks.entry import Entry
+from ...attacks.spec import AtLeastOne, Attack, Given, Rate, Strict
 from ..choices import Tier
 from ..data.data import Data, data_root, load
 from ..data.kinds import DataSpec, FolderData, ImageNetData, NpzData
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Unexpected
 from ..reading.source import read
-from ..reading.wording import refuse
+from ..reading.wording import nearest, refuse
 from ..submission.models import Input
-from .attacks import Attacks, Controls, Positive, Rate, Strict
+from .attacks import Section, section
+from .installed import Packaged, packaged
 
 
 class JudgeSpec(Strict):
@@ -26,11 +32,11 @@ class JudgeSpec(Strict):
 
     tau_quantile: Rate
     flat_confidence: Rate
-    draws: Positive
-    expectation_draws: Positive
-    query_draws: Positive = 8
+    draws: AtLeastOne
+    expectation_draws: AtLeastOne
+    query_draws: AtLeastOne = 8
     """Draws that an attack's query to a randomised victim is answered with the mean of."""
-    bootstrap: Positive
+    bootstrap: AtLeastOne
 
 
 class PanelModel(Strict):
@@ -64,27 +70,49 @@ class BatterySpec(Strict):
     data: Annotated[DataSpec, Field(discriminator="kind")]
     digest: str | None = None
     """sha256 of the evaluation images' pixels and labels; checked when given."""
-    shape: tuple[Literal[1, 3], Positive, Positive]
+    shape: tuple[Literal[1, 3], AtLeastOne, AtLeastOne]
     classes: Annotated[tuple[str, ...] | int, Field()]
     """The classes' names, or how many there are."""
-    images: Positive | None = None
+    images: AtLeastOne | None = None
     """Evaluation images; all there are when absent."""
     donors_per_class: Annotated[int, Field(ge=0)] = 2
-    batch: Positive
-    gradient_batch: Positive
+    batch: AtLeastOne
+    gradient_batch: AtLeastOne
     judge: JudgeSpec
-    attacks: Attacks
-    controls: Controls = Controls()
+    attacks: Section
+    controls: Section = Section()
+    ranked: tuple[str, ...] | None = None
+    """The attacks that the robust score is the mean over, in the order in which tables show them; all when absent."""
     panel: Panel | None = None
     smoke: dict[str, Any] | None = None
     """What the smoke tier changes; same shape as the battery."""
 
     @model_validator(mode="after")
-    def _patch_fits(self) -> BatterySpec:
-        patches, most = self.attacks.deepception, min(self.shape[1:])
-        if patches is not None and patches.side > most:
-            message = f"Expected a side of at most {most} for images of {list(self.shape)}, got {patches.side}."
-            raise refuse("FB104", message, f"side: {most}", at=("attacks", "deepception", "side"))
+    def _attacks_fit(self) -> BatterySpec:
+        names = set[str]()
+        for attack, spec in self.declared():
+            part = "controls" if attack.control else "attacks"
+            try:
+                found = [entry.name for entry in attack.plan(spec, self.given)]
+            except Unexpected as error:
+                message = f"Expected {error.expected}, got {error.got}."
+                raise refuse("FB104", message, error.fix, at=(part, attack.name, *error.at)) from error
+            if twice := next((name for name in found if name in names or found.count(name) > 1), None):
+                fix = "state each setting once"
+                raise refuse("FB104", f"Expected different settings, got {twice} twice.", fix, at=(part, attack.name))
+            names |= set(found)
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_what_it_has(self) -> BatterySpec:
+        there = [name for name, _ in self.attacks.chosen()]
+        for i, name in enumerate(self.ranked or ()):
+            if name not in there:
+                message = f"Expected one of this battery's attacks ({', '.join(there) or 'it has none'}), got {name!r}."
+                fix = f"write {nearest(name, there)}" if nearest(name, there) else "remove it, or add it to `attacks:`"
+                raise refuse("FB104", message, fix, at=("ranked", i))
+            if name in (self.ranked or ())[:i]:
+                raise refuse("FB104", f"Expected each attack once, got {name!r} twice.", "remove one", at=("ranked", i))
         return self
 
     @model_validator(mode="after")
@@ -97,6 +125,27 @@ class BatterySpec(Strict):
     def class_names(self) -> tuple[str, ...]:
         """Names of all classes, in order."""
         return self.classes if isinstance(self.classes, tuple) else tuple(str(i) for i in range(self.classes))
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The ranked attacks, in the order in which tables show them."""
+        return tuple(name for name, _ in self.attacks.chosen()) if self.ranked is None else self.ranked
+
+    @property
+    def given(self) -> Given:
+        """What attacks may know of it beforehand."""
+        return Given(self.shape, len(self.class_names), self.donors)
+
+    def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
+        """Its attacks, then its controls, each with what the YAML says of it."""
+        for part in (self.attacks, self.controls):
+            known = type(part).declarations
+            yield from ((known[name], spec) for name, spec in part.chosen())
+
+    def plans(self) -> Iterator[tuple[Attack[Any], tuple[Entry, ...]]]:
+        """Its attacks, then its controls, each with its settings, the headline first."""
+        for attack, spec in self.declared():
+            yield attack, attack.plan(spec, self.given)
 
     @property
     def donors(self) -> int:
@@ -116,6 +165,18 @@ class Battery:
     shipped: bool
     digest: str
     """sha256 of the definition at this tier, evidence and panel models included."""
+    packages: Mapping[str, str]
+    """Attack -> the package and version that it comes from, where that is not foolbench."""
+
+    @property
+    def attacks(self) -> dict[str, Attack[Any]]:
+        """Its attacks, then its controls, by name."""
+        return {attack.name: attack for attack, _ in self.spec.declared()}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What people read for each of them."""
+        return {name: attack.title for name, attack in self.attacks.items()}
 
     @property
     def classes(self) -> int:
@@ -142,12 +203,12 @@ class Battery:
             donors_per_class=spec.donors_per_class,
             digest=spec.digest,
         )
-        for name in ("deepception", "one_pixel", "fgsm"):
-            attack = getattr(spec.attacks, name)
-            if attack is not None and attack.images > len(data.labels):
-                message = f"expected at most the {len(data.labels)} evaluation images there are, got {attack.images}."
-                fix = f"lower attacks.{name}.images to {len(data.labels)}, or add evaluation images"
-                raise InvalidInput(Problem("FB104", message, fix, key=f"attacks.{name}.images"))
+        for attack, planned in spec.plans():
+            if attack.task == "perturb" and (most := max(entry.tasks for entry in planned)) > len(data.labels):
+                key = f"{'controls' if attack.control else 'attacks'}.{attack.name}.images"
+                message = f"expected at most the {len(data.labels)} evaluation images there are, got {most}."
+                fix = f"lower {key} to {len(data.labels)}, or add evaluation images"
+                raise InvalidInput(Problem("FB104", message, fix, key=key))
         return data
 
     def panel_path(self, model: PanelModel) -> Path:
@@ -179,13 +240,45 @@ def read_battery(name: str, *, tier: Tier = "standard", folder: Path | None = No
         legal = ", ".join(shipped_names())
         message = f"expected one of {legal}, or a path to a YAML file, got {name!r}."
         raise InvalidInput(Problem("FB110", message, f"battery: {shipped_names()[0]}", key="battery"))
-    spec = read(path, BatterySpec, max_bytes=4 * 262_144)
+    brought: list[Packaged] = []
+
+    def form(value: dict[str, Any]) -> type[BatterySpec]:
+        if not shipped:
+            brought.extend(packaged(_foreign(value)))
+        return _form(tuple(p.attack for p in brought))
+
+    spec = read(path, form, max_bytes=4 * 262_144)
     if tier == "smoke":
         spec = _smoke(spec, path)
+    packages = {p.attack.name: p.source for p in brought}
+    return Battery(spec, tier, path.parent, shipped, _digest(spec, tier, packages), packages)
+
+
+def _foreign(value: Mapping[str, Any]) -> set[str]:
+    """Attacks and controls that a battery names and foolbench has not: only they can be a package's, and no other
+    package is imported for a battery."""
+    parts = [value.get(part) for part in ("attacks", "controls")]
+    return {str(name) for part in parts if isinstance(part, dict) for name in part} - {*shipped_attacks.NAMES}
+
+
+@cache
+def _form(brought: tuple[Attack[Any], ...]) -> type[BatterySpec]:
+    """What a battery's YAML may hold: the shipped attacks, and those that packages have brought."""
+    every = {attack.name: attack for attack in (*shipped_attacks.table(), *brought)}
+    attacks = section("Attacks", (a for a in every.values() if not a.control))
+    controls = section("Controls", (a for a in every.values() if a.control))
+    return create_model("BatterySpec", __base__=BatterySpec, attacks=(attacks, ...), controls=(controls, controls()))
+
+
+def _digest(spec: BatterySpec, tier: Tier, packages: Mapping[str, str]) -> str:
     # The title is for people; all else decides what is measured.
     meaning = spec.model_dump(mode="json", by_alias=True, exclude={"smoke", "title"})
-    text = json.dumps({"tier": tier, **meaning}, sort_keys=True, separators=(",", ":"))
-    return Battery(spec, tier, path.parent, shipped, hashlib.sha256(text.encode()).hexdigest())
+    for part in ("attacks", "controls"):
+        # So that an attack that foolbench learns later leaves the batteries without it as they are.
+        meaning[part] = {name: value for name, value in meaning[part].items() if value is not None}
+    brought = {"packages": dict(packages)} if packages else {}
+    text = json.dumps({"tier": tier, **meaning, **brought}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _smoke(spec: BatterySpec, path: Path) -> BatterySpec:
@@ -194,7 +287,7 @@ def _smoke(spec: BatterySpec, path: Path) -> BatterySpec:
         raise InvalidInput(Problem("FB105", message, "add `smoke:` with the numbers to change", file=path, key="smoke"))
     plain = spec.model_dump(mode="json", by_alias=True, exclude={"smoke"})
     try:
-        return BatterySpec.model_validate(_overlay(plain, spec.smoke))
+        return type(spec).model_validate(_overlay(plain, spec.smoke))
     except ValueError as error:
         message = f"expected the keys and types of the battery itself; {error}."
         raise InvalidInput(Problem("FB104", message, "correct the smoke tier", file=path, key="smoke")) from error

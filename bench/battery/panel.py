@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
+from ...attacks.entry import Entry
 from ..data.data import Data
 from ..errors import EnvironmentFault, Problem
 from ..machine.npz import packed
 from .battery import Battery
-from .entries import Entry, entries
+from .entries import entries
 
 ROWS = ("attacked", "fooled", "label", "confidence")
 """What is kept of each task beside its image."""
@@ -115,7 +116,7 @@ def wanted(plan: Iterable[Entry]) -> list[Entry]:
         if entry.box == "white" or entry.group not in seen:
             chosen.append(entry)
         seen.add(entry.group)
-    return [entry for entry in chosen if entry.group not in ("noise", "random_cppn")]
+    return [entry for entry in chosen if not entry.control]
 
 
 def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources | None:

@@ -6,7 +6,6 @@ from typing import get_args
 
 from rich.table import Table
 
-from ...leaderboard.record.record import ATTACKS, TITLES
 from .options import ListKind
 
 
@@ -23,13 +22,13 @@ def table(kind: ListKind) -> Table:
 
 
 def _attacks() -> tuple[list[str], list[tuple[str, ...]]]:
-    fool = {"evolution", "cppn", "gradient_ascent"}
-    white = {"fgsm", "gradient_ascent"}
-    rows = [
-        (n, TITLES[n], "fool" if n in fool else "perturb", "white box" if n in white else "black box") for n in ATTACKS
-    ]
-    controls = [(n, TITLES[n], "fool", "black box, control") for n in ("noise", "random_cppn")]
-    return ["name", "attack", "task", "sees"], [*rows, *controls]
+    from ...attacks import table as shipped
+    from ..battery.installed import packaged
+
+    found = [(attack, "foolbench") for attack in shipped()] + [(p.attack, p.source) for p in packaged()]
+    sees = {"black": "probabilities", "white": "gradients too"}
+    rows = [(a.name, a.title, a.task, sees[a.box], "control" if a.control else "attack", source) for a, source in found]
+    return ["name", "attack", "task", "sees", "as", "from"], rows
 
 
 def _defenses() -> tuple[list[str], list[tuple[str, ...]]]:

@@ -14,7 +14,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ...leaderboard.record.record import TITLES
 from ...leaderboard.record.words import duration
 from ..running.drive import Tick
 from ..running.progress import PlannedEntry, Progress, Silent
@@ -89,7 +88,7 @@ class _Counting:
             self.phase, self.began = phase, time.monotonic()
             self.groups, self.entries = {}, {entry.name: entry for entry in plan}
             for entry in plan:
-                title = TITLES.get(entry.group, entry.group)
+                title = entry.attack
                 group = self.groups.setdefault(entry.group, _Group(title, entry.name, tasks=entry.tasks))
                 group.planned += entry.images
                 group.shards += entry.shards

@@ -57,7 +57,7 @@ def attack_panel(
         clean = examine(whole, battery, data, memory)
         victim = blinded(whole, clean)
         plan = [e for e in wanted(entries(battery)) if e.box == "black" or victim.logits is not None]
-        progress.begin(f"panel: {spec.title}", [planned(e, len(data.labels)) for e in plan])
+        progress.begin(f"panel: {spec.title}", [planned(e, len(data.labels), battery.titles[e.group]) for e in plan])
         determined_by = {
             "panel": spec.sha256,
             "battery": battery.digest,

@@ -7,20 +7,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ...attacks.fgsm import SmallestEpsilon
-from ...attacks.one_pixel import OnePixel
 from ..running.arena import Arena
 from ..running.drive import Stopped
 from ..running.shards import Shard
 from ..running.work import work
 
-LEAVING = (OnePixel, SmallestEpsilon)
-"""Attacks whose tasks leave as they succeed, over many queries; others ask for all that they can, or are done in a
-moment."""
 SECONDS = 0.5
 """How long each entry is tried."""
 SECONDS_OPEN = 3.0
-"""The same for those: it must be seen how fast they leave."""
+"""The same where tasks leave as they succeed: it must be seen how fast they do."""
 
 
 @dataclass
@@ -56,7 +51,7 @@ def paces(arena: Arena, shards: Sequence[Shard]) -> list[Pace]:
 
 def _pace(arena: Arena, shard: Shard) -> Pace:
     pace, started = Pace(), time.perf_counter()
-    most = SECONDS_OPEN if isinstance(shard.entry.attack, LEAVING) else SECONDS
+    most = SECONDS_OPEN if shard.entry.leaving else SECONDS
 
     def tick(count: int, fooled: int) -> None:
         pace.counts.append(count)

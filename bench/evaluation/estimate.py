@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from ...leaderboard.record.record import TITLES
+from ...attacks.entry import Entry
 from ...leaderboard.record.words import duration
 from ...models.backend import Backend
 from ..asking.clean import blinded, examine
 from ..battery.battery import Battery
-from ..battery.entries import Entry, entries
+from ..battery.entries import entries
 from ..machine.device import DeviceName, choose, default_workers, describe, repeatable
 from ..machine.memory import Memory, lack_told, sparing
 from ..running.arena import Arena
@@ -23,7 +23,7 @@ from ..running.progress import planned
 from ..running.shards import Shard, cut, longest_first
 from ..running.surrogate import granted
 from ..victim.assemble import Subject
-from .calibrate import LEAVING, Pace, paces
+from .calibrate import Pace, paces
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def estimate(
     started = time.perf_counter()
     target, memory = choose(device), Memory(max_batch)
     workers = workers or default_workers(target)
+    titles = battery.titles
     costs: dict[str, Cost] = {}
     tried = attacking = 0.0
     with repeatable(target), lack_told():
@@ -88,11 +89,12 @@ def estimate(
             for entry in entries(battery):
                 if entry.finite is not None and arena.victim.logits is None:
                     entry = replace(entry, budget=granted(entry, 0))
-                images = planned(entry, len(data.labels)).images
+                title = titles[entry.group]
+                images = planned(entry, len(data.labels), title).images
                 expected, seconds = _cost(arena, entry, images, workers)
                 shards = cut(entry)
                 each |= dict.fromkeys(shards, seconds)
-                before = costs.get(entry.group, Cost(TITLES.get(entry.group, entry.group), 0, 0, 0.0))
+                before = costs.get(entry.group, Cost(title, 0, 0, 0.0))
                 costs[entry.group] = Cost(
                     before.title,
                     before.images + images,
@@ -135,7 +137,7 @@ def _whole(pace: Pace, entry: Entry, granted: float) -> float:
     if pace.finished:
         return pace.asked
     seen, rounds = len(counts), granted / counts[0]
-    if not isinstance(entry.attack, LEAVING) or rounds <= seen:
+    if not entry.leaving or rounds <= seen:
         return granted
     power = min(math.log2(counts[-1] / counts[(seen - 1) // 2]), 0.0)
     left = sum((t / seen) ** power for t in range(seen + 1, math.ceil(rounds) + 1))

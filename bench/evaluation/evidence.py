@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...attacks.entry import Entry
 from ...attacks.responses.psychophysics import Properties, others
 from ..asking.clean import Clean
-from ..battery.entries import Entry
 from ..data.data import Data
 from ..machine.folder import arrays
 from ..running.run import EntryFailure

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...leaderboard.record.record import ATTACKS, BareResult, Seen
+from ...attacks.deepception import DeepceptionSpec
+from ...attacks.entry import Entry
+from ...leaderboard.record.record import BareResult, Seen
 from ..asking.clean import blinded, examine
 from ..battery.battery import Battery
-from ..battery.entries import Entry
 from ..battery.panel import Sources
 from ..data.data import Data
 from ..honesty import properties
@@ -66,7 +67,8 @@ class Measuring:
         mode = scores.Mode(victim.logits is not None, victim.no_gradient, _stand_ins(sources, plan))
         arena = Arena(battery, data, victim, clean, sources, memory)
         runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.granted(e)]
-        progress.begin(phase, [planned(replace(e, budget=mode.granted(e)), len(data.labels)) for e in runnable])
+        images, titles = len(data.labels), battery.titles
+        progress.begin(phase, [planned(replace(e, budget=mode.granted(e)), images, titles[e.group]) for e in runnable])
         # The victim, not what the whole submission says, so that every defense of a model has the same bare model.
         determined_by = {**self.manifest, "submission": None, "victim": assembled.digest}
         results: dict[str, Any] = run_entries(
@@ -88,13 +90,15 @@ class Measuring:
                 ),
             )
         groups = scores.attack_results(plan, results, clean, mode)
-        patches = groups.get("deepception")
+        name = spec.attacks.name_of(DeepceptionSpec)
+        patches = None if name is None else groups[name]
         # What keeps the attack from running, such as no donors, keeps them from being measured.
         measured = properties.measure(battery, data, victim, clean) if patches is not None and patches.tasks else None
-        if measured is not None and patches is not None:
-            groups["deepception"] = patches.model_copy(update={"properties": properties.as_json(measured)})
-        attacks = {name: groups[name] for name in ATTACKS if name in groups}
-        own = scores.scores_of(attacks, clean, spec.judge.bootstrap, spec.name)
+        if measured is not None and patches is not None and name is not None:
+            groups[name] = patches.model_copy(update={"properties": properties.as_json(measured)})
+        attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
+        ranked = {name: titles[name] for name in spec.ranking}
+        own = scores.scores_of(attacks, ranked, clean, spec.judge.bootstrap, spec.name)
         certificate = assembled.certificate
         bare = None if assembled.bare is None else assembled.bare.victim
         # A victim that was refused its gradients when it was loaded has no share of its own.
@@ -113,7 +117,7 @@ class Measuring:
             ),
             recognition=recognition(whole, battery, data, plan, self.manifest["submission"]),
         )
-        flags = flags_of(attacks, own, seen)
+        flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}
         part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
         return Measured(arena, assembled, results, part, measured)

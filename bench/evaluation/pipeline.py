@@ -14,10 +14,8 @@ from typing import Any
 
 import torch
 
-from ...leaderboard.board.columns import WHAT
+from ...attacks.spec import Attack
 from ...leaderboard.record.record import (
-    ATTACKS,
-    TITLES,
     AttackRef,
     BareResult,
     BatteryRef,
@@ -28,7 +26,7 @@ from ...leaderboard.record.record import (
 from ...leaderboard.record.store import write_record
 from ...models.backend import Backend
 from ..battery.battery import Battery
-from ..battery.entries import Entry, entries
+from ..battery.entries import entries
 from ..battery.panel import find
 from ..data.data import Data
 from ..errors import disk_fault
@@ -102,7 +100,7 @@ def evaluate_subject(
         cells = None
         if sources is not None:
             progress.say("transfer: the panel's images on the submission, its images on the panel")
-            ranked = [e for e in plan if e.group in ATTACKS]
+            ranked = [e for e in plan if not e.control]
             victim = full.arena.victim
             cells = transfer(
                 ranked,
@@ -171,7 +169,13 @@ def _record(
     difference = None
     if bare is not None:
         difference = scores.difference_of(
-            mine.attacks, full.arena.clean, bare.record.attacks, bare.arena.clean, spec.judge.bootstrap, spec.name
+            mine.attacks,
+            full.arena.clean,
+            bare.record.attacks,
+            bare.arena.clean,
+            spec.ranking,
+            spec.judge.bootstrap,
+            spec.name,
         )
     revision, dirty = commit()
     reason = _unranked(battery, full.arena.data, mine)
@@ -184,12 +188,8 @@ def _record(
             shape=spec.shape,
             classes=list(spec.class_names),
             shipped=battery.shipped,
-            attacks={e.group: _attack_ref(e) for e in entries(battery)},
-            ranked=[
-                RankedRow(name=name, title=TITLES[name], entries=[name])
-                for name in ATTACKS
-                if getattr(battery.spec.attacks, name) is not None
-            ],
+            attacks={name: _described(attack, battery.packages.get(name)) for name, attack in battery.attacks.items()},
+            ranked=[RankedRow(name=name, title=battery.titles[name], entries=[name]) for name in spec.ranking],
         ),
         submission=subject.as_given,
         digest=subject.digest,
@@ -202,7 +202,7 @@ def _record(
         transfer=cells,
         transfer_reason="the battery has no panel" if cells is None else None,
         seen=mine.seen,
-        flags=flags_of(mine.attacks, mine.scores, mine.seen, cells),
+        flags=flags_of(mine.attacks, mine.scores, mine.seen, battery.titles, cells),
         certificate={**full.assembled.certificate.as_json()},
         rankable=reason is None,
         unranked_reason=reason,
@@ -223,9 +223,10 @@ def _record(
     )
 
 
-def _attack_ref(entry: Entry) -> AttackRef:
-    sentence = WHAT[entry.group][0] if entry.group in WHAT else ""
-    return AttackRef(title=TITLES[entry.group], sentence=sentence, task=entry.task, control=entry.group not in ATTACKS)
+def _described(attack: Attack[Any], package: str | None) -> AttackRef:
+    return AttackRef(
+        title=attack.title, sentence=attack.sentence, task=attack.task, control=attack.control, package=package
+    )
 
 
 def _board_digest(battery: Battery, data: Data) -> str:

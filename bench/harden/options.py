@@ -6,8 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...attacks.fgsm import FgsmSpec
+from ...attacks.spec import pixel_range
 from ...models.training.train import Training
-from ..battery.attacks import pixel_range
 from ..battery.battery import Battery
 from ..choices import HardenAttack, HardenHow, HardenNetwork
 from .adversary import Adversary, fgsm, pgd
@@ -56,7 +57,7 @@ class Hardening:
 
     def distance(self, battery: Battery) -> float:
         """Epsilon, with its default."""
-        own = battery.spec.attacks.fgsm
+        own = battery.spec.attacks.of(FgsmSpec)
         return self.epsilon or (0.1 if own is None else pixel_range(own.epsilon))
 
     def adversary(self, battery: Battery, share: float = 1.0) -> Adversary:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from ...attacks.base import BlackBox, Fool
+from ...attacks.entry import Entry
 from ...leaderboard.record.record import Recognition
 from ...models.base import Classifier
 from ..asking.answers import answers
 from ..asking.reading import read
 from ..battery.battery import Battery
-from ..battery.entries import Entry
 from ..data.data import Data
 from ..machine.seeds import generator
 from ..running.shards import cut

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...attacks.base import Perturb, Query
+from ...attacks.deepception import DeepceptionSpec
 from ...attacks.responses.psychophysics import Properties, Psychophysics
 from ...models.base import Classifier
 from ..asking.answers import answers
@@ -25,7 +26,7 @@ def measure(battery: Battery, data: Data, victim: Classifier, clean: Clean) -> P
 
     The number of images is the battery's `deepception.properties`.
     """
-    spec = battery.spec.attacks.deepception
+    spec = battery.spec.attacks.of(DeepceptionSpec)
     rows = clean.right.nonzero().flatten()[: spec.properties] if spec is not None else torch.zeros(0)
     if spec is None or len(rows) == 0:
         return None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...attacks.base import Fool, Perturb
 from ...attacks.cppn import Cppn
+from ...attacks.deepception import DeepceptionSpec
 from ...attacks.responses.psychophysics import Properties, Psychophysics, others
 from ...attacks.responses.repeated_instance import Removals, RepeatedInstance
 from ...leaderboard.record.words import plural
@@ -156,7 +157,7 @@ def probe(
 
 def psychophysics(battery: Battery) -> Psychophysics:
     """The settings with which a battery's properties are measured."""
-    spec = battery.spec.attacks.deepception
+    spec = battery.spec.attacks.of(DeepceptionSpec)
     if spec is not None:
         return Psychophysics(side=spec.side, stride=spec.stride, copies=spec.copies)
     short = min(battery.spec.shape[1:])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -56,7 +57,11 @@ class Source:
         return _problem(self.path, self.lines, code, message, fix, mark, dotted(key))
 
 
-def read(path: Path, model: type[T], *, max_bytes: int = MAX_BYTES, context: Any = None) -> T:
+Form = type[T] | Callable[[dict[str, Any]], type[T]]
+"""A model, or what chooses it by what the file holds."""
+
+
+def read(path: Path, model: Form[T], *, max_bytes: int = MAX_BYTES, context: Any = None) -> T:
     """Read a YAML file as `model`. `context` goes to the model's validators.
 
     Raises InvalidInput with all Problems of the file (the first hundred of each kind, of a file that is all wrong).
@@ -64,7 +69,7 @@ def read(path: Path, model: type[T], *, max_bytes: int = MAX_BYTES, context: Any
     return read_source(path, model, max_bytes=max_bytes, context=context)[0]
 
 
-def read_source(path: Path, model: type[T], *, max_bytes: int = MAX_BYTES, context: Any = None) -> tuple[T, Source]:
+def read_source(path: Path, model: Form[T], *, max_bytes: int = MAX_BYTES, context: Any = None) -> tuple[T, Source]:
     """Like `read`; returns the Source too, for what only later turns out to be wrong."""
     text = _text(path, max_bytes)
     lines = tuple(_BREAK.split(text))
@@ -75,7 +80,8 @@ def read_source(path: Path, model: type[T], *, max_bytes: int = MAX_BYTES, conte
     for later, first, key in islice(repeated(root), MAX_FINDINGS):
         message = f"`{key[-1]}` is given twice, first on line {first.start_mark.line + 1}."
         problems.append(_problem(path, lines, "FB106", message, "keep one of the two", later.start_mark, dotted(key)))
-    spec, found = validated(model, source.value, context)
+    chosen: type[T] = model if isinstance(model, type) else model(source.value)  # pyright: ignore[reportAssignmentType]
+    spec, found = validated(chosen, source.value, context)
     unreadable = {finding.key for finding in broken}
     for f in (*broken[:MAX_FINDINGS], *(f for f in found if f.key not in unreadable)):
         problems.append(source.problem(f.code, f.key, f.message, f.fix, on_key=f.on_key))

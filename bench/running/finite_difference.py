@@ -9,22 +9,13 @@ import torch
 from torch import Tensor
 
 from ...attacks.base import Ascent, Objective
+from ...attacks.entry import FiniteDifferences
 from ...models.base import Classifier
 from ..asking.answers import answers
 from .drive import Meter, Stopped
 
 TINY = torch.finfo(torch.float32).tiny
 """Stands for a probability of 0 in logarithms."""
-
-
-@dataclass(frozen=True)
-class FiniteDifferences:
-    """How an entry estimates gradients where the victim has none."""
-
-    queries: int
-    """Granted to each gradient, at least 3."""
-    step: float
-    """How far each side of a central difference lies from the image, in whole gray levels of [0, 1]."""
 
 
 @dataclass

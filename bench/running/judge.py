@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...attacks.entry import Limit
 from ...models.base import Classifier
 from ..asking.answers import answers
 from ..asking.reading import hits_perturb, read
-from ..battery.limits import Limit
 
 SLACK = 1e-4
 """How far outside [0, 1] an attack's float arithmetic may stray before the judge calls the image out of range."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..battery.entries import Entry
+from ...attacks.entry import Entry
 from .drive import Tick
 from .shards import ShardResult, cut
 
@@ -22,14 +22,18 @@ class PlannedEntry:
     """Images that will be asked for at most."""
     tasks: int
     shards: int
+    attack: str
+    """What people read for the attack or control."""
 
 
-def planned(entry: Entry, images: int) -> PlannedEntry:
-    """What to expect of an entry on a battery of so many evaluation images."""
+def planned(entry: Entry, images: int, attack: str) -> PlannedEntry:
+    """What to expect of an entry on a battery of so many evaluation images; `attack` is its attack's title."""
     tasks = entry.tasks * len(entry.targets) if entry.task == "fool" else min(entry.tasks, images)
     owners = entry.tasks if entry.task == "fool" and entry.box == "black" else tasks
     shards = len(cut(entry))
-    return PlannedEntry(entry.name, entry.title, entry.group, owners * entry.most + shards * entry.setup, tasks, shards)
+    most = entry.budget if entry.most is None else min(entry.most, entry.budget)
+    asked = owners * most + shards * entry.setup
+    return PlannedEntry(entry.name, entry.title, entry.group, asked, tasks, shards, attack)
 
 
 class Progress(Protocol):

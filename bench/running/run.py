@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..battery.entries import Entry
+from ...attacks.entry import Entry
 from ..errors import FoolbenchError, OverBudget, disk_fault
 from ..machine.memory import lack_told
 from .arena import Arena

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..battery.entries import Entry
+from ...attacks.entry import Entry
 from ..machine.npz import packed
 
 

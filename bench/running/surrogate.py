@@ -11,10 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ...attacks.fgsm import SmallestEpsilon
+from ...attacks.entry import Entry
 from ..asking.answers import answers
 from ..asking.reading import hits_perturb, read
-from ..battery.entries import Entry
 from .arena import Arena
 from .drive import Meter
 from .shards import Shard
@@ -73,7 +72,6 @@ def best_perturb(
     `stepped` along finite differences, and what does better is taken.
     """
     originals = arena.clean.images[rows].to(torch.float32) / 255
-    smallest = isinstance(entry.attack, SmallestEpsilon)
     best = _Best(arena, meter, rng, originals)
 
     def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
@@ -85,7 +83,7 @@ def best_perturb(
             return own.squeeze(1) - others.amax(1)
         # What must win is any other real class, over both the label and the rejection.
         margin = others[:, :-1].amax(1) - torch.maximum(own, rejected).squeeze(1)
-        if not smallest:
+        if not entry.smallest:
             return margin
         size = (images - originals[owners]).flatten(1).abs().amax(1)
         return torch.where(hits_perturb(probabilities, labels[owners], None), 3.0 - size, margin)
@@ -93,7 +91,7 @@ def best_perturb(
     best.of_panel(entry, rows.cpu(), score)
     if stepped is not None:
         left = torch.arange(len(rows), device=rows.device)
-        if not smallest:
+        if not entry.smallest:
             left = left[meter.first[:, 0] < 0]
         if len(left):
             best.take(stepped(left), left, score)

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from ...leaderboard.record.record import (
-    ATTACKS,
-    TITLES,
     AttackResult,
     Flag,
     Recognition,
@@ -27,23 +25,27 @@ UNDERCONFIDENT = 0.1
 
 
 def flags_of(
-    attacks: Mapping[str, AttackResult], scores: Scores, seen: Seen, transfer: Sequence[TransferCell] | None = None
+    attacks: Mapping[str, AttackResult],
+    scores: Scores,
+    seen: Seen,
+    titles: Mapping[str, str],
+    transfer: Sequence[TransferCell] | None = None,
 ) -> list[Flag]:
-    """All flags that this victim earns, in a fixed order."""
+    """All flags that this victim earns, in a fixed order. `titles`: what people read for each attack."""
     found: list[Flag | None] = [
         _randomised(seen),
         _misdeclared(seen.false_statements),
         _zero_gradient(seen.zero_gradient_share),
-        _dead_start(attacks),
+        *_dead_start(attacks),
         _gradient_mismatch(seen.mismatch),
-        *masking(attacks, seen.classes),
-        *masking_by_transfer(attacks, transfer),
+        *masking(attacks, titles, seen.classes),
+        *masking_by_transfer(attacks, titles, transfer),
         _memorised(seen.recognition),
         _saturated(seen.tau),
         _underconfident(scores, seen),
         _rejects_clean(scores),
         *_surrogate(attacks),
-        *_not_converged(attacks),
+        *_not_converged(attacks, titles),
     ]
     return [flag for flag in found if flag is not None]
 
@@ -80,21 +82,22 @@ def _zero_gradient(share: float | None) -> Flag | None:
     return Flag(code="zero_gradient", sentence=sentence, evidence={"share": share})
 
 
-def _dead_start(attacks: Mapping[str, AttackResult]) -> Flag | None:
-    """Gradient ascent that met no gradient where it starts: one look a setting, and nothing to climb."""
-    attack = attacks.get("gradient_ascent")
-    if attack is None or attack.mode != "gradient":
-        return None
-    looks = max(len(attack.variants), 1)
-    stuck = sum(1 for row in attack.tasks if row.fooled is False and row.spent <= looks)
-    if stuck == 0:
-        return None
-    sentence = (
-        f"The gradient vanishes where the ascent starts (the mean training image and a little noise) on {stuck} of "
-        f"{len(attack.tasks)} tasks, so the attack never moved there. That is no robustness: trust the black-box rows."
-    )
-    evidence: dict[str, JsonValue] = {"stuck": stuck, "tasks": len(attack.tasks)}
-    return Flag(code="zero_gradient", attack="gradient_ascent", sentence=sentence, evidence=evidence)
+def _dead_start(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
+    """An ascent to a class that met no gradient where it starts: one look a setting, and nothing to climb."""
+    for name, attack in attacks.items():
+        if attack.mode != "gradient" or attack.task != "fool":
+            continue
+        looks = max(len(attack.variants), 1)
+        stuck = sum(1 for row in attack.tasks if row.fooled is False and row.spent <= looks)
+        if stuck == 0:
+            continue
+        sentence = (
+            f"The gradient vanishes where the ascent starts (the mean training image and a little noise) on {stuck} of "
+            f"{len(attack.tasks)} tasks, so the attack never moved there. That is no robustness: trust the black-box "
+            "rows."
+        )
+        evidence: dict[str, JsonValue] = {"stuck": stuck, "tasks": len(attack.tasks)}
+        yield Flag(code="zero_gradient", attack=name, sentence=sentence, evidence=evidence)
 
 
 def _gradient_mismatch(reason: str | None) -> Flag | None:
@@ -168,10 +171,9 @@ def _surrogate(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
             yield Flag(code="surrogate", attack=name, sentence=sentence, evidence={"reason": attack.mode_reason})
 
 
-def _not_converged(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
-    for name in ATTACKS:
-        attack = attacks.get(name)
-        if attack is None or attack.mode == "surrogate":
+def _not_converged(attacks: Mapping[str, AttackResult], titles: Mapping[str, str]) -> Iterator[Flag]:
+    for name, attack in attacks.items():
+        if attack.mode == "surrogate":
             continue
         ratio = attack.fooling_ratio
         if attack.budget < 10 or ratio.value is None or ratio.low is None or ratio.high is None or not ratio.n:
@@ -182,7 +184,7 @@ def _not_converged(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
         gain, half_width = late / ratio.n, (ratio.high - ratio.low) / 2
         if gain > half_width:
             sentence = (
-                f"{TITLES[name]} was still gaining when its budget ended: the last tenth of the queries fooled {late} "
+                f"{titles[name]} was still gaining when its budget ended: the last tenth of the queries fooled {late} "
                 f"more tasks of {ratio.n}. The true fooling ratio is higher; read it as a lower bound."
             )
             yield Flag(

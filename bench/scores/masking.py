@@ -9,10 +9,11 @@ pairing would call significant. Only rows whose mode is `gradient` are looked at
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from ...leaderboard.record.record import TITLES, AttackResult, Flag, Measure, TransferCell, Variant
+from ...leaderboard.record.record import AttackResult, Flag, Measure, TransferCell, Variant
 from .intervals import proportion
 
 UNBOUNDED = 0.5
@@ -27,64 +28,88 @@ _ADVICE = (
 )
 
 
-def masking(attacks: Mapping[str, AttackResult], classes: int) -> Iterator[Flag]:
+def masking(attacks: Mapping[str, AttackResult], titles: Mapping[str, str], classes: int) -> Iterator[Flag]:
     """What the victim's own rows tell: a black box beats the gradient, more ε does less, unbounded ε is survived."""
-    yield from _black_box_wins(attacks)
-    fgsm = attacks.get("fgsm")
-    if fgsm is not None and fgsm.mode == "gradient":
-        yield from _more_does_less(fgsm)
-        yield from _unbounded_is_survived(fgsm, classes)
+    yield from _black_box_wins(attacks, titles)
+    for step in _steps_along_gradients(attacks, titles):
+        yield from _more_does_less(step)
+        yield from _unbounded_is_survived(step, classes)
 
 
-def masking_by_transfer(attacks: Mapping[str, AttackResult], cells: Sequence[TransferCell] | None) -> Iterator[Flag]:
-    """Other models' FGSM images at the same ε beat the victim's own gradient.
+@dataclass(frozen=True)
+class _Step:
+    """An attack that steps from natural images along the victim's own gradient."""
+
+    name: str
+    title: str
+    result: AttackResult
+
+
+def _steps_along_gradients(attacks: Mapping[str, AttackResult], titles: Mapping[str, str]) -> Iterator[_Step]:
+    for name, attack in attacks.items():
+        if attack.task == "perturb" and attack.mode == "gradient":
+            yield _Step(name, titles[name], attack)
+
+
+def masking_by_transfer(
+    attacks: Mapping[str, AttackResult], titles: Mapping[str, str], cells: Sequence[TransferCell] | None
+) -> Iterator[Flag]:
+    """Other models' images of the same attack and limit beat the victim's own gradient.
 
     A cell counts only images on which the source was fooled and both are right, which may be the easy ones. So its
     successes are taken as a share of all images that the victim accepts and gets right: a lower bound on what the
     source's images do there, and the denominator of the victim's own ratio.
     """
-    fgsm = attacks.get("fgsm")
-    if fgsm is None or fgsm.mode != "gradient" or not fgsm.fooling_ratio.n:
-        return
-    own = fgsm.fooling_ratio
-    found: list[tuple[float, str, Measure]] = []
-    for cell in cells or ():
-        if cell.attack == "fgsm" and cell.victim == "submission" and cell.any_label.k:
-            theirs = proportion(cell.any_label.k, fgsm.fooling_ratio.n)
-            if _apart(own, theirs):
-                found.append((theirs.value or 0.0, cell.source, theirs))
-    if not found:
-        return
-    _, source, theirs = max(found)
-    sentence = (
-        f"FGSM images made on {source} fool {theirs.value:.1%} of what the victim gets right, its own gradient at the "
-        f"same ε only {own.value:.1%}. {_ADVICE}"
-    )
-    evidence: dict[str, JsonValue] = {"test": "transfer", "source": source, **_pair(own, theirs)}
-    yield Flag(code="masking", attack="fgsm", sentence=sentence, evidence=evidence)
-
-
-def _black_box_wins(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
-    white = attacks.get("gradient_ascent")
-    if white is None or white.mode != "gradient":
-        return
-    own = white.fooling_ratio
-    black = [(name, attacks[name].fooling_ratio) for name in ("evolution", "cppn") if name in attacks]
-    better = [(ratio.value or 0.0, name, ratio) for name, ratio in black if _apart(own, ratio)]
-    if better:
-        _, name, theirs = max(better)
+    for step in _steps_along_gradients(attacks, titles):
+        own = step.result.fooling_ratio
+        found: list[tuple[float, str, Measure]] = []
+        for cell in cells or ():
+            if cell.attack == step.name and cell.victim == "submission" and cell.any_label.k and own.n:
+                theirs = proportion(cell.any_label.k, own.n)
+                if _apart(own, theirs):
+                    found.append((theirs.value or 0.0, cell.source, theirs))
+        if not found:
+            continue
+        _, source, theirs = max(found)
         sentence = (
-            f"{TITLES[name]}, which sees no gradient, fools {theirs.value:.1%}, gradient ascent only {own.value:.1%}. "
-            f"{_ADVICE}"
+            f"{step.title} images made on {source} fool {theirs.value:.1%} of what the victim gets right, its own "
+            f"gradient at the same ε only {own.value:.1%}. {_ADVICE}"
         )
-        evidence: dict[str, JsonValue] = {"test": "black_box", "stronger": name, **_pair(own, theirs)}
-        yield Flag(code="masking", attack="gradient_ascent", sentence=sentence, evidence=evidence)
+        evidence: dict[str, JsonValue] = {"test": "transfer", "source": source, **_pair(own, theirs)}
+        yield Flag(code="masking", attack=step.name, sentence=sentence, evidence=evidence)
 
 
-def _more_does_less(fgsm: AttackResult) -> Iterator[Flag]:
+def _black_box_wins(attacks: Mapping[str, AttackResult], titles: Mapping[str, str]) -> Iterator[Flag]:
+    """On the same task and within the same limit, an attack that sees no gradient fools more than one that does."""
+    for white_name, white in attacks.items():
+        if white.mode != "gradient":
+            continue
+        own = white.fooling_ratio
+        black = [
+            (name, other.fooling_ratio)
+            for name, other in attacks.items()
+            if other.mode == "black_box" and (other.task, other.limit) == (white.task, white.limit)
+        ]
+        better = [(ratio.value or 0.0, name, ratio) for name, ratio in black if _apart(own, ratio)]
+        if better:
+            _, name, theirs = max(better)
+            sentence = (
+                f"{titles[name]}, which sees no gradient, fools {theirs.value:.1%}, {_inside(titles[white_name])} only "
+                f"{own.value:.1%}. {_ADVICE}"
+            )
+            evidence: dict[str, JsonValue] = {"test": "black_box", "stronger": name, **_pair(own, theirs)}
+            yield Flag(code="masking", attack=white_name, sentence=sentence, evidence=evidence)
+
+
+def _inside(title: str) -> str:
+    """A title within a sentence: "gradient ascent", but "FGSM"."""
+    return title if title[:2].isupper() else title[:1].lower() + title[1:]
+
+
+def _more_does_less(step: _Step) -> Iterator[Flag]:
     """The worst of all pairs of ε on the same images. Images that the longer step gets rejected are no loss of its."""
     worse = []
-    steps = sorted(_steps(fgsm), key=lambda step: step[0])
+    steps = sorted(_lengths(step.result), key=lambda length: length[0])
     for i, (low, shorter) in enumerate(steps):
         for high, longer in steps[i + 1 :]:
             small, large = shorter.fooling_ratio, _turned(longer)
@@ -93,23 +118,23 @@ def _more_does_less(fgsm: AttackResult) -> Iterator[Flag]:
     if worse:
         _, low, high, small, large = max(worse, key=lambda pair: pair[0])
         sentence = (
-            f"FGSM at ε = {high:.3g} gets {large.value:.1%} fooled or rejected, at the smaller ε = {low:.3g} it fools "
-            f"{small.value:.1%}: the gradient holds close to the images only. {_ADVICE}"
+            f"{step.title} at ε = {high:.3g} gets {large.value:.1%} fooled or rejected, at the smaller ε = {low:.3g} "
+            f"it fools {small.value:.1%}: the gradient holds close to the images only. {_ADVICE}"
         )
         evidence: dict[str, JsonValue] = {"test": "larger_epsilon", "smaller": low, "larger": high}
-        yield Flag(code="masking", attack="fgsm", sentence=sentence, evidence=evidence | _pair(large, small))
+        yield Flag(code="masking", attack=step.name, sentence=sentence, evidence=evidence | _pair(large, small))
 
 
-def _unbounded_is_survived(fgsm: AttackResult, classes: int) -> Iterator[Flag]:
+def _unbounded_is_survived(step: _Step, classes: int) -> Iterator[Flag]:
     """Whether more images stay accepted and right under steps of any length than a victim that sees nothing gets right,
     and than an honest step misses.
 
     Images that no step flips end at the longest one, where they may be rejected: that is no sign of a bad gradient.
     Nothing can be said where chance decides, since the search may stop at a lucky draw that the judge does not repeat.
     """
-    if any(row.share is not None for row in fgsm.tasks):
+    if any(row.share is not None for row in step.result.tasks):
         return
-    for variant in fgsm.variants.values():
+    for variant in step.result.variants.values():
         largest, alive = variant.parameters.get("largest"), variant.robust_accuracy
         if not isinstance(largest, int | float) or largest < UNBOUNDED or alive is None or not alive.n:
             continue
@@ -117,10 +142,10 @@ def _unbounded_is_survived(fgsm: AttackResult, classes: int) -> Iterator[Flag]:
         alive = proportion((alive.k or 0) - rejected, alive.n)
         if alive.low is not None and alive.low > max(1 / classes, MISSED):
             sentence = (
-                f"{alive.value:.1%} of all images stay accepted and right under FGSM of every ε up to {largest:.3g}, "
-                f"though chance is {1 / classes:.1%} and a step of {UNBOUNDED} can make any image plain gray. What "
-                "fails there is the attack, so the FGSM rows overstate the robustness: believe the black-box rows, and "
-                "give every non-differentiable or saturating part a surrogate gradient."
+                f"{alive.value:.1%} of all images stay accepted and right under {step.title} of every ε up to "
+                f"{largest:.3g}, though chance is {1 / classes:.1%} and a step of {UNBOUNDED} can make any image plain "
+                f"gray. What fails there is the attack, so the {step.title} rows overstate the robustness: believe the "
+                "black-box rows, and give every non-differentiable or saturating part a surrogate gradient."
             )
             evidence: dict[str, JsonValue] = {
                 "test": "unbounded",
@@ -129,12 +154,12 @@ def _unbounded_is_survived(fgsm: AttackResult, classes: int) -> Iterator[Flag]:
                 "low": alive.low,
                 "chance": 1 / classes,
             }
-            yield Flag(code="masking", attack="fgsm", sentence=sentence, evidence=evidence)
+            yield Flag(code="masking", attack=step.name, sentence=sentence, evidence=evidence)
 
 
-def _steps(fgsm: AttackResult) -> Iterator[tuple[float, Variant]]:
-    """ε of every untargeted setting of one step."""
-    settings: list[Variant] = [fgsm, *fgsm.variants.values()]
+def _lengths(attack: AttackResult) -> Iterator[tuple[float, Variant]]:
+    """ε of every untargeted setting of one ε."""
+    settings: list[Variant] = [attack, *attack.variants.values()]
     for setting in settings:
         epsilon = setting.parameters.get("epsilon")
         if isinstance(epsilon, int | float) and not setting.parameters.get("targeted"):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ...leaderboard.record.record import ATTACKS, TITLES, AttackResult, Measure, Scores, TaskRow, Variant
+from ...attacks.entry import Entry
+from ...leaderboard.record.record import AttackResult, Measure, Scores, TaskRow, Variant
 from ..asking.clean import Clean
-from ..battery.entries import Entry
 from ..machine.seeds import numpy_generator
 from ..running.run import EntryFailure
 from ..running.shards import ShardResult, best_of
@@ -207,12 +207,13 @@ def _name_variants(rows: list[TaskRow], members: Sequence[Entry], results: Resul
     return named
 
 
-def tally_of(attacks: Mapping[str, AttackResult], clean: Clean) -> Tally:
-    """What was measured of the six, as arrays."""
+def tally_of(attacks: Mapping[str, AttackResult], ranked: Iterable[str], clean: Clean) -> Tally:
+    """What was measured of the ranked attacks, as arrays."""
     alive, fooled = {}, {}
-    for name, attack in attacks.items():
+    for name in ranked:
+        attack = attacks[name]
         # A victim that gets no clean image right has been measured (its survival is 0), though no ratio is defined.
-        if not attack.tasks or name not in ATTACKS:
+        if not attack.tasks:
             continue
         if attack.task == "perturb":
             alive[name] = np.array([row.counts and not row.fooled for row in attack.tasks], dtype=bool)
@@ -221,32 +222,37 @@ def tally_of(attacks: Mapping[str, AttackResult], clean: Clean) -> Tally:
     return Tally(clean.right.cpu().numpy(), alive, fooled)
 
 
-def scores_of(attacks: Mapping[str, AttackResult], clean: Clean, count: int, seed_name: str) -> Scores:
-    """The numbers that a table shows first."""
-    tally = tally_of(attacks, clean)
+def scores_of(
+    attacks: Mapping[str, AttackResult], ranked: Mapping[str, str], clean: Clean, count: int, seed_name: str
+) -> Scores:
+    """The numbers that a table shows first. `ranked`: the ranked attacks with their titles, in their order; the
+    bootstrap draws `count` resamples from the stream of `seed_name`."""
+    tally = tally_of(attacks, ranked, clean)
     n = len(tally.right)
     draws = resamples(tally, count, numpy_generator(seed_name, "bootstrap"))
     survival = survivals(tally, draws)
-    missing = [name for name in ATTACKS if name not in survival]
-    if missing:
-        reason = f"not measured: {', '.join(TITLES[name] for name in missing)}"
+    missing = [title for name, title in ranked.items() if name not in survival]
+    if missing or not ranked:
+        reason = f"not measured: {', '.join(missing)}" if missing else "this battery ranks no attack"
         robust = worst = unmeasured(reason)
     else:
-        stack = np.stack([survival[name] for name in ATTACKS])
+        stack = np.stack([survival[name] for name in ranked])
         robust, worst = bootstrapped(100 * stack.mean(0)), bootstrapped(stack.min(0))
-    perturb = [tally.alive[name] for name in ATTACKS if name in tally.alive]
-    if len(perturb) == 3:
-        m = min(len(a) for a in perturb)
-        every = np.logical_and.reduce([a[:m] for a in perturb])
-        all_three = proportion(int(every.sum()), m)
+    perturb = [name for name in ranked if attacks[name].task == "perturb"]
+    if not perturb:
+        survives = unmeasured("this battery ranks no attack on natural images")
+    elif all(name in tally.alive for name in perturb):
+        m = min(len(tally.alive[name]) for name in perturb)
+        every = np.logical_and.reduce([tally.alive[name][:m] for name in perturb])
+        survives = proportion(int(every.sum()), m)
     else:
-        all_three = unmeasured("not all three Perturb attacks were measured")
+        survives = unmeasured("not every attack on natural images was measured")
     return Scores(
         clean_accuracy=proportion(int(tally.right.sum()), n),
         clean_rejection=proportion(int((~clean.accepted).sum()), n),
         robust_score=robust,
         worst_case=worst,
-        survives_all_perturb=all_three,
+        survives_all_perturb=survives,
     )
 
 
@@ -255,11 +261,12 @@ def difference_of(
     clean: Clean,
     bare: Mapping[str, AttackResult],
     bare_clean: Clean,
+    ranked: Sequence[str],
     count: int,
     seed_name: str,
 ) -> dict[str, Measure]:
     """This victim minus the bare model, on the same tasks and resamples: what the defenses are worth."""
-    mine, theirs = tally_of(attacks, clean), tally_of(bare, bare_clean)
+    mine, theirs = tally_of(attacks, ranked, clean), tally_of(bare, ranked, bare_clean)
     shared_alive = {name for name in mine.alive if name in theirs.alive}
     shared_fooled = {name for name in mine.fooled if name in theirs.fooled}
 
@@ -271,9 +278,9 @@ def difference_of(
     draws = resamples(mine, count, numpy_generator(seed_name, "bootstrap"))
     with_defense, without = survivals(mine, draws), survivals(theirs, draws)
     out = {"clean_accuracy": bootstrapped(clean_accuracy(mine, draws) - clean_accuracy(theirs, draws))}
-    gaps = {name: with_defense[name] - without[name] for name in ATTACKS if name in with_defense}
-    if len(gaps) == len(ATTACKS):
+    gaps = {name: with_defense[name] - without[name] for name in ranked if name in with_defense}
+    if gaps and len(gaps) == len(ranked):
         out["robust_score"] = bootstrapped(100 * np.stack(list(gaps.values())).mean(0))
     else:
-        out["robust_score"] = unmeasured("not all six attacks were measured on both")
+        out["robust_score"] = unmeasured("not every ranked attack was measured on both")
     return out | {name: bootstrapped(gap) for name, gap in gaps.items()}

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ...attacks.entry import Entry
 from ...leaderboard.record.record import TransferCell
 from ...models.base import Classifier
 from ..asking.answers import answers
 from ..asking.clean import Clean
 from ..asking.reading import read
-from ..battery.entries import Entry
 from ..battery.panel import Member, SourceImages, Sources
 from ..machine.seeds import generator
 from ..running.run import EntryFailure

@@ -19,7 +19,7 @@ GROUP = "foolbench.defenses"
 
 @dataclass(frozen=True)
 class Installed:
-    """One registered defense."""
+    """One registered defense, or attack."""
 
     name: str
     distribution: str
@@ -28,7 +28,7 @@ class Installed:
     entry: EntryPoint
 
     def load(self) -> Callable[..., Any]:
-        """Import it: `factory(inner, **args) -> Classifier`. This runs the package's code.
+        """Import it: of a defense `factory(inner, **args) -> Classifier`. This runs the package's code.
 
         Raises ValueError where that fails.
         """
@@ -43,11 +43,11 @@ class Installed:
             ) from error
 
 
-def installed() -> list[Installed]:
-    """All of them, by name."""
+def installed(group: str = GROUP) -> list[Installed]:
+    """All that packages register in a group of entry points, by name."""
     found = (
         Installed(entry.name, entry.dist.name, entry.dist.version, entry)
-        for entry in entry_points(group=GROUP)
+        for entry in entry_points(group=group)
         if entry.dist is not None
     )
     return sorted(found, key=lambda defense: (defense.name, defense.distribution))

@@ -226,6 +226,8 @@ class AttackRef(_Model):
     task: Literal["fool", "perturb"]
     control: bool = False
     """Whether it is a base rate that attacks must beat, and never ranked."""
+    package: str | None = None
+    """The installed package that it comes from, with its version; None: foolbench itself."""
 
 
 class RankedRow(_Model):

@@ -24,12 +24,11 @@ from tempfile import TemporaryDirectory
 import torch
 from defenses_markdown import markdown
 from defenses_models import Model, installed_package, models
-from defenses_rows import FALSE, Row, Setting, blank_row, row_of_defense, row_of_false_defense
+from defenses_rows import FALSE, RANKED, Row, Setting, blank_row, row_of_defense, row_of_false_defense
 from defenses_zoo import DEFENSES, NAMES, DataSet
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.errors import FoolbenchError
 from foolbench.bench.running.progress import Silent
-from foolbench.leaderboard.record.record import ATTACKS
 from options import new_file
 from real_data import DataError, check_networks, data_folder
 from rich.console import Console
@@ -39,7 +38,7 @@ from rich.table import Table
 SETS: tuple[DataSet, ...] = ("digits", "mnist", "cifar10")
 PLANTED = "planted"
 """All false defenses by one name."""
-SHORT = dict(zip(ATTACKS, ("evol.", "CPPN", "decep.", "1 px", "FGSM", "ascent"), strict=True))
+SHORT = dict(zip(RANKED, ("evol.", "CPPN", "decep.", "1 px", "FGSM", "ascent"), strict=True))
 VERDICTS = {True: "[green]caught[/]", False: "[red]NOT CAUGHT[/]", None: ""}
 
 
@@ -93,7 +92,7 @@ def table(rows: list[Row]) -> Table:
         if r["error"] is not None:
             out.add_row(r["defense"], r["model"], *("–" for _ in numbers), f"[red]{escape(r['error'])}[/]", "")
             continue
-        ratios = (figure(r["fooling_ratios"][name]["value"], 2) for name in ATTACKS)
+        ratios = (figure(r["fooling_ratios"][name]["value"], 2) for name in RANKED)
         score = f"{figure(r['robust_score'], 1)} {interval(*r['intervals']['robust_score'])}"
         difference = f"{figure(r['difference'], 1, '+')} {interval(r['low'], r['high'])}"
         out.add_row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from foolbench.leaderboard.record.record import ATTACKS
+from defenses_rows import RANKED
 
 Row = dict[str, Any]
 HEADS = ("evolution", "CPPN", "Deepception", "one pixel", "FGSM", "ascent")
@@ -29,7 +29,7 @@ def _table(model: str, rows: list[Row]) -> Iterator[str]:
     if measured:
         first = measured[0]
         score = _scored(first["bare_robust_score"], first["intervals"]["bare_robust_score"])
-        ratios = " | ".join(_ratio(first["bare_fooling_ratios"][name]) for name in ATTACKS)
+        ratios = " | ".join(_ratio(first["bare_fooling_ratios"][name]) for name in RANKED)
         accuracy = _share(first["bare_clean_accuracy"], *first["intervals"]["bare_clean_accuracy"])
         yield f"| *none* | {accuracy} | {ratios} | {score} | | | {_flags(first['bare_flags'])} |"
     for r in rows:
@@ -42,7 +42,7 @@ def _line(r: Row) -> str:
     )
     if r["error"] is not None:
         return f"| {name} |{' – |' * 7} – | – | – | {r['error']} |"
-    ratios = " | ".join(_ratio(r["fooling_ratios"][attack]) for attack in ATTACKS)
+    ratios = " | ".join(_ratio(r["fooling_ratios"][attack]) for attack in RANKED)
     score, difference = _scored(r["robust_score"], r["intervals"]["robust_score"]), f"{r['difference']:+.1f}"
     return (
         f"| {name} | {_share(r['clean_accuracy'], *r['intervals']['clean_accuracy'])} | {ratios} | {score} | "

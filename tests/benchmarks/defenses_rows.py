@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from defenses_models import Model, write_submission
 from defenses_zoo import Defense
+from foolbench.attacks import table
 from foolbench.bench.battery.battery import Battery, Tier, read_battery
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.machine.device import DeviceName, choose, repeatable
@@ -20,7 +21,7 @@ from foolbench.bench.machine.seeds import generator
 from foolbench.bench.running.progress import Progress
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
-from foolbench.leaderboard.record.record import ATTACKS, AttackResult, Measure, Record
+from foolbench.leaderboard.record.record import AttackResult, Measure, Record
 from foolbench.models.base import Classifier
 from real_data import ROOT
 from torch import Tensor
@@ -29,6 +30,7 @@ sys.path.append(str(ROOT / "tests"))
 from planted_defenses import PLANTED, Planted
 
 Row = dict[str, Any]
+RANKED = tuple(attack.name for attack in table() if not attack.control)
 FALSE = {planted.name: planted for planted in PLANTED}
 
 
@@ -167,9 +169,9 @@ def _row(name: str, model: Model, record: Record, overhead: float) -> Row:
 
 
 def _ratios(attacks: dict[str, AttackResult]) -> dict[str, dict[str, Any]]:
-    """The six fooling ratios with their intervals; null, with the reason, where one was not measured."""
+    """The fooling ratios with their intervals; null, with the reason, where one was not measured."""
     found: dict[str, dict[str, Any]] = {}
-    for name in ATTACKS:
+    for name in RANKED:
         if name not in attacks:
             found[name] = {"value": None, "low": None, "high": None, "mode": None, "reason": "not in the battery"}
             continue

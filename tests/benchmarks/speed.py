@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 import peers
 import torch
 from floor import Floor, device_name
+from foolbench.attacks import table as attacks
 from foolbench.bench.machine.device import repeatable
-from foolbench.leaderboard.record.record import ATTACKS
 from options import device, new_file
 from peers import Cost
 from real_data import data_folder
@@ -29,6 +29,7 @@ from speed_plan import median, plan_of
 from speed_table import Row, table
 from victims import Victim, victims
 
+RANKED = tuple(attack.name for attack in attacks() if not attack.control)
 WHITE = ("gradient_ascent", "fgsm")
 """Attacks that ask for gradients: their floor is a forward and a backward pass."""
 WITH_PEERS = {"evolution", "cppn", "one_pixel", "fgsm"}
@@ -98,7 +99,7 @@ def _peers(others: dict[str, Callable[[], Cost]]) -> Iterator[tuple[str, Cost]]:
 
 def measured(only: set[str], quick: bool, on: torch.device) -> Iterator[Row]:
     """Every row, as it is measured."""
-    for victim in victims(on) if only & set(ATTACKS) else ():
+    for victim in victims(on) if only & set(RANKED) else ():
         yield from rows_of(victim, quick, only)
     if data_folder() is not None and "backends" in only:
         from backends import backend_rows  # loads timm, which nothing else here needs
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer images and generations: minutes")
     parser.add_argument("--device", type=device, default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--json", type=new_file, help="write the rows here, after each")
-    choices = (*ATTACKS, "backends")
+    choices = (*RANKED, "backends")
     parser.add_argument("--only", nargs="+", choices=choices, default=list(choices), help="these attacks only")
     arguments = parser.parse_args()
     only = set(arguments.only)

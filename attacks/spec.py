@@ -1,0 +1,100 @@
+"""How an attack is declared: once, in its own file, for everybody who has to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .entry import Entry
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0, le=1)]
+Epsilon = Rate | Annotated[str, Field(pattern=r"^\d+(\.\d+)?/255$")]
+"""A largest change of a pixel: in units of the range [0, 1], or in gray levels, written as in `8/255`."""
+
+
+def pixel_range(epsilon: float | str) -> float:
+    """An Epsilon in units of the pixel range [0, 1]."""
+    return float(epsilon.removesuffix("/255")) / 255 if isinstance(epsilon, str) else epsilon
+
+
+class Strict(BaseModel):
+    """Unknown keys are refused, and nothing changes once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FoolSpec(Strict):
+    """Keys of every Fool attack in a battery's YAML."""
+
+    runs: AtLeastOne
+    """Independent runs, each at all targets."""
+    runs_per_shard: AtLeastOne
+
+
+class PerturbSpec(Strict):
+    """Keys of every Perturb attack in a battery's YAML."""
+
+    images: AtLeastOne
+    """The first so many evaluation images are attacked."""
+    images_per_shard: AtLeastOne
+
+
+SpecT = TypeVar("SpecT", bound=Strict)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a battery has that an attack's entries may depend on."""
+
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    classes: int
+    donors: int
+    """Training images that an attack may learn from, at most."""
+
+
+@dataclass(frozen=True)
+class Attack(Generic[SpecT]):
+    """An attack or control, declared once: what a battery's YAML says of it, what it makes of that, and its words.
+
+    A file `attacks/NAME.py` holds one as `ATTACK`. An installed package registers one as an entry point of the group
+    `foolbench.attacks`, under its `name`.
+    """
+
+    name: str
+    """Its key in a battery's YAML and in records: lower-case letters, digits and underscores."""
+    title: str
+    """What people read, such as "Evolution (direct encoding)"."""
+    sentence: str
+    """What its fooling ratio is the share of, with the source; one or two sentences that stand alone."""
+    task: Literal["fool", "perturb"]
+    box: Literal["black", "white"]
+    """Whether it sees probabilities (black) or gradients too (white)."""
+    spec: type[SpecT]
+    """The Pydantic model of its keys in a battery's YAML: a subclass of FoolSpec or PerturbSpec."""
+    entries: Callable[[SpecT, Given], Iterable[Entry]]
+    """Its settings, the headline first; their `group` is `name`. Raises Unexpected, `at` a key, where the battery's
+    images do not allow what the YAML asks."""
+    example: Mapping[str, Any]
+    """Values of those keys that take a moment on images of 8 × 8 pixels, for tests."""
+    control: bool = False
+    """Whether it is a base rate that attacks must beat: it stands under `controls:` and is never ranked."""
+
+    def plan(self, spec: Strict, given: Given) -> tuple[Entry, ...]:
+        """`entries`, held to what is declared. Raises Unexpected as they do, and ValueError for a declaration that
+        contradicts itself."""
+        found = tuple(self.entries(spec, given))  # pyright: ignore[reportArgumentType]
+        for entry in found:
+            said = (self.name, self.task, self.box, self.control)
+            if (entry.group, entry.task, entry.box, entry.control) != said:
+                raise ValueError(
+                    f"the attack {self.name} declares (group, task, box, control) {said}, and its entry {entry.name} "
+                    f"says {(entry.group, entry.task, entry.box, entry.control)}"
+                )
+        if not found or any((e.limit is None) is (self.task == "perturb") for e in found):
+            raise ValueError(f"the attack {self.name} must have an entry, and a limit for each if it is a Perturb")
+        return found

@@ -83,7 +83,10 @@ def finals_and_questions(attack: Attack[Any], entry: Entry, channels: int) -> No
 
 
 def budget(attack: Attack[Any], entry: Entry, channels: int) -> None:
-    """No task asks for more than its entry grants; a black-box Fool asks for exactly that, a white box differentiates."""
+    """No task asks for more than its entry grants. A black-box Fool asks for exactly that.
+
+    A white box differentiates.
+    """
     ran = run(entry, Toy(channels))
     spent = int(ran.spent.max())
     most = entry.budget if entry.most is None else min(entry.most, entry.budget)

@@ -182,13 +182,16 @@ def test_the_first_fifty_of_each_class_in_the_order_of_the_test_set(here: Path):
     )
 
 
-def test_reading_a_battery_imports_neither_torch_nor_numpy():
+def test_reading_a_submission_imports_neither_torch_nor_numpy():
+    """So that what is wrong with it is told at once. (Reading its battery imports the attacks, and torch with them.)"""
     code = (
-        "import sys; from foolbench.bench.battery.battery import read_battery, shipped_names\n"
-        "for name in shipped_names(): read_battery(name, tier='smoke')\n"
+        "import sys; from pathlib import Path; from foolbench.bench.submission.submission import read_submission\n"
+        f"read_submission(Path({str(PANEL.parents[1] / 'submissions/digits-lenet-bit-depth/submission.yaml')!r}))\n"
         "print(sorted({'torch', 'torchvision', 'numpy', 'onnxruntime'} & set(sys.modules)))"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PANEL.parents[1]
+    )
     assert answer.stdout == "[]\n"
 
 

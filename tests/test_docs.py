@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from foolbench.attacks.base import Perturb, Query, Search
+from foolbench.bench.cli.explain import EXPLANATIONS
+from foolbench.bench.submission.submission import json_schema
 from pages import PAGES, ROOT, Block, Reader, blocks, command, commands
 from sklearn.datasets import load_digits
 
@@ -186,6 +188,26 @@ def test_commands_that_a_page_names_are_there(page: str):
         if found := re.match(r"(?:uv run )?foolbench ([a-z]+)\b", code):
             known = {option for parameter in command(found[1]).params for option in parameter.opts}
             assert set(re.findall(r"(?<!\S)--[a-z-]+", code)) <= known, code
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_errors_that_a_page_names_are_explained(page: str):
+    assert set(re.findall(r"\bFB\d+", (ROOT / page).read_text(encoding="utf-8"))) <= set(EXPLANATIONS)
+
+
+def test_the_pages_name_every_key_and_kind_of_a_submission():
+    words = set(re.findall(r"\w+", " ".join(inline("docs/submission.md") + inline("docs/defenses.md"))))
+    assert keys_of(json_schema()) - words == set()
+
+
+def keys_of(schema: Any) -> set[str]:
+    """Every name in it that a YAML may hold: of keys, and of kinds."""
+    if isinstance(schema, list):
+        return set().union(*map(keys_of, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = set(schema.get("properties", ())) | ({schema["const"]} if isinstance(schema.get("const"), str) else set())
+    return own.union(*map(keys_of, schema.values()))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import time
@@ -22,10 +21,10 @@ from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.leaderboard.record.record import ATTACKS, Record
 from model_files import CPU, DATA, needs_data
+from pages import blocks
 from small_runs import COMMAND, ENVIRONMENT, inside, refused, submit
 from third_party import Net, nets, photo_rows, write_batteries, write_photos_as_measured, write_submission
 
-DOCUMENTED = Path(__file__).resolve().parents[1] / "docs" / "own-battery.md"
 NETS = nets()
 ONE_OF_EACH_KIND = {
     "mnist_vnncomp21_mnist-net_256x2",  # flat pixels, batch of 1
@@ -76,8 +75,8 @@ def test_documented_batteries_work_as_written(
 ):
     assert DATA is not None
     monkeypatch.chdir(tmp_path)
-    into_npz, show_digest = blocks("python")
-    mnist, _, photos = blocks("yaml")
+    into_npz, show_digest = documented("python")
+    mnist, _, photos = documented("yaml")
     for file in (DATA / "mnist").glob("*.gz"):
         shutil.copyfile(file, file.name)
     exec(into_npz, {})
@@ -119,8 +118,8 @@ def test_other_training_images_make_another_run(tmp_path: Path):
     assert "training: " in refused(again, 2, "FB406")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", DOCUMENTED.read_text(), re.DOTALL | re.MULTILINE)
+def documented(language: str) -> list[str]:
+    return [block.text for block in blocks("docs/own-battery.md") if block.language == language]
 
 
 # stated accuracies

@@ -13,11 +13,8 @@ them; anything else that escapes is a bug of foolbench (exit code 70).
 from __future__ import annotations
 
 import errno
-import re
 from dataclasses import dataclass
 from pathlib import Path
-
-_HOUSE_FORM = re.compile(r"(expected .+, got .+): (.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,28 @@ class Problem:
 
 
 class Unexpected(ValueError):
-    """What a leaf refuses, which knows neither files nor codes: `bench` adds where it stands and which code it has.
+    """What a leaf refuses, which knows no codes: `bench` adds the code and where it stands.
 
     Reads as `expected X, got Y: do this`.
     """
 
-    def __init__(self, expected: str, got: str, fix: str, *, at: tuple[str | int, ...] = ()):
-        self.expected, self.got, self.fix = expected, got, fix
+    def __init__(self, expected: str, got: object, fix: str, *, at: tuple[str | int, ...] = ()):
+        self.expected, self.got, self.fix = expected, str(got), fix
         self.at = at
         """Keys from whatever was being read down to what is wrong, such as `("mean", 0)`; empty for all of it."""
-        super().__init__(f"expected {expected}, got {got}: {fix}")
+        # `args` stay what the constructor was given, so that every kind of it can be pickled.
+
+    @property
+    def sentence(self) -> str:
+        """`expected X, got Y`, without full stop."""
+        return f"expected {self.expected}, got {self.got}"
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {self.fix}"
+
+
+class Failed(Unexpected, RuntimeError):
+    """What goes wrong while something runs, though all that was given to it looked right."""
 
 
 class FoolbenchError(Exception):
@@ -96,18 +105,9 @@ class OverBudget(FoolbenchError):
     exit_code = 5
 
 
-def sentence_and_fix(error: Exception) -> tuple[str, str] | None:
-    """Of an error `expected X, got Y: do this`: `expected X, got Y` and `do this`. None for one of another form."""
-    found = _HOUSE_FORM.fullmatch(str(error))
-    return None if found is None else (found[1], found[2])
-
-
-def failure(what: str, error: ValueError) -> ModelFailure:
-    """What an error `expected X, got Y: do this` about `what` means to the user. Raises one of another form: a bug."""
-    told = sentence_and_fix(error)
-    if told is None:
-        raise error
-    return ModelFailure(Problem("FB301", f"{what}: {told[0]}.", told[1]))
+def failure(what: str, error: Unexpected) -> ModelFailure:
+    """What an error about `what` means to the user."""
+    return ModelFailure(Problem("FB301", f"{what}: {error.sentence}.", error.fix))
 
 
 def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
@@ -118,3 +118,17 @@ def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
         return EnvironmentFault(Problem("FB402", message, fix))
     message = f"expected to be able to write {path}, and got: {error.strerror or error}."
     return EnvironmentFault(Problem("FB410", message, "choose another folder with --out, or mend its permissions"))
+
+
+def one_line(error: BaseException, most: int = 1000) -> str:
+    """Type and message of somebody else's error, in one line; of one of ours what came, so that it is wrapped once.
+
+    Of a message longer than `most` characters both ends are kept: compiled libraries begin with long signatures and
+    say the reason last.
+    """
+    if isinstance(error, Unexpected):
+        return error.got
+    said = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]} … {text[-half:]}"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.errors import Unexpected
 from ..models.base import Answer, Classifier
 
 _NOTHING = -87.0
@@ -29,13 +30,14 @@ def ensemble(inner: Classifier, others: Sequence[Classifier]) -> Classifier:
     """
     members = (inner, *others)
     if len(members) < 2:
-        raise ValueError("expected at least 1 further model for ensemble, got 0: name one, or leave it out")
+        raise Unexpected("at least 1 further model for ensemble", "0", "name one, or leave it out")
     for other in others:
         mine, its = ((m.shape, m.classes, m.device) for m in (inner, other))
         if its != mine:
-            raise ValueError(
-                f"expected every model of an ensemble to have the same shape, classes and device {mine}, got {its}: "
-                f"load all of them for one battery and device"
+            raise Unexpected(
+                f"every model of an ensemble to have the same shape, classes and device {mine}",
+                its,
+                "load all of them for one battery and device",
             )
     rejects = any(member.rejects for member in members)
 

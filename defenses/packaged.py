@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..bench.errors import Failed, Unexpected, one_line
 from ..models.base import Classifier
 
 
@@ -17,29 +18,30 @@ def packaged(inner: Classifier, name: str, factory: Callable[..., Any], args: Ma
     also built in front of the model alone, where other defenses stand between the two.
 
     Raises:
-        ValueError: it returned something else, or raised something else than the errors below.
-        TypeError, RuntimeError: the factory raised it.
+        Unexpected: it returned something else; or the factory raised it, to refuse its `args`.
+        Failed: the factory raised anything else.
     """
     try:
         result = factory(inner, **args)
-    except (ValueError, TypeError, RuntimeError, MemoryError):
+    except Unexpected:
         raise
-    except Exception as error:
-        raise ValueError(
-            f"expected the defense {name} to be built, and it raised {type(error).__name__}: {error}; "
-            f"look at `args`, or ask its authors"
+    except Exception as error:  # whatever somebody else's package raises
+        raise Failed(
+            f"the defense {name} to be built", one_line(error), "look at `args`, or ask its authors"
         ) from error
     if not isinstance(result, Classifier):
-        raise ValueError(
-            f"expected the defense {name} to return a Classifier, got {type(result).__name__}: "
-            f"return dataclasses.replace(inner, ...)"
+        raise Unexpected(
+            f"the defense {name} to return a Classifier",
+            type(result).__name__,
+            "return dataclasses.replace(inner, ...)",
         )
     for what in ("shape", "classes", "device"):
         mine, its = getattr(inner, what), getattr(result, what)
         if mine != its:
-            raise ValueError(
-                f"expected the defense {name} to keep {what} {mine}, got {its}: "
-                f"return dataclasses.replace(inner, ...) without changing it"
+            raise Unexpected(
+                f"the defense {name} to keep {what} {mine}",
+                its,
+                "return dataclasses.replace(inner, ...) without changing it",
             )
     behind = inner if result.behind is inner.behind else result.behind  # its own parts, where it is made of ours
     return replace(result, behind=behind, alone=_alone(inner, factory, args))

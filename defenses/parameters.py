@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..bench.errors import Unexpected
+
 
 def number(defense: str, parameter: str, value: float, above: float, most: float) -> float:
     """Return `value` as a float if it is a number above `above` and at most `most`.
@@ -10,8 +12,9 @@ def number(defense: str, parameter: str, value: float, above: float, most: float
         ValueError: it is not (bool and NaN are not numbers here).
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not above < value <= most:
-        raise ValueError(
-            f"expected {parameter} of {defense} to be a number above {above:g} and at most {most:g}, got {value!r}: "
-            f"choose one in that range"
+        raise Unexpected(
+            f"{parameter} of {defense} to be a number above {above:g} and at most {most:g}",
+            f"{value!r}",
+            "choose one in that range",
         )
     return float(value)

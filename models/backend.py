@@ -8,22 +8,23 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..bench.errors import one_line
 from .certificate import Scores
 from .choices import Backend
 from .loaded import agree
 from .memory import Room, out_of_memory
 from .onnx.check import ModelFileError
 from .onnx.quiet import quiet
-from .onnx.runtime import first_line
 
 T = TypeVar("T")
 
 
-def refuse_backend(backend: Backend, why: str) -> ModelFileError:
+def refuse_backend(backend: Backend, got: str) -> ModelFileError:
     """The error for a backend that was asked for by name and cannot speak for the network."""
     return ModelFileError(
         "backend",
-        f"expected the backend {backend} to answer as the network itself does, and {why}",
+        f"the backend {backend} to answer as the network itself does",
+        got,
         "leave --backend out, and a backend that does is chosen",
     )
 
@@ -81,7 +82,7 @@ def check_backend(backend: Backend, scores: Scores, reference: Scores, images: T
     def check(images: Tensor) -> None:
         truth, other = reference(images), scores(images)
         if not agree(truth, other):
-            raise refuse_backend(backend, f"it differs by up to {float((truth - other).abs().max()):.3g}")
+            raise refuse_backend(backend, f"answers that differ by up to {float((truth - other).abs().max()):.3g}")
 
     with torch.inference_mode():
         room.in_blocks(images, check)
@@ -96,4 +97,4 @@ def tried(backend: Backend, attempt: Callable[[], T]) -> T:
     except Exception as error:  # whatever a compiler raises, or the lack of one
         if out_of_memory(error):
             raise
-        raise refuse_backend(backend, f"it failed ({type(error).__name__}: {first_line(error)})") from error
+        raise refuse_backend(backend, one_line(error)) from error

@@ -30,7 +30,8 @@ class Head:
         if self.reject_index is not None and not 0 <= self.reject_index <= self.classes:
             raise ModelFileError(
                 "outputs",
-                f"expected reject_index from 0 to {self.classes}, got {self.reject_index}",
+                f"reject_index from 0 to {self.classes}",
+                self.reject_index,
                 f"name the output of the {self.columns} that means none of the classes, counted from 0",
             )
 
@@ -78,7 +79,8 @@ class Head:
             bad = int((~scores.isfinite().all(1)).sum())
             raise ModelFileError(
                 "nan",
-                f"expected finite outputs, got NaN or infinity on {bad} of {len(scores)} evaluation images",
+                "finite outputs",
+                f"NaN or infinity on {bad} of {len(scores)} evaluation images",
                 "check the preprocessing (size, mean, std, scale) and that the network itself does not overflow",
             )
         error = float((scores.sum(1) - 1).abs().max())
@@ -87,13 +89,14 @@ class Head:
         if self.output == "probabilities" and not sums_to_one:
             raise ModelFileError(
                 "outputs",
-                f"expected probabilities, got outputs from {lowest:.4g} to {float(scores.max()):.4g} "
-                f"whose sum is off from 1 by up to {error:.4g}",
+                "probabilities",
+                f"outputs from {lowest:.4g} to {float(scores.max()):.4g} whose sum is off from 1 by up to {error:.4g}",
                 "say output: logits",
             )
         if self.output == "logits" and sums_to_one:
             raise ModelFileError(
                 "outputs",
-                "expected logits, got outputs that are at least 0 and sum to 1 on every evaluation image",
+                "logits",
+                "outputs that are at least 0 and sum to 1 on every evaluation image",
                 "say output: probabilities",
             )

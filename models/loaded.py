@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..bench.errors import Unexpected
 from .base import Classifier
 from .certificate import Certificate, Scores
 from .onnx.check import ModelFileError
@@ -39,9 +40,7 @@ def taken(images: Tensor, shape: tuple[int, int, int], device: torch.device) -> 
     """
     if images.ndim != 4 or len(images) == 0 or tuple(images.shape[1:]) != tuple(shape):
         wanted = ", ".join(map(str, shape))
-        raise ValueError(
-            f"expected images (m, {wanted}), got {tuple(images.shape)}: pass the battery's evaluation images"
-        )
+        raise Unexpected(f"images (m, {wanted})", tuple(images.shape), "pass the battery's evaluation images")
     most = min(len(images), MOST_IMAGES, max(FEWEST_IMAGES, MOST_PIXELS // images[0].numel()))
     chosen = torch.linspace(0, len(images) - 1, most).round().long()
     return images[chosen.to(images.device)].to(device, torch.float32)
@@ -92,6 +91,7 @@ def refuse_change(first: Tensor, second: Tensor) -> None:
         difference = float((first - second).abs().max())
         raise ModelFileError(
             "changing",
-            f"expected the same answers to the same images twice, got outputs that differ by {difference:.3g}",
+            "the same answers to the same images twice",
+            f"outputs that differ by {difference:.3g}",
             "take random operators and training-time dropout out of the network; randomness belongs in a defense",
         )

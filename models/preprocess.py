@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..bench.errors import Unexpected
 from .onnx.check import ModelFileError
 
 Step = Callable[[Tensor], Tensor]
@@ -44,11 +45,12 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if not all(s > 0 for s in self.std):
-            raise ValueError(f"expected a positive std, got {self.std}: divide by the standard deviation or by 1")
+            raise Unexpected("a positive std", self.std, "divide by the standard deviation or by 1")
         if self.resize is not None and (self.size is None or self.resize < max(self.size)):
-            raise ValueError(
-                f"expected resize to be at least the size cut from it, got resize {self.resize} and size {self.size}: "
-                "give both, resize the larger"
+            raise Unexpected(
+                "resize to be at least the size cut from it",
+                f"resize {self.resize} and size {self.size}",
+                "give both, resize the larger",
             )
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -100,7 +102,8 @@ class Preprocess:
             if len(values) not in (1, channels):
                 raise ModelFileError(
                     "input",
-                    f"expected {name} to have 1 value or one for each of {channels} channels, got {len(values)}",
+                    f"{name} to have 1 value or one for each of {channels} channels",
+                    len(values),
                     "gray and RGB are not turned into each other, use a network made for these images",
                 )
         gains = {self.scale / s for s in self.std}
@@ -121,7 +124,7 @@ class Preprocess:
 
     def _order(self, channels: int) -> Step | None:
         if self.channels == "bgr" and channels != 3:
-            raise ModelFileError("input", f"expected 3 channels for bgr, got {channels}", "say channels: same")
+            raise ModelFileError("input", "3 channels for bgr", channels, "say channels: same")
         flip: Step = (lambda x: x.flip(1)) if self.channels == "bgr" else (lambda x: x)
         match self.layout:
             case "nhwc":

@@ -149,7 +149,7 @@ def test_one_mistake_one_problem_on_its_line(tmp_path: Path, yaml: str, expected
 
 
 RANGE = "choose one in that range"
-ALONE = "run this defense by itself on images of the battery's shape"
+AUTHORS = "look at `args`, or ask its authors"
 LATE = [
     ("kind: median, size: 15", {},
      "FB104 expected size of median to be a whole number from 2 to 8, got 15.", RANGE),
@@ -161,7 +161,7 @@ LATE = [
     ("kind: random_resize_pad, grow: 9", {},
      "FB104 expected grow of random_resize_pad to be a whole number from 1 to 8, got 9.", RANGE),
     ("kind: ensemble, models: [{path: small.onnx, output: logits}]", {},
-     "FB207 small.onnx: expected 10 numbers an image, one for each of 10 classes, got 7 ('y').",
+     "FB207 expected 10 numbers an image, one for each of 10 classes, got 7 ('y').",
      "take a network for these classes"),
     ("kind: onnx, role: preprocess, path: small.onnx", {},
      "FB207 expected an image of the same shape as the one put in, 64 numbers, got 7 ('y').",
@@ -169,16 +169,15 @@ LATE = [
     ("kind: onnx, role: preprocess, path: small.onnx, name: zz", {},
      "FB209 expected an input named 'zz', got 'x'.", "write that as its `name`, or leave `name` out"),
     ("kind: package, name: dim, args: {fctor: 1}", {},
-     "FB301 expected it to load and answer, and got TypeError: dim() got an unexpected keyword argument 'fctor'",
-     ALONE),
+     "FB301 expected the defense dim to be built, got TypeError: dim() got an unexpected keyword argument 'fctor'",
+     AUTHORS),
     ("kind: package, name: broken", {},
-     "FB301 expected it to load and answer, and got ValueError: expected the defense broken to be built, and it raised "
-     "KeyError: 'nothing'", ALONE),
+     "FB301 expected the defense broken to be built, got KeyError: 'nothing'.", AUTHORS),
     ("kind: package, name: other", {},
      "FB104 expected the defense other to return a Classifier, got int.", "return dataclasses.replace(inner, ...)"),
     ("kind: package, name: away", {},
-     "FB301 expected it to load and answer, and got ValueError: expected the package foolbench-dimmer to import "
-     "dimmer.gone:away, and it", ALONE),
+     "FB301 expected the package foolbench-dimmer to import dimmer.gone:away, got ModuleNotFoundError: No module named",
+     "install it again, or ask its authors"),
 ]  # fmt: skip
 
 
@@ -195,7 +194,8 @@ def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Pa
     told = f"{problem.code} {problem.message}"
     assert told == expected if expected.endswith(".") else told.startswith(expected)
     assert problem.fix == fix
-    assert (problem.key, problem.source) == ("defenses[1]", f"  - {{{yaml}}}")
+    at = "defenses[1].models[0]" if "ensemble" in yaml else "defenses[1]"
+    assert (problem.key, problem.source) == (at, f"  - {{{yaml}}}")
     assert isinstance(caught.value, ModelFailure if problem.code == "FB301" else InvalidInput)
 
 

@@ -301,7 +301,7 @@ def test_what_breaks_the_rules_fools_nobody(tmp_path: Path, monkeypatch: pytest.
     assert {row.refused for row in attack.tasks} == {"changed by 64, limit 1 pixel"}
     assert all(row.fooled is False and row.label != row.truth for row in attack.tasks)
     reason = attack.variants["one_pixel_3"].fooling_ratio.reason or ""
-    assert reason.startswith("FB501: the attack raised ValueError: expected finals (3, 1, 8, 8), got (1, 1, 8, 8)")
+    assert reason.startswith("FB501: the attack failed: expected finals (3, 1, 8, 8), got (1, 1, 8, 8)")
 
 
 def test_overspent_set_up_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from ...models.base import Classifier
 from ...models.modules.module import from_module
 from ...models.preprocess import Preprocess
 from ..asking.answers import eight_bit
-from ..errors import InvalidInput, Problem, failure
+from ..errors import InvalidInput, Problem, Unexpected, failure
 from ..submission.detectors import Density
 from ..victim.detecting import detecting
 from ..victim.fitting import training_images
@@ -131,7 +131,7 @@ class DensityRecipe:
         ).classifier
         try:
             return detecting(inner, self._spec(dimensions), shop.battery, partial(training_images, shop.battery))
-        except ValueError as error:
+        except Unexpected as error:
             raise failure("the density", error) from error
 
 

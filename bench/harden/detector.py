@@ -12,7 +12,7 @@ from torch.nn import functional
 from ...defenses.detectors.threshold import Clean, Threshold
 from ...models.training.train import Loss
 from ..asking.answers import eight_bit
-from ..errors import failure
+from ..errors import Unexpected, failure
 from .epochs import Course
 from .measure import HELD_OUT, of_network
 from .shop import Product, Shop
@@ -63,7 +63,7 @@ class DetectorRecipe:
             scores = detector(self._choosing).squeeze(1)
         try:
             return Clean(self._choosing, shop.rng_there("threshold"), shop.how.reject).threshold(scores)
-        except ValueError as error:
+        except Unexpected as error:
             raise failure("the detector", error) from error
 
     @property

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.training.train import Loss, Training, epoch, optimizer_of
-from ..errors import failure
+from ..errors import Unexpected, failure
 from ..machine.seeds import generator
 from .steps import Row, Step, Tensors, Tick
 
@@ -72,7 +72,7 @@ class Course:
         try:
             loss_of = self.losses(rng, k, tensors)
             loss = epoch(network, optimizer, schedule, images, labels, self.training, rng, loss_of)
-        except ValueError as error:
+        except Unexpected as error:
             raise failure(self.phase, error) from error
         kept = {key: v for key, v in tensors.items() if not key.startswith((f"{self.name}.", _OPTIMIZER))}
         kept |= {f"{self.name}.{key}": value.detach().cpu() for key, value in network.state_dict().items()}

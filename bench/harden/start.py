@@ -19,7 +19,7 @@ from ...models.training.harden_onnx import TrainableOnnx
 from ...models.training.networks import LeNet5, Mlp, SmallResNet, initialised
 from ..battery.battery import Battery
 from ..choices import HardenNetwork
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Unexpected
 from ..submission.models import OnnxModel
 from ..submission.submission import GivenSubmission
 from ..victim.assemble import CODES
@@ -87,8 +87,8 @@ class Fresh:
             case "lenet":
                 try:
                     network = initialised(partial(LeNet5, classes, self.shape), rng)
-                except ValueError as error:
-                    message = f"--network lenet: {str(error).rpartition(': ')[0]}."
+                except Unexpected as error:
+                    message = f"--network lenet: {error.sentence}."
                     raise InvalidInput(Problem("FB114", message, "--network resnet")) from error
             case "mlp":
                 network = initialised(partial(Mlp, classes, self.shape), rng)

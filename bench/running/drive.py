@@ -16,7 +16,7 @@ from torch import Tensor
 from ...attacks.base import BlackBox
 from ...models.base import Classifier
 from ..asking.answers import answers
-from ..errors import OverBudget, Problem
+from ..errors import OverBudget, Problem, Unexpected
 
 Hit = Callable[[Tensor, Tensor], Tensor]
 """`(probabilities (n, K), owners (n,))` -> bool `(n, tasks an owner holds)`: which answers succeed as they stand."""
@@ -112,7 +112,7 @@ class _Rota(NamedTuple):
         setup = int(shared.sum())
         counts = torch.bincount(owners[~shared] if setup else owners, minlength=count)
         if len(counts) > count:
-            raise ValueError(f"expected owners below {count}, got {int(owners.max())}: name tasks of the block")
+            raise Unexpected(f"owners below {count}", int(owners.max()), "name tasks of the block")
         order = torch.argsort(owners, stable=True)
         starts = torch.cumsum(counts, 0) - counts
         position = torch.empty_like(owners)
@@ -133,9 +133,10 @@ def check_asked(images: Tensor, owners: Tensor, shape: tuple[int, int, int]) -> 
     Without it an attack could ask for many images in the name of one, or for none for ever. Raises ValueError.
     """
     if images.shape[1:] != shape or len(images) == 0 or owners.shape != images.shape[:1]:
-        raise ValueError(
-            f"expected images (n, {', '.join(map(str, shape))}), n at least 1, and n owners, got {tuple(images.shape)} "
-            f"and {tuple(owners.shape)}: ask for images of the task's shape, each in the name of one task"
+        raise Unexpected(
+            f"images (n, {', '.join(map(str, shape))}), n at least 1, and n owners",
+            f"{tuple(images.shape)} and {tuple(owners.shape)}",
+            "ask for images of the task's shape, each in the name of one task",
         )
 
 

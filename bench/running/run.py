@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...attacks.entry import Entry
-from ..errors import FoolbenchError, OverBudget, disk_fault
+from ..errors import FoolbenchError, OverBudget, Unexpected, disk_fault, one_line
 from ..machine.memory import lack_told
 from .arena import Arena
 from .progress import Progress
@@ -87,8 +87,10 @@ def run_entries(
                     failed[key] = EntryFailure("FB500", error.problems[0].message)
                 except (FoolbenchError, OSError):
                     raise
+                except Unexpected as error:
+                    failed[key] = EntryFailure("FB501", f"the attack failed: {error.sentence}")
                 except Exception as error:
-                    failed[key] = EntryFailure("FB501", f"the attack raised {type(error).__name__}: {error}")
+                    failed[key] = EntryFailure("FB501", f"the attack raised {one_line(error)}")
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

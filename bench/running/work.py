@@ -15,6 +15,7 @@ from ...attacks.base import BlackBox, Fool, Perturb, WhiteBox
 from ...models.base import Classifier
 from ..asking.expectation import expected
 from ..asking.reading import hits_fool, hits_perturb
+from ..errors import Unexpected
 from ..machine.seeds import generator
 from .arena import Arena
 from .drive import Meter, Tick, drive_black_box
@@ -146,9 +147,7 @@ class _Run:
         finals = self._searched(task, meter)
         wanted = task.images.shape if isinstance(task, Perturb) else (task.runs, len(task.targets), *task.shape)
         if finals.shape != wanted:
-            raise ValueError(
-                f"expected finals {tuple(wanted)}, got {tuple(finals.shape)}: return one image for each task"
-            )
+            raise Unexpected(f"finals {tuple(wanted)}", tuple(finals.shape), "return one image for each task")
         return finals
 
     def _searched(self, task: Fool | Perturb, meter: Meter) -> Tensor:

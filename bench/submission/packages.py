@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ..choices import nearest
+from ..errors import Failed, one_line
 from ..reading.wording import refuse
 
 GROUP = "foolbench.defenses"
@@ -30,16 +31,15 @@ class Installed:
     def load(self) -> Callable[..., Any]:
         """Import it: of a defense `factory(inner, **args) -> Classifier`. This runs the package's code.
 
-        Raises ValueError where that fails.
+        Raises Failed where that fails.
         """
         try:
             return self.entry.load()
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise ValueError(
-                f"expected the package {self.distribution} to import {self.entry.value}, and it raised "
-                f"{type(error).__name__}: {error}; install it again, or ask its authors"
+        except Exception as error:  # whatever somebody else's package raises
+            raise Failed(
+                f"the package {self.distribution} to import {self.entry.value}",
+                one_line(error),
+                "install it again, or ask its authors",
             ) from error
 
 

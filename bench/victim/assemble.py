@@ -23,7 +23,7 @@ from ...models.onnx.load import load_onnx
 from ...models.preprocess import Preprocess
 from ..battery.battery import Battery, PanelModel
 from ..data.data import Data
-from ..errors import FoolbenchError, InvalidInput, ModelFailure, Problem, sentence_and_fix
+from ..errors import Failed, FoolbenchError, InvalidInput, ModelFailure, Problem, Unexpected, one_line
 from ..machine.memory import Memory, lack_told, sparing
 from ..machine.seeds import generator
 from ..reading.values import files_named
@@ -227,10 +227,10 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
     """Load something; whatever is wrong with it becomes a FoolbenchError pinned to its line, where it has one."""
     where: tuple[str | int, ...] = what if isinstance(what, tuple) else (what,)
 
-    def problem(code: str, message: str, fix: str) -> Problem:
+    def problem(code: str, message: str, fix: str, at: tuple[str | int, ...] = ()) -> Problem:
         if given is None:
             return Problem(code, f"{what}: {message}", fix)
-        return given.source.problem(code, where, message, fix)
+        return given.source.problem(code, (*where, *at), message, fix)
 
     try:
         with lack_told("to load a defense" if where[0] == "defenses" else "to load the network"):
@@ -239,15 +239,14 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
         raise
     except ModelFileError as error:
         refused = ModelFailure if error.kind in ("nan", "changing") else InvalidInput
-        raise refused(problem(CODES[error.kind], f"{error.sentence}.", error.fix)) from error
-    except (RuntimeError, ValueError, TypeError) as error:
-        of_defense = where[0] == "defenses"
-        told = sentence_and_fix(error)
-        if told is None:
-            message = f"expected it to load and answer, and got {type(error).__name__}: {error}"
-            fix = f"run {'this defense' if of_defense else 'the model'} by itself on images of the battery's shape"
-            raise ModelFailure(problem("FB301", message, fix)) from error
+        raise refused(problem(CODES[error.kind], f"{error.sentence}.", error.fix, error.at)) from error
+    except Unexpected as error:
         # What a defense says of its values only shows on this battery, but is as wrong as what shows when it is read.
-        if of_defense and isinstance(error, ValueError):
-            raise InvalidInput(problem("FB104", f"{told[0]}.", told[1])) from error
-        raise ModelFailure(problem("FB301", f"{told[0]}.", told[1])) from error
+        if where[0] == "defenses" and not isinstance(error, Failed):
+            raise InvalidInput(problem("FB104", f"{error.sentence}.", error.fix, error.at)) from error
+        raise ModelFailure(problem("FB301", f"{error.sentence}.", error.fix, error.at)) from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        message = f"expected it to load and answer, got {one_line(error)}."
+        alone = "this defense" if where[0] == "defenses" else "the model"
+        fix = f"run {alone} by itself on images of the battery's shape"
+        raise ModelFailure(problem("FB301", message, fix)) from error

@@ -21,10 +21,10 @@ from ...defenses import (
 )
 from ...defenses.images.pca import fitted, projected
 from ...models.base import Classifier
-from ...models.onnx.check import ModelFileError
 from ...models.onnx.image_graph import load_image_graph
 from ..battery.battery import Battery
 from ..data.data import Data
+from ..errors import Unexpected
 from ..machine.memory import Memory
 from ..submission.defenses import (
     BitDepth,
@@ -110,7 +110,7 @@ def defended(
         case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
             return detecting(inner, defense, battery, training)
         case Ensemble():
-            others = [_member(model, folder, battery, data, inner, memory) for model in defense.models]
+            others = [_member(model, i, folder, battery, data, inner, memory) for i, model in enumerate(defense.models)]
             return ensemble(inner, others)
         case PackageDefense():
             return packaged(inner, defense.name, named(defense.name).load(), defense.args)
@@ -125,10 +125,11 @@ def defended(
 
 
 def _member(
-    model: OnnxFile, folder: Path, battery: Battery, data: Data, inner: Classifier, memory: Memory
+    model: OnnxFile, i: int, folder: Path, battery: Battery, data: Data, inner: Classifier, memory: Memory
 ) -> Classifier:
-    """Load one of an ensemble's further models; what is wrong with it names it, since there may be many."""
+    """Load the `i`-th of an ensemble's further models; what is wrong with it says which it is."""
     try:
         return load_onnx_file(model, folder, battery, data, inner.device, memory).classifier
-    except ModelFileError as error:
-        raise ModelFileError(error.kind, f"{model.path}: {error.sentence}", error.fix) from error
+    except Unexpected as error:
+        error.at = ("models", i, *error.at)
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -16,13 +17,15 @@ from ...models.onnx.score_graph import load_score_graph
 from ..battery.battery import Battery
 from ..data.data import Data
 from ..data.spread import spread
-from ..errors import EnvironmentFault
+from ..errors import EnvironmentFault, Unexpected
 from ..machine.memory import Memory
 from ..machine.seeds import generator
 from ..submission.defenses import OnnxDefense
 from ..submission.detectors import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
 from .fitting import TrainingImages
 from .loading import graph_keywords
+
+_NEEDS_NONE = "or give `spread` beside `threshold`, and none are needed"
 
 HELD_OUT = 3
 """Of each class one training image of so many chooses the threshold of what is fitted to the others. On the images that
@@ -102,10 +105,15 @@ def _by_clean_images(
         return Threshold(defense.threshold, defense.spread)
     try:
         images, _ = training(defense.images)
-    except (ValueError, EnvironmentFault) as error:
+    except Unexpected as error:
         if defense.threshold is None:
             raise
-        raise ValueError(f"{error}; or give `spread` beside `threshold`, and none are needed") from error
+        raise Unexpected(error.expected, error.got, f"{error.fix}; {_NEEDS_NONE}") from error
+    except EnvironmentFault as error:
+        if defense.threshold is None:
+            raise
+        told = (replace(problem, fix=f"{problem.fix}; {_NEEDS_NONE}") for problem in error.problems)
+        raise EnvironmentFault(*told) from error
     return _at(inner, defense, kind, battery, images)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..battery.battery import Battery
 from ..data.data import training
 from ..data.spread import spread
+from ..errors import Unexpected
 
 TrainingImages = Callable[[int], tuple[Tensor, Tensor]]
 """At most how many -> what `training_images` returns: the images as they are, or as a defense sees them, changed by
@@ -32,9 +33,10 @@ def training_images(battery: Battery, most: int) -> tuple[Tensor, Tensor]:
     spec = battery.spec
     images, labels = training(spec.data, folder=battery.data_folder, shape=spec.shape, classes=battery.classes)
     if len(images) == 0:
-        raise ValueError(
-            f"expected training images to fit this defense to, got none in the battery {spec.name}: "
-            f"name some in the battery's `data.train`, or leave this defense out"
+        raise Unexpected(
+            "training images to fit this defense to",
+            f"none in the battery {spec.name}",
+            "name some in the battery's `data.train`, or leave this defense out",
         )
     chosen = spread(labels, most)
     return torch.from_numpy(images[chosen]).to(torch.float32) / 255, torch.from_numpy(labels[chosen].astype(np.int64))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...models.base import Answer, Classifier
+from ..errors import Unexpected
 from ..submission.defenses import Defense, Ensemble, OnnxDefense, PackageDefense, RandomizedSmoothing
 from ..submission.detectors import Rejects
 
@@ -41,9 +42,10 @@ class Shown:
             theirs.append(truth[: len(seen)])
         self.arrived.clear()
         if not any(len(seen) for seen in kept):
-            raise ValueError(
-                f"expected this defense to ask what stands behind it about training images, got no question about any "
-                f"of {len(images)}: write the defenses that are fitted to data before it, or leave them out"
+            raise Unexpected(
+                "this defense to ask what stands behind it about training images",
+                f"no question about any of {len(images)}",
+                "write the defenses that are fitted to data before it, or leave them out",
             )
         return torch.cat(kept), torch.cat(theirs)
 

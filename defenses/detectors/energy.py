@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ...models.base import Classifier
 from ..parameters import number
 from .reject import reject_when
@@ -32,9 +33,10 @@ def energy(inner: Classifier, at: Threshold | Clean, temperature: float = 1.0) -
             some = inner.logits(at.images[:250], at.rng)
         # With the rejection that a network has of its own, and without.
         if any(float(z.logsumexp(1).double().std()) < _CONSTANT for z in (some, some[:, : inner.classes])):
-            raise ValueError(
-                "expected logits whose energy differs between images, got the same energy for all, as of what gives "
-                "probabilities (an ensemble and votes always do): use max_softmax, or a model that gives logits"
+            raise Unexpected(
+                "logits whose energy differs between images",
+                "the same energy for all, as of what gives probabilities (an ensemble and votes always do)",
+                "use max_softmax, or a model that gives logits",
             )
 
     def score(images: Tensor, answer: Tensor, rng: torch.Generator) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ...models.base import Classifier
 from ..images.bit_depth import bit_depth
 from ..images.median import median
@@ -32,7 +33,7 @@ def feature_squeezing(
     squeezers = [] if bits is None else [bit_depth(inner, bits)]
     squeezers += [] if size is None else [median(inner, size)]
     if not squeezers:
-        raise ValueError("expected bits or size for feature_squeezing, got neither: give at least one squeezer")
+        raise Unexpected("bits or size for feature_squeezing", "neither", "give at least one squeezer")
 
     def scoring(differentiable: bool) -> Score:
         def score(images: Tensor, answer: Tensor, rng: torch.Generator) -> Tensor:

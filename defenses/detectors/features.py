@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ...models.base import Classifier
 from ..images.pca import principal
 from ..images.preprocess import whole_number
@@ -36,13 +37,14 @@ def fitted_features(
     Raises ValueError: see `density`.
     """
     if tuple(images.shape[1:]) != tuple(inner.shape) or len(images) != len(labels) or len(images) < 2:
-        raise ValueError(
-            f"expected at least 2 images of shape {tuple(inner.shape)} with a label each to fit {name} to, got "
-            f"{tuple(images.shape)} and {tuple(labels.shape)}: pass the training images of the same battery"
+        raise Unexpected(
+            f"at least 2 images of shape {tuple(inner.shape)} with a label each to fit {name} to",
+            f"{tuple(images.shape)} and {tuple(labels.shape)}",
+            "pass the training images of the same battery",
         )
     if space == "logits":
         if dimensions is not None:
-            raise ValueError(f"expected no dimensions for {name} of logits, got {dimensions}: leave it out")
+            raise Unexpected(f"no dimensions for {name} of logits", dimensions, "leave it out")
         return _class_logits, _asked(inner, images, rng, name), labels.cpu()
     most = min(len(images), images[0].numel())
     kept = min(DIMENSIONS, most) if dimensions is None else whole_number(name, "dimensions", dimensions, 1, most)
@@ -60,9 +62,8 @@ def _class_logits(images: Tensor, answer: Tensor) -> Tensor:
 
 def _asked(inner: Classifier, images: Tensor, rng: torch.Generator, name: str) -> Tensor:
     if inner.logits is None:
-        raise ValueError(
-            f"expected a model with logits for {name}, got one without ({inner.no_gradient}): "
-            f"use `pixels` as its features"
+        raise Unexpected(
+            f"a model with logits for {name}", f"one without ({inner.no_gradient})", "use `pixels` as its features"
         )
     with torch.no_grad():
         answers = [inner.logits(part.to(inner.device), rng) for part in images.split(_IMAGES_AT_ONCE)]

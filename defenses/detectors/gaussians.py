@@ -12,6 +12,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from ...bench.errors import Unexpected
+
 Covariance = Literal["tied", "own"]
 _EM_STEPS = 200
 """Where expectation-maximisation stops, if it has not converged."""
@@ -62,9 +64,10 @@ def one_a_class(
 
     counts = torch.bincount(labels, minlength=classes)
     if int(counts.min()) < 2:
-        raise ValueError(
-            f"expected at least 2 training images of every class to fit {name} to, got {int(counts.min())} of class "
-            f"{int(counts.argmin())}: take more `images`, or a mixture that needs no classes"
+        raise Unexpected(
+            f"at least 2 training images of every class to fit {name} to",
+            f"{int(counts.min())} of class {int(counts.argmin())}",
+            "take more `images`, or a mixture that needs no classes",
         )
     x, y = points.numpy(), labels.numpy()
     means = np.stack([x[y == label].mean(0) for label in range(classes)])
@@ -91,9 +94,10 @@ def mixture(
 
     x = points.numpy()
     if len(x) < components:
-        raise ValueError(
-            f"expected at least as many training images as components for {name}, got {len(x)} for {components}: "
-            f"take more `images` or fewer components"
+        raise Unexpected(
+            f"at least as many training images as components for {name}",
+            f"{len(x)} for {components}",
+            "take more `images` or fewer components",
         )
     kind = "tied" if covariance == "tied" else "full"
     extra = shrinkage * float(x.var(0).mean())
@@ -120,8 +124,9 @@ def _whitening(covariances: np.ndarray, shrinkage: float, name: str) -> Tensor:
     return torch.linalg.solve_triangular(lower, identity, upper=False).mT.contiguous()
 
 
-def _singular(name: str) -> ValueError:
-    return ValueError(
-        f"expected features whose covariance can be inverted for {name}, got a singular one: "
-        f"raise `shrinkage`, take more `images`, or fewer `dimensions`"
+def _singular(name: str) -> Unexpected:
+    return Unexpected(
+        f"features whose covariance can be inverted for {name}",
+        "a singular one",
+        "raise `shrinkage`, take more `images`, or fewer `dimensions`",
     )

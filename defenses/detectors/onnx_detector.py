@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...bench.errors import Failed
 from ...models.base import Classifier
 from .reject import Score, reject_when
 from .threshold import Clean, Threshold
@@ -40,14 +41,16 @@ def onnx_detector(
         def score(images: Tensor, answer: Tensor, rng: torch.Generator) -> Tensor:
             result = graph(images)
             if result.shape != images.shape[:1]:
-                raise RuntimeError(
-                    f"expected the detector {name} to return {len(images)} scores, got {tuple(result.shape)}: "
-                    f"make the graph return one number an image"
+                raise Failed(
+                    f"the detector {name} to return {len(images)} scores",
+                    tuple(result.shape),
+                    "make the graph return one number an image",
                 )
             if not bool(torch.isfinite(result).all()):
-                raise RuntimeError(
-                    f"expected the detector {name} to return finite scores, got NaN or infinity: "
-                    f"look for a division or a logarithm of zero in the graph"
+                raise Failed(
+                    f"the detector {name} to return finite scores",
+                    "NaN or infinity",
+                    "look for a division or a logarithm of zero in the graph",
                 )
             return result.to(images)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ...models.base import Answer, Classifier
 from .threshold import Clean, Threshold
 
@@ -74,9 +75,10 @@ def reject_when(
     seen = differentiable or score
     inner_logits = inner.logits
     if needs_logits and inner_logits is None:
-        raise ValueError(
-            f"expected a model with logits for {name}, got one without ({inner.no_gradient}): "
-            f"use a detector that looks at images or at probabilities"
+        raise Unexpected(
+            f"a model with logits for {name}",
+            f"one without ({inner.no_gradient})",
+            "use a detector that looks at images or at probabilities",
         )
 
     def scored(images: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ..parameters import number
 
 
@@ -22,9 +23,10 @@ class Threshold:
 
     def __post_init__(self):
         if not math.isfinite(self.value) or not 0 < self.spread < math.inf:
-            raise ValueError(
-                f"expected a finite threshold and a spread above 0, got {self.value} and {self.spread}: "
-                f"give both in the unit of the score"
+            raise Unexpected(
+                "a finite threshold and a spread above 0",
+                f"{self.value} and {self.spread}",
+                "give both in the unit of the score",
             )
 
 
@@ -53,15 +55,17 @@ class Clean:
         """
         if len(scores) < 2 or not bool(scores.isfinite().all()):
             finite = int(scores.isfinite().sum())
-            raise ValueError(
-                f"expected finite scores of at least 2 clean images that the model accepts, got {finite} of "
-                f"{len(scores)}: look for a model or a detector that fails on the training images"
+            raise Unexpected(
+                "finite scores of at least 2 clean images that the model accepts",
+                f"{finite} of {len(scores)}",
+                "look for a model or a detector that fails on the training images",
             )
         spread = float(scores.double().std())
         if bool((scores == scores[0]).all()) or not spread > 0:
-            raise ValueError(
-                f"expected scores that differ between clean images, got {float(scores[0]):g} for all {len(scores)}: "
-                f"the detector sees nothing in them; use another one"
+            raise Unexpected(
+                "scores that differ between clean images",
+                f"{float(scores[0]):g} for all {len(scores)}",
+                "the detector sees nothing in them; use another one",
             )
         return Threshold(self._between(scores) if self.value is None else self.value, spread)
 

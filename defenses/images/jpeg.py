@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ...models.base import Classifier
 from .preprocess import preprocess, whole_number
 
@@ -36,9 +37,8 @@ def jpeg(inner: Classifier, quality: int) -> Classifier:
     whole_number("jpeg", "quality", quality, 1, 100)
     channels = inner.shape[0]
     if channels not in (1, 3):
-        raise ValueError(
-            f"expected images of 1 or 3 channels for jpeg, got {channels}: JPEG codes gray or RGB only, "
-            f"leave this defense out"
+        raise Unexpected(
+            "images of 1 or 3 channels for jpeg", channels, "JPEG codes gray or RGB only, leave this defense out"
         )
 
     def compress(images: Tensor) -> Tensor:

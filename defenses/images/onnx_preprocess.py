@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...bench.errors import Failed
 from ...models.base import Classifier
 from .clip import clip
 from .preprocess import Images, preprocess, straight_through
@@ -33,14 +34,16 @@ def onnx_preprocess(
         def clipped(images: Tensor) -> Tensor:
             result = graph(images)
             if result.shape != images.shape or result.dtype != images.dtype:
-                raise RuntimeError(
-                    f"expected the preprocessor {name} to return images {tuple(images.shape)} {images.dtype}, got "
-                    f"{tuple(result.shape)} {result.dtype}: make the graph's output like its input"
+                raise Failed(
+                    f"the preprocessor {name} to return images {tuple(images.shape)} {images.dtype}",
+                    f"{tuple(result.shape)} {result.dtype}",
+                    "make the graph's output like its input",
                 )
             if not bool(torch.isfinite(result).all()):
-                raise RuntimeError(
-                    f"expected the preprocessor {name} to return finite values, got NaN or infinity: "
-                    f"look for a division or a logarithm of zero in the graph"
+                raise Failed(
+                    f"the preprocessor {name} to return finite values",
+                    "NaN or infinity",
+                    "look for a division or a logarithm of zero in the graph",
                 )
             return clip(result.to(images.device))
 

@@ -6,6 +6,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ...models.base import Classifier
 from .clip import clip
 from .preprocess import preprocess, whole_number
@@ -55,9 +56,10 @@ def fitted(images: Tensor, shape: tuple[int, int, int], components: int) -> tupl
             of values of an image, or to m where that is less.
     """
     if tuple(images.shape[1:]) != tuple(shape) or len(images) < 2:
-        raise ValueError(
-            f"expected at least 2 images of shape {tuple(shape)} to fit pca to, got {tuple(images.shape)}: "
-            f"pass the training images of the same battery"
+        raise Unexpected(
+            f"at least 2 images of shape {tuple(shape)} to fit pca to",
+            tuple(images.shape),
+            "pass the training images of the same battery",
         )
     whole_number("pca", "components", components, 1, min(len(images), images[0].numel()))
     return principal(images, components)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ...models.base import Classifier
 
 Images = Callable[[Tensor], Tensor]
@@ -84,8 +85,9 @@ def whole_number(defense: str, parameter: str, value: int, low: int, high: int) 
         ValueError: it is not (bool and float are not whole numbers here, even 3.0).
     """
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(
-            f"expected {parameter} of {defense} to be a whole number from {low} to {high}, got {value!r}: "
-            f"choose one in that range"
+        raise Unexpected(
+            f"{parameter} of {defense} to be a whole number from {low} to {high}",
+            f"{value!r}",
+            "choose one in that range",
         )
     return value

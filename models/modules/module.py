@@ -9,13 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ...bench.errors import Failed, one_line
 from ..backend import Backend, check_backend, compiled, refuse_backend, tried
 from ..certificate import Scores, certify
 from ..head import Head, Output
 from ..loaded import Loaded, agree, assembled, inferring, refuse_change, taken
 from ..memory import Room, out_of_memory
 from ..onnx.check import ModelFileError
-from ..onnx.runtime import Raw, first_line
+from ..onnx.runtime import Raw
 from ..preprocess import Preprocess
 from .exported import exported
 
@@ -65,7 +66,8 @@ def from_module(
         if not agree(together, torch.cat([scores(part) for part in some.split(apart)])):
             raise ModelFileError(
                 "outputs",
-                "expected answers to one image that do not depend on the others in its batch, got ones that do",
+                "answers to one image that do not depend on the others in its batch",
+                "ones that do",
                 "normalise with running statistics (eval mode), not with those of the batch",
             )
 
@@ -94,7 +96,7 @@ def from_module(
 
     def by_onnxruntime() -> Scores:
         if device.type != "cpu":
-            raise refuse_backend("onnxruntime", "a torch module is exported for the CPU only")
+            raise refuse_backend("onnxruntime", "a torch module, which is exported for the CPU only")
         some = preprocess.on(shape[0], device)(images[:2].expand(2, *shape))
         answered = through(exported(module, some.to(_dtype(module) or some.dtype)))
         check_backend("onnxruntime", answered, reference, images, room)
@@ -137,18 +139,18 @@ def _scoring(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor])
         except Exception as error:  # whatever somebody's own code raises
             if out_of_memory(error):
                 raise
-            raise RuntimeError(
-                f"expected the module to answer images {tuple(prepared.shape)}, got {type(error).__name__} "
-                f"({first_line(error)}): check size, channels and layout, or mend the module"
+            raise Failed(
+                f"the module to answer images {tuple(prepared.shape)}",
+                one_line(error),
+                "check size, channels and layout, or mend the module",
             ) from error
         if not isinstance(raw, Tensor):
-            raise ModelFileError(
-                "outputs", f"expected a tensor from the module, got {type(raw).__name__}", "return the logits alone"
-            )
+            raise ModelFileError("outputs", "a tensor from the module", type(raw).__name__, "return the logits alone")
         if raw.numel() != len(images) * head.columns or len(raw) != len(images):
             raise ModelFileError(
                 "classes",
-                f"expected {head.columns} numbers for each of {len(images)} images, got {tuple(raw.shape)}",
+                f"{head.columns} numbers for each of {len(images)} images",
+                tuple(raw.shape),
                 "take a network for these classes; if one output means none of them, say which with reject_index",
             )
         return head.scores(raw)

@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
+from ...bench.errors import Failed, one_line
 from ..backend import Backend
 from ..head import Output
 from ..loaded import Loaded
 from ..memory import Room, out_of_memory
 from ..onnx.check import ModelFileError, checked_safetensors
-from ..onnx.runtime import first_line
 from ..preprocess import Preprocess
 from .module import from_module
 
@@ -91,13 +91,15 @@ def load_timm(
     if forbidden:
         raise ModelFileError(
             "unsupported",
-            f"expected arguments of the model itself, numbers and words, got {', '.join(forbidden)}",
+            "arguments of the model itself, numbers and words",
+            ", ".join(forbidden),
             "leave them out; weights, num_classes and in_chans have keys of their own",
         )
     if (weights is None) == (not pretrained):
         raise ModelFileError(
             "missing",
-            f"expected either a weights file or pretrained: true, got {'both' if pretrained else 'neither'}",
+            "either a weights file or pretrained: true",
+            "both" if pretrained else "neither",
             "give one of the two",
         )
     wanted = {"num_classes": num_classes, "in_chans": in_chans, **args}
@@ -143,7 +145,8 @@ def _check_name(name: str) -> None:
         near = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name.split(".")[0], known, n=3)
         raise ModelFileError(
             "unsupported",
-            f"expected a model that timm {timm.__version__} has, got {name!r}",
+            f"a model that timm {timm.__version__} has",
+            f"{name!r}",
             f"did you mean {' or '.join(near)}?" if near else "timm.list_models() names them all",
         )
 
@@ -157,7 +160,8 @@ def _built(name: str, wanted: Mapping[str, Any]) -> nn.Module:
         given = ", ".join(f"{k}={v!r}" for k, v in wanted.items())
         raise ModelFileError(
             "unsupported",
-            f"expected arguments that timm's {name} takes, got {given} ({first_line(error)})",
+            f"arguments that timm's {name} takes",
+            f"{given} ({one_line(error)})",
             "correct or leave out the arguments of the model",
         ) from error
 
@@ -169,9 +173,10 @@ def _pretrained(name: str, wanted: Mapping[str, Any]) -> nn.Module:
         if out_of_memory(error):
             raise
         _built(name, wanted)  # says so if it is the arguments that are wrong
-        raise RuntimeError(
-            f"expected the pretrained weights of {name} from the hub, got {first_line(error)}: connect to the network "
-            "once, or save the weights as safetensors and name the file with weights"
+        raise Failed(
+            f"the pretrained weights of {name} from the hub",
+            one_line(error),
+            "connect to the network once, or save the weights as safetensors and name the file with weights",
         ) from error
 
 
@@ -181,7 +186,8 @@ def _state(path: Path, sha256: str | None) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ModelFileError(
             "truncated",
-            f"expected a whole safetensors file, got {path.name}, which does not parse ({first_line(error)})",
+            "a whole safetensors file",
+            f"{path.name}, which does not parse ({one_line(error)})",
             "copy or save it again, all of it",
         ) from error
 
@@ -205,7 +211,8 @@ def _load(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     if wrong:
         raise ModelFileError(
             "unsupported",
-            f"expected the {len(own)} tensors of the model in {path.name}, got {'; '.join(wrong)}",
+            f"the {len(own)} tensors of the model in {path.name}",
+            "; ".join(wrong),
             "check the name, num_classes, in_chans and args that the weights were saved with",
         )
     module.load_state_dict({**own, **state})

@@ -13,6 +13,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto
 
+from ...bench.errors import Unexpected, one_line
+
 Kind = Literal[
     "missing",
     "sha256",
@@ -37,30 +39,22 @@ _EXPORT = "export the network again, as ONNX or as safetensors"
 _CONTAINERS = {b"\x89HDF": "an HDF5 (Keras) file", b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file"}
 
 
-class ModelFileError(ValueError):
+class ModelFileError(Unexpected):
     """A model file that is not run, or whose answers are not what was declared."""
 
-    def __init__(self, kind: Kind, sentence: str, fix: str):
-        super().__init__(f"{sentence}: {fix}")
+    def __init__(self, kind: Kind, expected: str, got: object, fix: str):
+        super().__init__(expected, got, fix)
         self.kind: Kind = kind
-        self.sentence = sentence
-        """`expected X, got Y`, without full stop."""
-        self.fix = fix
 
 
 class WrongCount(ModelFileError):
     """No output of a graph has as many numbers an image as were expected."""
 
-    def __init__(self, counts: Mapping[str, float], sentence: str, fix: str):
+    def __init__(self, counts: Mapping[str, float], expected: str, fix: str):
         self.counts = counts
         """How many numbers an image each output has that may have been meant, by its name."""
-        super().__init__("classes", f"{sentence}, got {self.got}", fix)
-
-    @property
-    def got(self) -> str:
-        """`10 ('scores') and 3 ('boxes')`."""
-        return " and ".join(f"{count:g} ({name!r})" for name, count in self.counts.items())
-        """What to do, without full stop."""
+        got = " and ".join(f"{count:g} ({name!r})" for name, count in counts.items())
+        super().__init__("classes", expected, got, fix)
 
 
 def sha256_of(path: Path) -> str:
@@ -81,14 +75,15 @@ def checked_onnx(path: Path, sha256: str | None = None) -> onnx.ModelProto:
     except (DecodeError, ValueError) as error:
         raise ModelFileError(
             "truncated",
-            f"expected an ONNX file, got {path.name} ({len(data)} bytes) that does not parse ({error})",
+            "an ONNX file",
+            f"{path.name} ({len(data)} bytes) that does not parse ({one_line(error)})",
             "copy or export it again, all of it",
         ) from error
     if not model.graph.node or not model.graph.output or not model.graph.input:
         raise ModelFileError(
             "truncated",
-            f"expected a graph with inputs, nodes and outputs, got {path.name} with "
-            f"{len(model.graph.input)}, {len(model.graph.node)} and {len(model.graph.output)}",
+            "a graph with inputs, nodes and outputs",
+            f"{path.name} with {len(model.graph.input)}, {len(model.graph.node)} and {len(model.graph.output)}",
             "copy or export it again, all of it",
         )
     _refuse_custom_operators(model)
@@ -117,13 +112,15 @@ def external_files(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
         ):
             raise ModelFileError(
                 "external_data",
-                f"expected the external data of tensor {tensor.name!r} inside the model's own folder, got {location!r}",
+                f"the external data of tensor {tensor.name!r} inside the model's own folder",
+                f"{location!r}",
                 "put it beside the model, or export one file without external data",
             )
         if not target.is_file():
             raise ModelFileError(
                 "external_data",
-                f"expected the external data file {location!r} beside the model, got nothing there",
+                f"the external data file {location!r} beside the model",
+                "nothing there",
                 "copy it too, or export one file without external data",
             )
         try:
@@ -133,7 +130,8 @@ def external_files(model: onnx.ModelProto, folder: Path) -> tuple[Path, ...]:
         if not 0 <= end <= target.stat().st_size:
             raise ModelFileError(
                 "external_data",
-                f"expected {end} bytes of external data in {location!r}, got {target.stat().st_size}",
+                f"{end} bytes of external data in {location!r}",
+                target.stat().st_size,
                 "copy or export it again, all of it",
             )
         found[target] = None
@@ -152,7 +150,8 @@ def checked_safetensors(path: Path, sha256: str | None = None) -> bytes:
         _refuse_other_formats(path, data)
         raise ModelFileError(
             "unsupported",
-            f"expected a safetensors file, got {path.name} without its header",
+            "a safetensors file",
+            f"{path.name} without its header",
             "save the weights with safetensors.torch.save_file",
         )
     try:
@@ -163,7 +162,8 @@ def checked_safetensors(path: Path, sha256: str | None = None) -> bytes:
     if header is None or 8 + length + end != len(data):
         raise ModelFileError(
             "truncated",
-            f"expected the {8 + length + end} bytes that the header of {path.name} announces, got {len(data)}",
+            f"the {8 + length + end} bytes that the header of {path.name} announces",
+            len(data),
             "copy or save it again, all of it",
         )
     return data
@@ -174,16 +174,18 @@ def _bytes(path: Path, sha256: str | None) -> bytes:
         what = "a folder" if path.is_dir() else "nothing there"
         raise ModelFileError(
             "missing",
-            f"expected a model file at {path}, got {what}",
+            f"a model file at {path}",
+            what,
             "give the path of the file, relative to the submission's own folder",
         )
     data = path.read_bytes()
     if not data:
-        raise ModelFileError("truncated", f"expected a model file, got {path.name} with 0 bytes", "copy it again")
+        raise ModelFileError("truncated", "a model file", f"{path.name} with 0 bytes", "copy it again")
     if sha256 is not None and (digest := hashlib.sha256(data).hexdigest()) != sha256.lower():
         raise ModelFileError(
             "sha256",
-            f"expected sha256 {sha256.lower()}, got {digest} for {path.name}",
+            f"sha256 {sha256.lower()}",
+            f"{digest} for {path.name}",
             "restore the file that was declared, or declare this one's sha256",
         )
     return data
@@ -194,26 +196,27 @@ def _refuse_other_formats(path: Path, data: bytes) -> None:
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<!--")):
         raise ModelFileError(
             "html",
-            f"expected a model file, got a web page in {path.name}",
+            "a model file",
+            f"a web page in {path.name}",
             "download the file itself (the raw link), not the page that shows it",
         )
     if start.startswith(b"version https://git-lfs"):
         raise ModelFileError(
             "truncated",
-            f"expected a model file, got a Git LFS pointer in {path.name}",
+            "a model file",
+            f"a Git LFS pointer in {path.name}",
             "fetch the file itself with `git lfs pull`",
         )
     if (data[0] == 0x80 and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")) or data.startswith(b"PK"):
         raise ModelFileError(
             "pickle",
-            f"expected a file that holds no code, got a pickle or zip (a torch.save or joblib file) in {path.name}",
+            "a file that holds no code",
+            f"a pickle or zip (a torch.save or joblib file) in {path.name}",
             _EXPORT,
         )
     for magic, what in _CONTAINERS.items():
         if data.startswith(magic):
-            raise ModelFileError(
-                "unsupported", f"expected an ONNX or safetensors file, got {what} in {path.name}", _EXPORT
-            )
+            raise ModelFileError("unsupported", "an ONNX or safetensors file", f"{what} in {path.name}", _EXPORT)
 
 
 def _refuse_custom_operators(model: onnx.ModelProto) -> None:
@@ -230,7 +233,8 @@ def _refuse_custom_operators(model: onnx.ModelProto) -> None:
     if custom:
         raise ModelFileError(
             "custom_operator",
-            f"expected standard ONNX operators only, got {', '.join(custom)}",
+            "standard ONNX operators only",
+            ", ".join(custom),
             "export the network without custom operators",
         )
 

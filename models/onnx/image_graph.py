@@ -63,7 +63,7 @@ def load_image_graph(
     except WrongCount as error:
         raise WrongCount(
             error.counts,
-            f"expected an image of the same shape as the one put in, {math.prod(shape)} numbers",
+            f"an image of the same shape as the one put in, {math.prod(shape)} numbers",
             "did you mean role: detector?"
             if 1 in error.counts.values()
             else "make the graph return an image like the one that it takes",

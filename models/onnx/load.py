@@ -125,7 +125,7 @@ def load_onnx(
     named, probabilities = "onnxruntime-cpu", answers(opened.run)  # what always works: tensors are moved to it and back
     if backend in ("torch", "compiled"):
         if certified is None:
-            raise refuse_backend(backend, f"there is no torch copy that may speak for it: {certificate.reason}")
+            raise refuse_backend(backend, f"no torch copy that may speak for it: {certificate.reason}")
         named, torch_answers = "torch (onnx2fx)", certified
         if backend == "compiled":
             named, torch_answers = "torch (compiled)", compiled(certified, reference, images, batch, room)
@@ -135,7 +135,7 @@ def load_onnx(
     elif (found := by_onnxruntime()) is not None:
         named, probabilities = found
     elif backend == "onnxruntime":
-        raise refuse_backend(backend, "ONNX Runtime has no CUDA provider here, or answers otherwise on it")
+        raise refuse_backend(backend, "no CUDA provider in ONNX Runtime here, or other answers from it")
     rejects = reject_index is not None
     whole = assembled(shape, classes, device, probabilities, logits, certificate, rejects=rejects)
     return Loaded(whole, certificate, named, reference)

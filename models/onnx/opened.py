@@ -10,13 +10,14 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from ...bench.errors import one_line
 from ..head import Head
 from ..loaded import agree, refuse_change
 from ..memory import Room, out_of_memory
 from .check import ModelFileError
 from .graph import with_any_batch, with_channels_first, with_one_output
 from .ports import Port, chosen_output
-from .runtime import Raw, Session, answers, first_line, in_batches_of, open_session
+from .runtime import Raw, Session, answers, in_batches_of, open_session
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _session(
             raise
         raise ModelFileError(
             "unsupported",
-            f"expected a graph that ONNX Runtime {onnxruntime.__version__} runs, got one that it refuses "
-            f"({first_line(error)})",
+            f"a graph that ONNX Runtime {onnxruntime.__version__} runs",
+            f"one that it refuses ({one_line(error)})",
             "export the network again with standard operators of an opset it knows",
         ) from error

@@ -50,20 +50,19 @@ def input_port(model: onnx.ModelProto, name: str | None, preprocess: Preprocess,
     if len(inputs) != 1:
         raise ModelFileError(
             "input",
-            f"expected one input, got {f'{len(inputs)} ({names})' if inputs else 'none'}",
+            "one input",
+            f"{len(inputs)} ({names})" if inputs else "none",
             "export the network with the image as only input",
         )
     value = inputs[0]
     if name not in (None, value.name):
         raise ModelFileError(
-            "input", f"expected an input named {name!r}, got {names}", "write that as its `name`, or leave `name` out"
+            "input", f"an input named {name!r}", names, "write that as its `name`, or leave `name` out"
         )
     dtype = _TYPES.get(value.type.tensor_type.elem_type)
     if dtype is None:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
-        raise ModelFileError(
-            "input", f"expected an input of floats or whole numbers, got {kind}", "export the network in float32"
-        )
+        raise ModelFileError("input", "an input of floats or whole numbers", kind, "export the network in float32")
     prepared = tuple(preprocess(torch.zeros(1, *shape)).shape[1:])
     dims = dimensions(value.type)
     if dims is None:
@@ -79,8 +78,8 @@ def input_port(model: onnx.ModelProto, name: str | None, preprocess: Preprocess,
         wanted = ", ".join("?" if d is None else str(d) for d in dims)
         raise ModelFileError(
             "input",
-            f"expected images of the network's input shape ({wanted}), got (n, {', '.join(map(str, prepared))}) "
-            "after preprocessing",
+            f"images of the network's input shape ({wanted})",
+            f"(n, {', '.join(map(str, prepared))}) after preprocessing",
             "set size to the height and width the network takes and layout to nchw, nhwc or flat; "
             "gray and RGB are not turned into each other",
         )
@@ -95,12 +94,13 @@ def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, b
     outputs = {o.name: o.type for o in session.ort.get_outputs()}
     listed = ", ".join(f"{n!r} ({t})" for n, t in outputs.items())
     if name is not None and name not in outputs:
-        raise ModelFileError("outputs", f"expected an output {name!r}, got {listed}", "name one of these")
+        raise ModelFileError("outputs", f"an output {name!r}", listed, "name one of these")
     tensors = [n for n, t in outputs.items() if t in (*_FLOATS, *_WHOLE) and name in (None, n)]
     if not tensors:
         raise ModelFileError(
             "outputs",
-            f"expected an output that is a tensor of numbers, got {listed}",
+            "an output that is a tensor of numbers",
+            listed,
             "export without sequences and maps (skl2onnx: options={'zipmap': False})",
         )
     part = fed[:batch] if len(fed) >= batch else fed[:1].expand(batch, *fed.shape[1:])
@@ -111,7 +111,8 @@ def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, b
     if len(chosen) > 1:
         raise ModelFileError(
             "outputs",
-            f"expected one output with {head.columns} numbers an image, got {', '.join(map(repr, chosen))}",
+            f"one output with {head.columns} numbers an image",
+            ", ".join(map(repr, chosen)),
             "say which with output_name",
         )
     if chosen:
@@ -121,7 +122,7 @@ def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, b
     off_by_one = any(columns[n] == head.columns + 1 for n in floats) and not rejecting
     raise WrongCount(
         {n: columns[n] for n in floats},
-        f"expected {head.columns} numbers an image, one for each of {head.classes} classes{rejecting}",
+        f"{head.columns} numbers an image, one for each of {head.classes} classes{rejecting}",
         "if one of them means none of the classes, say which with reject_index"
         if off_by_one
         else "take a network for these classes, or drop reject_index"

@@ -12,6 +12,8 @@ import onnxruntime as ort
 import torch
 from torch import Tensor
 
+from ...bench.errors import Failed, one_line
+
 Raw = Callable[[Tensor], Tensor]
 """The network's input, batch first, float32 on any device -> its chosen output, batch first, on the same device."""
 
@@ -33,9 +35,10 @@ class Session:
         try:
             return [np.asarray(array) for array in self.ort.run(outputs, {self.input: array})]
         except Exception as error:
-            raise RuntimeError(
-                f"expected the network to answer {len(batch)} images, got a failure of ONNX Runtime "
-                f"({first_line(error)}): check that the file runs in ONNX Runtime on its own"
+            raise Failed(
+                f"the network to answer {len(batch)} images",
+                f"a failure of ONNX Runtime ({one_line(error)})",
+                "check that the file runs in ONNX Runtime on its own",
             ) from error
 
 

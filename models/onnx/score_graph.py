@@ -26,7 +26,8 @@ def load_score_graph(path: Path, **given: Any) -> ImageFunction:
     if not bool(graph.trial.isfinite().all()):
         raise ModelFileError(
             "outputs",
-            "expected a finite score for every evaluation image, got NaN or infinity",
+            "a finite score for every evaluation image",
+            "NaN or infinity",
             "look for a division or a logarithm of zero in the graph",
         )
     return graph
@@ -38,15 +39,15 @@ def _two(path: Path, given: dict[str, Any]) -> ImageFunction:
     except WrongCount as error:
         raise WrongCount(
             error.counts,
-            "expected 1 or 2 numbers an image",
+            "1 or 2 numbers an image",
             "make the graph return one score an image, or two probabilities: genuine, and not",
         ) from error
     low, error = float(graph.trial.min()), float((graph.trial.sum(1) - 1).abs().max())
     if low < 0 or error > SUM_TOLERANCE:
         raise ModelFileError(
             "outputs",
-            f"expected two probabilities an image, got numbers from {low:.4g} whose sum is off from 1 by up to "
-            f"{error:.4g}",
+            "two probabilities an image",
+            f"numbers from {low:.4g} whose sum is off from 1 by up to {error:.4g}",
             "end the graph in a Softmax, or let it return one score an image",
         )
     return graph

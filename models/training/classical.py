@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from ...bench.errors import Unexpected
 from .graph import model_bytes
 
 Images = NDArray[np.float32]
@@ -57,7 +58,7 @@ def nearest_neighbours(images: Images, labels: Labels, *, neighbours: int = 5, p
     means of their `pool` x `pool` squares (those of the training images rounded to 8 bits): more of them fit in a file.
     """
     if not np.array_equal(_eight_bit(images) / np.float32(255), images):
-        raise ValueError("expected images of 8 bits (uint8 / 255), got others: round them")
+        raise Unexpected("images of 8 bits (uint8 / 255)", "others", "round them")
     shape = _shape(images)
     if pool > 1:
         n, channels, height, width = images.shape

@@ -17,6 +17,7 @@ from onnx import helper
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ...bench.errors import Unexpected
 from .graph import model_bytes
 
 
@@ -28,7 +29,7 @@ def export(network: nn.Module, *, shape: tuple[int, int, int], classes: int, tit
     ValueError at anything else.
     """
     if network.training:
-        raise ValueError("expected a network in evaluation mode, got one in training mode: call eval() first")
+        raise Unexpected("a network in evaluation mode", "one in training mode", "call eval() first")
     traced = fx.symbolic_trace(network)
     modules: dict[str, nn.Module] = dict(traced.named_modules())
     folded, skipped = _fold(traced.graph, modules)
@@ -51,7 +52,7 @@ def export(network: nn.Module, *, shape: tuple[int, int, int], classes: int, tit
             nodes.append(_layer(folded.get(node, module), source, _name(node, last), weights))
             names[node] = _name(node, last)
         elif node.op != "output":
-            raise ValueError(f"expected layers and sums, got {node.op} {node.target}: teach it to export")
+            raise Unexpected("layers and sums", f"{node.op} {node.target}", "teach it to export")
     return model_bytes(nodes, weights, shape=shape, output="logits", classes=classes, title=title)
 
 
@@ -70,7 +71,7 @@ def _fold(graph: fx.Graph, modules: dict[str, nn.Module]) -> tuple[dict[fx.Node,
         source = node.args[0]
         convolution = modules.get(str(source.target))
         if not isinstance(convolution, nn.Conv2d) or len(source.users) > 1:
-            raise ValueError(f"expected a convolution right before {node.target}, got {source.target}: put one there")
+            raise Unexpected(f"a convolution right before {node.target}", source.target, "put one there")
         folded[source] = fuse_conv_bn_eval(convolution, norm)
         skipped.add(node)
     return folded, skipped
@@ -108,4 +109,4 @@ def _layer(module: nn.Module, source: str, output: str, weights: dict[str, NDArr
             return helper.make_node("GlobalAveragePool", [source], [output])
         case nn.Flatten(start_dim=1, end_dim=-1):
             return helper.make_node("Flatten", [source], [output], axis=1)
-    raise ValueError(f"expected one of the panel's layers, got {module}: teach it to export")
+    raise Unexpected("one of the panel's layers", module, "teach it to export")

@@ -13,11 +13,11 @@ from onnx import TensorProto, numpy_helper
 from onnx.external_data_helper import load_external_data_for_model
 from torch import Tensor, nn
 
+from ...bench.errors import one_line
 from ..head import Output
 from ..onnx.check import ModelFileError
 from ..onnx.graph import before_softmax, real_inputs, with_any_batch, with_one_output, with_plain_names
 from ..onnx.ports import input_port
-from ..onnx.runtime import first_line
 from ..preprocess import Preprocess
 
 _WEIGHTED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "BatchNormalization": (1, 2), "PRelu": (1,)}
@@ -54,12 +54,12 @@ class TrainableOnnx(nn.Module):
         load_external_data_for_model(self.model, str(folder))
         self.port = input_port(self.model, input_name, preprocess, shape)
         if self.port.dtype != torch.float32:
-            raise _unsupported(f"its input takes {self.port.dtype}, not float32")
+            raise _unsupported(f"one whose input takes {self.port.dtype}, not float32")
         self.prepare = preprocess.on(shape[0], device)
         self.output = _output(self.model, output_name)
         inner = before_softmax(self.model, self.output) if output == "probabilities" else self.output
         if inner is None:
-            raise _unsupported("its probabilities come from no Softmax, so there are no logits to train")
+            raise _unsupported("probabilities that come from no Softmax, so there are no logits to train")
         self.logits = inner
         if widen:
             _widen(self.model, inner)
@@ -73,7 +73,7 @@ class TrainableOnnx(nn.Module):
         try:
             self.body: nn.Module = onnx2fx.convert(plain).to(device)
         except Exception as error:  # whatever a third party's converter may raise
-            raise _unsupported(f"it cannot be turned into torch ({first_line(error)})") from error
+            raise _unsupported(f"one that cannot be turned into torch ({one_line(error)})") from error
         wanted = _weights(graph)
         self.names: dict[str, str] = {}
         for theirs, ours in zip(graph.graph.initializer, plain.graph.initializer, strict=True):
@@ -83,7 +83,7 @@ class TrainableOnnx(nn.Module):
                 self.body.register_parameter(ours.name, nn.Parameter(value.clone()))
                 self.names[theirs.name] = ours.name
         if not self.names:
-            raise _unsupported("it holds no weights of convolutions or linear layers")
+            raise _unsupported("no weights of convolutions or linear layers")
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
@@ -102,10 +102,11 @@ class TrainableOnnx(nn.Module):
         return model.SerializeToString(deterministic=True)
 
 
-def _unsupported(why: str) -> ModelFileError:
+def _unsupported(got: str) -> ModelFileError:
     return ModelFileError(
         "unsupported",
-        f"expected a network that can be trained further, and {why}",
+        "a network that can be trained further",
+        got,
         "train one from scratch with --network lenet, mlp or resnet",
     )
 
@@ -115,7 +116,7 @@ def _output(model: onnx.ModelProto, name: str | None) -> str:
     if name is None and len(outputs) == 1:
         return outputs[0]
     if name not in outputs:
-        raise ModelFileError("outputs", f"expected one output, got {', '.join(outputs)}", "name one with output_name")
+        raise ModelFileError("outputs", "one output", ", ".join(outputs), "name one with output_name")
     return name
 
 
@@ -137,7 +138,7 @@ def _widen(model: onnx.ModelProto, logits: str) -> None:
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     for name, axis in _last_layer(model, logits):
         if name not in stored:
-            raise _unsupported("its logits are not those of a linear layer, so no class can be added")
+            raise _unsupported("logits that are not those of a linear layer, so no class can be added")
         value = numpy_helper.to_array(stored[name])
         shape = list(value.shape)
         shape[axis] = 1
@@ -165,4 +166,4 @@ def _last_layer(model: onnx.ModelProto, name: str) -> list[tuple[str, int]]:
         found, maker = [(bias, -1)], makers.get(product)
     if maker is not None and maker.op_type == "MatMul":
         return [*found, (maker.input[1], -1)]
-    raise _unsupported("its logits are not those of a linear layer, so no class can be added")
+    raise _unsupported("logits that are not those of a linear layer, so no class can be added")

@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from ...bench.errors import Unexpected
+
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
@@ -26,7 +28,7 @@ class LeNet5(nn.Module):
         super().__init__()
         channels, side = shape[0], shape[1]
         if side not in (8, 28, 32) or shape[2] != side:
-            raise ValueError(f"expected images of 8x8, 28x28 or 32x32, got {shape[1]}x{shape[2]}: resize them")
+            raise Unexpected("images of 8x8, 28x28 or 32x32", f"{shape[1]}x{shape[2]}", "resize them")
         kernel, padding, left = (3, (1, 1), 2) if side == 8 else (5, ((32 - side) // 2, 0), 5)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, 6, kernel, padding=padding[0]),
@@ -134,8 +136,7 @@ def initialised(build: Callable[[], NetworkT], rng: torch.Generator) -> NetworkT
             module.reset_running_stats()
             module.reset_parameters()
         elif next(module.parameters(recurse=False), None) is not None:
-            raise ValueError(
-                f"expected convolutions, linear layers and batch norm, got {type(module).__name__}: "
-                "say here how its weights start"
+            raise Unexpected(
+                "convolutions, linear layers and batch norm", type(module).__name__, "say here how its weights start"
             )
     return network

@@ -12,6 +12,8 @@ from torch.nn import functional
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
+from ...bench.errors import Unexpected
+
 
 @dataclass(frozen=True)
 class Training:
@@ -83,7 +85,7 @@ def epoch(
         else:
             loss = loss_of(network, moved[rows], labels[rows])
         if not torch.isfinite(loss):
-            raise ValueError(f"expected a finite loss, got {loss.item()}: lower the learning rate")
+            raise Unexpected("a finite loss", loss.item(), "lower the learning rate")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -11,7 +11,12 @@ from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.machine.memory import Memory
 from foolbench.bench.victim.assemble import panel_classifier
 from foolbench.bench.victim.fitting import training_images
-from foolbench.defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
+from foolbench.defenses.detectors.density import density
+from foolbench.defenses.detectors.energy import energy
+from foolbench.defenses.detectors.feature_squeezing import feature_squeezing
+from foolbench.defenses.detectors.mahalanobis import mahalanobis
+from foolbench.defenses.detectors.max_softmax import max_softmax
+from foolbench.defenses.detectors.onnx_detector import onnx_detector
 from foolbench.defenses.detectors.reject import SLOPE
 from foolbench.defenses.detectors.threshold import Clean, Threshold
 from foolbench.models.base import Classifier

@@ -20,7 +20,8 @@ from foolbench.bench.running.shards import cut
 from foolbench.bench.running.work import work
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import subject_of
-from foolbench.defenses import bit_depth, jpeg
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.jpeg import jpeg
 from foolbench.models.base import Classifier
 from planted import CPU
 from torch import Tensor

@@ -9,7 +9,10 @@ import pytest
 import scipy.ndimage
 import torch
 from defense_victims import ask_logits, gradient, pixels, small_net, through
-from foolbench.defenses import bit_depth, jpeg, median, onnx_preprocess
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.jpeg import jpeg
+from foolbench.defenses.images.median import median
+from foolbench.defenses.images.onnx_preprocess import onnx_preprocess
 from foolbench.defenses.images.sorting import median_network, merge_exchange
 from hypothesis import given, settings
 from hypothesis import strategies as st

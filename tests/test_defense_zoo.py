@@ -20,18 +20,15 @@ from foolbench.bench.submission.defenses import Defense as Spec
 from foolbench.bench.victim.assemble import panel_classifier
 from foolbench.bench.victim.defended import Made, defended
 from foolbench.bench.victim.fitting import training_images
-from foolbench.defenses import (
-    bit_depth,
-    ensemble,
-    gaussian_blur,
-    gaussian_noise,
-    packaged,
-    pca,
-    random_resize_pad,
-    randomized_smoothing,
-    total_variation,
-)
-from foolbench.defenses.randomized_smoothing import fewest_votes
+from foolbench.defenses.ensemble import ensemble
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.gaussian_blur import gaussian_blur
+from foolbench.defenses.images.gaussian_noise import gaussian_noise
+from foolbench.defenses.images.pca import pca
+from foolbench.defenses.images.random_resize_pad import random_resize_pad
+from foolbench.defenses.images.total_variation import total_variation
+from foolbench.defenses.packaged import packaged
+from foolbench.defenses.randomized_smoothing import fewest_votes, randomized_smoothing
 from foolbench.models.base import Classifier
 from pydantic import TypeAdapter
 from sklearn.decomposition import PCA

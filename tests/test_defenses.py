@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from defense_victims import Defense, ask_logits, camera, gradient, pixels, small_net, through
-from foolbench.defenses import bit_depth, gaussian_blur, jpeg, median, onnx_preprocess, pca, total_variation
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.gaussian_blur import gaussian_blur
+from foolbench.defenses.images.jpeg import jpeg
+from foolbench.defenses.images.median import median
+from foolbench.defenses.images.onnx_preprocess import onnx_preprocess
+from foolbench.defenses.images.pca import pca
+from foolbench.defenses.images.total_variation import total_variation
 from foolbench.models.base import Classifier
 from pages import example
 from torch import Tensor

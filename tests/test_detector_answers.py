@@ -13,7 +13,12 @@ import scipy.stats
 import torch
 from defense_victims import ask_logits
 from detector_zoo import brightness, clean, digits, fitted, score_of
-from foolbench.defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
+from foolbench.defenses.detectors.density import density
+from foolbench.defenses.detectors.energy import energy
+from foolbench.defenses.detectors.feature_squeezing import feature_squeezing
+from foolbench.defenses.detectors.mahalanobis import mahalanobis
+from foolbench.defenses.detectors.max_softmax import max_softmax
+from foolbench.defenses.detectors.onnx_detector import onnx_detector
 from foolbench.defenses.detectors.threshold import Threshold
 from foolbench.defenses.images.pca import principal
 from foolbench.models.base import Classifier

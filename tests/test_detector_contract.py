@@ -9,8 +9,12 @@ import torch
 from defense_victims import CPU, ask_logits, gradient
 from detector_zoo import DETECTORS, SURROGATES, Detector, brightness, clean, digits, fitted, noise, score_of
 from foolbench.bench.asking.reading import read
-from foolbench.defenses import bit_depth, density, energy, gaussian_noise, mahalanobis
+from foolbench.defenses.detectors.density import density
+from foolbench.defenses.detectors.energy import energy
+from foolbench.defenses.detectors.mahalanobis import mahalanobis
 from foolbench.defenses.detectors.threshold import Clean, Threshold
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.gaussian_noise import gaussian_noise
 from foolbench.models.base import Classifier
 from planted import seeded
 from torch import Tensor

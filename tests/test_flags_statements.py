@@ -15,7 +15,12 @@ from flagged import FGSM, SHAPE, Rounding, WrongGradient, flag, judged
 from foolbench.bench.asking.clean import examine
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.honesty.statements import false_statements
-from foolbench.defenses import bit_depth, gaussian_blur, gaussian_noise, jpeg, median, total_variation
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.gaussian_blur import gaussian_blur
+from foolbench.defenses.images.gaussian_noise import gaussian_noise
+from foolbench.defenses.images.jpeg import jpeg
+from foolbench.defenses.images.median import median
+from foolbench.defenses.images.total_variation import total_variation
 from foolbench.models.base import Classifier
 from planted import battery, classifier, flag_codes, halves, left_or_right, small, subject
 from torch import Tensor

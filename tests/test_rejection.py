@@ -14,7 +14,8 @@ from foolbench.attacks.fgsm import Fgsm
 from foolbench.bench.asking.reading import hits_perturb, read
 from foolbench.bench.running.drive import Meter
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
-from foolbench.defenses import energy, max_softmax
+from foolbench.defenses.detectors.energy import energy
+from foolbench.defenses.detectors.max_softmax import max_softmax
 from foolbench.defenses.detectors.reject import Score, reject_when
 from foolbench.defenses.detectors.threshold import Clean, Threshold
 from foolbench.models.base import Classifier

@@ -26,7 +26,9 @@ from foolbench.bench.victim import assemble, defended
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.bench.victim.fitting import training_images
 from foolbench.bench.victim.shown import Shown, shown_by
-from foolbench.defenses import bit_depth, gaussian_noise, randomized_smoothing
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.gaussian_noise import gaussian_noise
+from foolbench.defenses.randomized_smoothing import randomized_smoothing
 from foolbench.models.base import Classifier
 from model_files import CPU, graph, seeded
 from onnx import ModelProto, helper

@@ -22,8 +22,11 @@ from foolbench.bench.honesty.statements import false_statements
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.bench.victim.fitting import training_images
-from foolbench.defenses import bit_depth, gaussian_noise, max_softmax, packaged
+from foolbench.defenses.detectors.max_softmax import max_softmax
 from foolbench.defenses.detectors.threshold import Threshold
+from foolbench.defenses.images.bit_depth import bit_depth
+from foolbench.defenses.images.gaussian_noise import gaussian_noise
+from foolbench.defenses.packaged import packaged
 from foolbench.leaderboard.record.record import Record
 from foolbench.models.base import Classifier
 from planted import battery, classifier, flag_codes, halves, left_or_right, small, subject

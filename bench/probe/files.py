@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from ...attacks.responses.repeated_instance import removed
-from ...leaderboard.record.store import RunFolder
+from ...leaderboard.record.store import PROBE, PROBE_RECORD, RunFolder
 from ...leaderboard.site.figures import MappedImage, added_chart, maps_figure, removal_figure, removed_chart
 from ...leaderboard.site.maps import Frame, Map, scales
-from ...leaderboard.site.probed import FOLDER, RECORD
 from ..errors import InvalidInput, Problem
 from ..machine.folder import atomically
 from .probe import Probe, Removal
@@ -27,7 +26,7 @@ _NAME = re.compile(r"[a-z0-9_-]+\.png")
 def default_folder(probe: Probe, run: Path | None = None) -> Path:
     """`probe` in the folder of the submission's own run, whose page shows it; else `runs/probe-<name>-<digest>`."""
     if run is not None and RunFolder(run).record.digest == probe.subject.digest:
-        return run / FOLDER
+        return run / PROBE
     slug = re.sub(r"[^a-z0-9]+", "-", probe.subject.name.lower()).strip("-")[:48] or "submission"
     return Path("runs") / f"probe-{slug}-{probe.subject.digest[:8]}"
 
@@ -40,7 +39,7 @@ def check_folder(folder: Path) -> list[str]:
     if not folder.exists():
         return []
     try:
-        files = json.loads((folder / RECORD).read_bytes())["files"]
+        files = json.loads((folder / PROBE_RECORD).read_bytes())["files"]
         old = [name for name in files if isinstance(name, str) and _NAME.fullmatch(name)]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         old = []
@@ -63,7 +62,7 @@ def write_probe(probe: Probe, folder: Path) -> ProbeRecord:
         atomically(folder / name, data)
     record = record_of(probe, list(files))
     text = record.model_dump_json(by_alias=True, indent=1)
-    atomically(folder / RECORD, (text + "\n").encode())
+    atomically(folder / PROBE_RECORD, (text + "\n").encode())
     for name in set(old) - set(files):
         (folder / name).unlink(missing_ok=True)
     return record

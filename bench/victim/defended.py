@@ -6,20 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
-from ...defenses import (
-    bit_depth,
-    ensemble,
-    gaussian_blur,
-    gaussian_noise,
-    jpeg,
-    median,
-    onnx_preprocess,
-    packaged,
-    random_resize_pad,
-    randomized_smoothing,
-    total_variation,
-)
+from ...defenses.ensemble import ensemble
+from ...defenses.images.bit_depth import bit_depth
+from ...defenses.images.gaussian_blur import gaussian_blur
+from ...defenses.images.gaussian_noise import gaussian_noise
+from ...defenses.images.jpeg import jpeg
+from ...defenses.images.median import median
+from ...defenses.images.onnx_preprocess import onnx_preprocess
 from ...defenses.images.pca import fitted, projected
+from ...defenses.images.random_resize_pad import random_resize_pad
+from ...defenses.images.total_variation import total_variation
+from ...defenses.packaged import packaged
+from ...defenses.randomized_smoothing import randomized_smoothing
 from ...models.base import Classifier
 from ...models.onnx.image_graph import load_image_graph
 from ..battery.battery import Battery

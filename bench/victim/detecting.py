@@ -10,7 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...defenses import density, energy, feature_squeezing, mahalanobis, max_softmax, onnx_detector
+from ...defenses.detectors.density import density
+from ...defenses.detectors.energy import energy
+from ...defenses.detectors.feature_squeezing import feature_squeezing
+from ...defenses.detectors.mahalanobis import mahalanobis
+from ...defenses.detectors.max_softmax import max_softmax
+from ...defenses.detectors.onnx_detector import onnx_detector
 from ...defenses.detectors.threshold import Clean, Threshold
 from ...models.base import Classifier
 from ...models.onnx.score_graph import load_score_graph

@@ -20,6 +20,8 @@ from .record import SCHEMA, Record
 
 RECORD = "record.json"
 EVIDENCE = "evidence"
+PROBE, PROBE_RECORD = "probe", "probe.json"
+"""Where in a run's folder a probe of the same submission lies, and what it found, as data."""
 _MOST_BYTES = 512 * 1024**2
 
 

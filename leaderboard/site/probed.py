@@ -17,13 +17,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..record.record import TITLES
-from ..record.store import RunFolder
+from ..record.store import PROBE, PROBE_RECORD, RunFolder
 from ..record.words import DASH, confidence, plural, printable, quantity
 from .repetition import quartiles, removal_curves
 
-FOLDER = "probe"
-"""Of a run's folder."""
-RECORD = "probe.json"
 REPEATED = (
     ("repeats", "images in which a motif repeats"),
     ("repeats_by_chance", "the same images with their pixels in random order: what the search finds in nothing"),
@@ -122,7 +119,7 @@ def repeated_tests(run: RunFolder) -> tuple[tuple[RepeatedTest, ...], dict[str, 
 
     Raises ValueError for a probe that cannot be read, or that is of another submission or battery than the run.
     """
-    path = run.path / FOLDER / RECORD
+    path = run.path / PROBE / PROBE_RECORD
     if not path.is_file():
         return (), {}
     probe = _read(path)
@@ -201,10 +198,10 @@ def _pictures(found: _Repeated, folder: Path, files: dict[str, bytes]) -> list[R
         name = f"motif-{found.attack}-{i:02d}.png"
         if not image.copies or not image.confidence or not (folder / name).is_file() or len(made) == PICTURES:
             continue
-        files[f"{FOLDER}/{name}"], (width, height) = _again(folder / name)
+        files[f"{PROBE}/{name}"], (width, height) = _again(folder / name)
         first, last = (confidence(min(1.0, image.confidence[at])) for at in (0, -1))
         alt = f"{TITLES[found.attack]} image {i}: {image.copies} copies of its motif outlined, and what is left after "
-        made.append(Removal(f"{FOLDER}/{name}", f"{alt}each removal; confidence from {first} to {last}", width, height))
+        made.append(Removal(f"{PROBE}/{name}", f"{alt}each removal; confidence from {first} to {last}", width, height))
     return made
 
 

@@ -57,7 +57,7 @@ class Given:
     """Training images that an attack may learn from, at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attack(Generic[SpecT]):
     """An attack or control, declared once: what a battery's YAML says of it, what it makes of that, and its words.
 

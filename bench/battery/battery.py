@@ -245,7 +245,7 @@ def read_battery(name: str, *, tier: Tier = "standard", folder: Path | None = No
     def form(value: dict[str, Any]) -> type[BatterySpec]:
         if not shipped:
             brought.extend(packaged(_foreign(value)))
-        return _form(tuple(p.attack for p in brought))
+        return form_of(tuple(p.attack for p in brought))
 
     spec = read(path, form, max_bytes=4 * 262_144)
     if tier == "smoke":
@@ -262,7 +262,7 @@ def _foreign(value: Mapping[str, Any]) -> set[str]:
 
 
 @cache
-def _form(brought: tuple[Attack[Any], ...]) -> type[BatterySpec]:
+def form_of(brought: tuple[Attack[Any], ...]) -> type[BatterySpec]:
     """What a battery's YAML may hold: the shipped attacks, and those that packages have brought."""
     every = {attack.name: attack for attack in (*shipped_attacks.table(), *brought)}
     attacks = section("Attacks", (a for a in every.values() if not a.control))

@@ -114,6 +114,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         "--run names the folder of a finished evaluation, with record.json and evidence/, on images of the same shape "
         "and with as many classes. The images may have been made on another model.",
     ),
+    "FB116": Explanation(
+        "an installed attack that cannot be used",
+        2,
+        "A package registers an attack (foolbench.attacks.spec.Attack) by an entry point of the group "
+        "foolbench.attacks, under the attack's own name. It must import, be an Attack, and have a name that no other "
+        "has. `foolbench list attacks` shows all of them; foolbench.attacks.checks holds the contract.",
+    ),
     # Model files
     "FB200": Explanation(
         "the model file is missing",

@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parent / "example_package"
 
 @contextmanager
 def installed(site: Path) -> Iterator[None]:
-    """What an installer would do: metadata made from its pyproject.toml in `site`, for as long as this lasts."""
+    """What an installer would do: metadata made from its pyproject.toml, in a folder, while this lasts."""
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     info = site / f"foolbench_example-{project['version']}.dist-info"
     info.mkdir(parents=True)

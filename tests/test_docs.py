@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foolbench.attacks.base import Perturb, Query, Search
 from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.submission.submission import json_schema
 from pages import PAGES, ROOT, Block, Reader, blocks, command, commands
@@ -39,13 +38,6 @@ def readme(folder: Path) -> dict[str, Any]:
     return {"module": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))}
 
 
-def contributing(folder: Path) -> dict[str, Any]:
-    """What attacks/base.py has."""
-    from dataclasses import dataclass
-
-    return {"dataclass": dataclass, "torch": torch, "Perturb": Perturb, "Query": Query, "Search": Search}
-
-
 def defenses(folder: Path) -> dict[str, Any]:
     """The networks and the detector that its submissions name; validating one looks no further than that."""
     for name in ("second", "third", "detector"):
@@ -68,7 +60,6 @@ def own_battery(folder: Path) -> dict[str, Any]:
 
 THERE: dict[str, Callable[[Path], dict[str, Any]]] = {
     "README.md": readme,
-    "CONTRIBUTING.md": contributing,
     "docs/defenses.md": defenses,
     "docs/own-battery.md": own_battery,
 }

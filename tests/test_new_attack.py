@@ -100,7 +100,7 @@ def test_it_stands_in_the_list(way: str, tmp_path: Path) -> None:
 
 def test_batteries_without_it_stay_as_they_are(way: str, tmp_path: Path) -> None:
     tiers: tuple[Tier, ...] = ("standard", "smoke")
-    named = [(name, tier) for name in shipped_names() for tier in tiers]
+    named: list[tuple[str, Tier]] = [(name, tier) for name in shipped_names() for tier in tiers]
     before = [read_battery(name, tier=tier) for name, tier in named]
     alone = made(tmp_path / "without", ALONE)
     with there(way, tmp_path):

@@ -2,78 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from foolbench.leaderboard.record.battery import AttackRef, BatteryRef, RankedRow
 from foolbench.leaderboard.record.record import (
-    ATTACKS,
-    TITLES,
-    AttackRef,
     AttackResult,
     BareResult,
-    BatteryRef,
     Flag,
     Measure,
     Provenance,
-    RankedRow,
     Record,
     Scores,
     Seen,
-    TaskRow,
     TransferCell,
-    Variant,
 )
 from foolbench.leaderboard.record.store import write_record
+from record_attacks import CLASSES, CONTROLS, FOOL, IMAGES, SIX, TITLES, Recipe, attack_of, wilson
 
-CLASSES = [str(i) for i in range(10)]
-IMAGES, RUNS = 120, 5
 SEEN = Seen(
     classes=10, tau=0.8, confidence=0.97, randomised=False, difference=0.0, zero_gradient_share=0.0, mismatch=None
 )
-FOOL = ("evolution", "cppn", "gradient_ascent", "noise", "random_cppn")
-BUDGET = {"evolution": 50_000, "cppn": 50_000, "deepception": 1000, "one_pixel": 5000, "fgsm": 20}
-BUDGET |= {"gradient_ascent": 10_000, "noise": 50_000, "random_cppn": 50_000}
-TITLE = {"deepception": "patches of other images", "one_pixel": "1 pixel", "fgsm": "ε = 0.2"}
-LIMIT = {"deepception": "16 pixels", "one_pixel": "1 pixel", "fgsm": "L∞ ≤ 0.2"}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a synthetic run should look like."""
-
-    name: str
-    skill: float = 0.95
-    """Clean accuracy."""
-    fooled: Mapping[str, float] = field(default_factory=dict)
-    """Chance of each attack to fool a task; 0.5 where absent."""
-    rejects: float = 0.0
-    battery: str = "digits-v1"
-    tier: Literal["standard", "smoke"] = "standard"
-    shipped: bool = True
-    missing: Mapping[str, str] = field(default_factory=dict)
-    """Attacks that were not measured, and why."""
-    absent: Sequence[str] = ()
-    """Attacks that the record does not mention at all."""
-    surrogate: bool = False
-    flags: Sequence[str] = ()
-    defenses: Sequence[Mapping[str, Any]] = ()
-    authors: Sequence[str] = ("A. Author",)
-    links: Mapping[str, str] = field(default_factory=dict)
-    classes: Sequence[str] = tuple(CLASSES)
-    shape: tuple[int, int, int] = (1, 8, 8)
-    evidence: bool = True
-    seed: int = 0
-
-
-def wilson(k: int, n: int) -> Measure:
-    z, p = 1.959963984540054, k / n
-    middle, half = (p + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    half /= 1 + z * z / n
-    return Measure(value=p, k=k, n=n, low=max(0.0, middle - half), high=min(1.0, middle + half))
 
 
 def record(recipe: Recipe) -> Record:
@@ -83,13 +34,14 @@ def record(recipe: Recipe) -> Record:
     rejected = rng.random(IMAGES) < recipe.rejects
     right = skill & ~rejected
     clean = wilson(int(right.sum()), IMAGES)
-    attacks = {n: _attack(n, recipe, rng, truth, right, rejected) for n in ATTACKS if n not in recipe.absent}
-    scores = _scores(attacks, clean, wilson(int(rejected.sum()), IMAGES), rng)
-    controls = {n: _attack(n, recipe, rng, truth, right, rejected) for n in ("noise", "random_cppn")}
+    names = (*recipe.ranked, *recipe.beside)
+    attacks = {n: attack_of(n, recipe, rng, truth, right, rejected) for n in names if n not in recipe.absent}
+    scores = _scores(recipe, attacks, clean, wilson(int(rejected.sum()), IMAGES), rng)
+    controls = {n: attack_of(n, recipe, rng, truth, right, rejected) for n in CONTROLS}
     bare = difference = None
     if recipe.defenses:
-        plain = {n: _attack(n, Recipe("bare", surrogate=False), rng, truth, skill, rejected) for n in ATTACKS}
-        before = _scores(plain, wilson(int(skill.sum()), IMAGES), wilson(0, IMAGES), rng)
+        plain = {n: attack_of(n, Recipe("bare", surrogate=False), rng, truth, skill, rejected) for n in names}
+        before = _scores(recipe, plain, wilson(int(skill.sum()), IMAGES), wilson(0, IMAGES), rng)
         bare = BareResult(scores=before, tau=0.8, attacks=plain, controls={}, seen=SEEN, flags=[])
         difference = {
             "robust_score": _minus(scores.robust_score, before.robust_score, 3.0),
@@ -115,7 +67,7 @@ def record(recipe: Recipe) -> Record:
         battery=BatteryRef(
             name=recipe.battery,
             tier=recipe.tier,
-            digest=f"{abs(hash_of(recipe.battery)):064x}",
+            digest=digest_of(recipe),
             shape=recipe.shape,
             classes=list(recipe.classes),
             shipped=recipe.shipped,
@@ -123,12 +75,12 @@ def record(recipe: Recipe) -> Record:
                 name: AttackRef(
                     title=TITLES[name],
                     sentence=f"Share of what {TITLES[name]} fooled.",
-                    task=found.task,
-                    control=name in controls,
+                    task="fool" if name in FOOL else "perturb",
+                    control=name in CONTROLS,
                 )
-                for name, found in {**attacks, **controls}.items()
+                for name in (*names, *CONTROLS)
             },
-            ranked=[RankedRow(name=name, title=TITLES[name], entries=[name]) for name in ATTACKS],
+            ranked=[RankedRow(name=name, title=TITLES[name], entries=[name]) for name in recipe.ranked],
         ),
         submission=submission,
         digest=f"{abs(hash_of(recipe.name, recipe.seed)):064x}",
@@ -138,12 +90,14 @@ def record(recipe: Recipe) -> Record:
         controls=controls,
         bare=bare,
         difference=difference,
-        transfer=_transfer(rng) if recipe.tier == "standard" else None,
+        transfer=_transfer(names, rng) if recipe.tier == "standard" else None,
         transfer_reason=None if recipe.tier == "standard" else "the smoke tier skips transfer",
         seen=SEEN,
         flags=[_flag(code) for code in recipe.flags],
         certificate={"largest_logit_difference": 3.1e-6, "passed": True},
-        rankable=not recipe.missing and not recipe.absent and recipe.tier == "standard" and recipe.shipped,
+        rankable=not {*recipe.missing, *recipe.absent} & {*recipe.ranked}
+        and recipe.tier == "standard"
+        and recipe.shipped,
         unranked_reason=reason,
         provenance=Provenance(
             versions={"foolbench": "0.1.0", "python": "3.11.9", "torch": "2.8.0", "onnxruntime": "1.23.0"},
@@ -165,113 +119,10 @@ def hash_of(*parts: object) -> int:
     return int.from_bytes(sha256(repr(parts).encode()).digest(), "big")
 
 
-def _attack(
-    name: str, recipe: Recipe, rng: np.random.Generator, truth: np.ndarray, right: np.ndarray, rejected: np.ndarray
-) -> AttackResult:
-    task: Literal["fool", "perturb"] = "fool" if name in FOOL else "perturb"
-    chance = recipe.fooled.get(name, {"noise": 0.0, "random_cppn": 0.02}.get(name, 0.5))
-    measured = name not in recipe.missing
-    rows = (_fool_rows if task == "fool" else _perturb_rows)(name, chance, rng, truth, right, rejected, measured)
-    counted = [r for r in rows if r.counts]
-    k = sum(r.fooled is True for r in counted)
-    not_measured = Measure(value=None, reason=recipe.missing.get(name))
-    ratio = wilson(k, len(counted)) if measured and counted else not_measured
-    stood = sum(r.counts and not r.fooled for r in rows)
-    robust = wilson(stood, len(rows)) if measured else not_measured
-    spent = sorted(r.queries for r in rows if r.queries is not None)
-    steps = np.unique(np.geomspace(1, len(spent), min(len(spent), 40)).astype(int)) if spent else []
-    white = name in ("fgsm", "gradient_ascent")
-    shared: dict[str, Any] = {
-        "parameters": {"population": 100},
-        "median_confidence": float(np.median([r.confidence for r in rows if r.fooled and r.confidence])) if k else None,
-        "queries": float(np.median(spent)) if spent else None,
-        "budget": BUDGET[name],
-    }
-    title = TITLE.get(name, f"{RUNS} runs × {BUDGET[name]:,} queries")
-    kept = {"robust_accuracy": robust, "label_change": ratio} if task == "perturb" else {"fooling_ratio_99": ratio}
-    variants = {}
-    if name in ("one_pixel", "fgsm"):
-        for more in ("3", "5"):
-            variants[f"{name}_{more}"] = Variant(
-                title=f"{more} pixels" if name == "one_pixel" else f"ε = 0.{more}",
-                limit=f"{more} pixels" if name == "one_pixel" else f"L∞ ≤ 0.{more}",
-                fooling_ratio=ratio,
-                median_size=float(more),
-                **kept,
-                **shared,
-            )
-    surrogate = white and recipe.surrogate
-    return AttackResult(
-        title=title,
-        limit=LIMIT.get(name),
-        fooling_ratio=ratio,
-        total_queries=BUDGET[name] * 10,
-        seconds=12.34,
-        curve=[(int(spent[i - 1]), int(i)) for i in steps],
-        task=task,
-        mode="surrogate" if surrogate else "gradient" if white else "black_box",
-        mode_reason="the model is a random forest" if surrogate else None,
-        tasks=rows,
-        variants=variants,
-        properties=_properties() if name == "deepception" else None,
-        **kept,
-        **shared,
-    )
-
-
-def _fool_rows(name: str, chance: float, rng: np.random.Generator, *rest: Any) -> list[TaskRow]:
-    measured = rest[-1]
-    rows = []
-    for run in range(RUNS):
-        for target in range(10):
-            fooled = bool(rng.random() < chance)
-            queries = int(rng.lognormal(math.log(BUDGET[name] / 12), 1.0)) + 1
-            rows.append(
-                TaskRow(
-                    run=run,
-                    target=target,
-                    counts=True,
-                    fooled=fooled if measured else None,
-                    label=target if fooled else int(rng.integers(10)),
-                    confidence=float(0.93 + 0.07 * rng.random() if fooled else 0.4 * rng.random()),
-                    queries=min(queries, BUDGET[name]) if fooled and measured else None,
-                    spent=BUDGET[name],
-                )
-            )
-    return rows
-
-
-def _perturb_rows(
-    name: str,
-    chance: float,
-    rng: np.random.Generator,
-    truth: np.ndarray,
-    right: np.ndarray,
-    rejected: np.ndarray,
-    measured: bool,
-) -> list[TaskRow]:
-    rows = []
-    for image in range(60 if name == "one_pixel" else IMAGES):
-        label = int(truth[image])
-        fooled = bool(rng.random() < chance and right[image])
-        other = (label + 1 + int(rng.integers(9))) % 10
-        before = None if rejected[image] else label if right[image] else other
-        queries = int(rng.lognormal(math.log(BUDGET[name] / 4), 0.8)) + 1
-        rows.append(
-            TaskRow(
-                image=image,
-                truth=label,
-                before=before,
-                counts=bool(right[image]),
-                fooled=fooled if measured else None,
-                label=other if fooled else before,
-                confidence=float(0.5 + 0.5 * rng.random()),
-                queries=min(queries, BUDGET[name]) if fooled and measured else None,
-                spent=BUDGET[name],
-                size=0.2 if name == "fgsm" else 1.0,
-            )
-        )
-    return rows
+def digest_of(recipe: Recipe) -> str:
+    """The battery's: another one for what ranks or holds other attacks."""
+    plain = recipe.ranked == SIX and not recipe.beside
+    return f"{hash_of(recipe.battery) if plain else hash_of(recipe.battery, recipe.ranked, recipe.beside):064x}"
 
 
 def survival(attack: AttackResult, clean: float) -> float | None:
@@ -281,12 +132,12 @@ def survival(attack: AttackResult, clean: float) -> float | None:
 
 
 def _scores(
-    attacks: Mapping[str, AttackResult], clean: Measure, rejection: Measure, rng: np.random.Generator
+    recipe: Recipe, attacks: Mapping[str, AttackResult], clean: Measure, rejection: Measure, rng: np.random.Generator
 ) -> Scores:
-    left = [survival(attacks[n], clean.value or 0.0) if n in attacks else None for n in ATTACKS]
+    left = [survival(attacks[n], clean.value or 0.0) if n in attacks else None for n in recipe.ranked]
     measured = [x for x in left if x is not None]
-    if len(measured) < len(ATTACKS):
-        none = Measure(value=None, reason="not all six attacks were measured")
+    if len(measured) < len(left):
+        none = Measure(value=None, reason="not all ranked attacks were measured")
         return Scores(
             clean_accuracy=clean,
             clean_rejection=rejection,
@@ -311,10 +162,10 @@ def _minus(one: Measure, other: Measure, half: float) -> Measure:
     return Measure(value=value, low=value - half, high=value + half)
 
 
-def _transfer(rng: np.random.Generator) -> list[TransferCell]:
+def _transfer(attacks: Sequence[str], rng: np.random.Generator) -> list[TransferCell]:
     cells = []
     for model in ("lenet-a", "lenet-b", "mlp", "random forest"):
-        for attack in ATTACKS:
+        for attack in attacks:
             for source, victim in ((model, "submission"), ("submission", model)):
                 n = int(rng.integers(20, 100))
                 k = int(rng.integers(0, n))
@@ -329,14 +180,6 @@ def _transfer(rng: np.random.Generator) -> list[TransferCell]:
                 )
     cells[3] = cells[3].model_copy(update={"any_label": Measure(value=None, reason="no image fooled the source")})
     return cells
-
-
-def _properties() -> dict[str, Any]:
-    numbers = ("local_ratio", "local_range", "spatial_range", "threshold", "activators", "inhibitors", "correlation")
-    return {name: {"median": 1.234, "q25": 0.8, "q75": 2.1, "n": 100} for name in numbers} | {
-        "gain": {"median": None, "q25": None, "q75": None, "n": 0},
-        "falls": {"value": 0.31, "k": 31, "n": 100},
-    }
 
 
 def _flag(code: str) -> Flag:
@@ -399,7 +242,7 @@ RECIPES = (
     Recipe(
         "LeNet-5 behind 3-bit squeezing",
         0.96,
-        dict.fromkeys(ATTACKS, 0.45),
+        dict.fromkeys(SIX, 0.45),
         seed=1,
         defenses=({"kind": "bit_depth", "bits": 3},),
         links={"paper": "https://example.org/p", "code": "javascript:alert(1)"},

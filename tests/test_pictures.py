@@ -43,7 +43,7 @@ def test_charts_repeat_and_are_wellformed_whatever_the_names() -> None:
     texts = [element.text for element in ET.fromstring(drawn["dark"]).iter() if element.tag.endswith("}text")]
     assert {"~ink", FORMULA} <= set(texts)
     assert overview(points[:1]) == {}
-    assert success_curves({}) == {}
+    assert success_curves([]) == {}
 
 
 # galleries

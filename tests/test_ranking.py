@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from foolbench.leaderboard.board.board import headline
 from foolbench.leaderboard.board.rank import Resamples, board, boards, tiers
-from foolbench.leaderboard.record.record import ATTACKS, Record, TaskRow
-from records import OTHERS, RECIPES, Recipe, record
+from foolbench.leaderboard.record.record import Record, TaskRow
+from record_attacks import SIX, Recipe
+from records import OTHERS, RECIPES, record
 
 
 def with_tasks(made: Record, name: str, tasks: list[TaskRow]) -> Record:
@@ -33,7 +34,7 @@ def test_ranked_by_score_and_unranked_after_with_reasons() -> None:
 def test_equal_scores_share_rank_and_tier() -> None:
     one = record(RECIPES[1])
     twin = one.model_copy(update={"digest": "f" * 64})
-    worse = record(Recipe("worse", 0.4, dict.fromkeys(ATTACKS, 0.9), seed=30))
+    worse = record(Recipe("worse", 0.4, dict.fromkeys(SIX, 0.9), seed=30))
     made = board([worse, twin, one])
     assert [(s.rank, s.tier) for s in made.standings] == [(1, 1), (1, 1), (3, 2)]
     assert tiers([one], np.random.default_rng(0)) == [None]

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from foolbench.leaderboard.site.site import build
+from record_attacks import SIX
 from records import HOSTILE, OTHERS, RECIPES, write_run
 
 CHROMIUM = Path(os.environ.get("FOOLBENCH_CHROMIUM", "/usr/bin/chromium"))
@@ -39,6 +41,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for recipe in (*RECIPES[:5], RECIPES[6], OTHERS[1]):
         write_run(folder / "runs", recipe)
     build([folder / "runs"], folder / "site")
+    for recipe in RECIPES[:2]:
+        write_run(folder / "more", replace(recipe, battery="digits-v2", ranked=(*SIX, "square"), beside=("plasma",)))
+    build([folder / "more"], folder / "seven")
     (folder / "none").mkdir()
     build([folder / "none"], folder / "empty")
     return folder / "site"
@@ -66,7 +71,9 @@ def pages_of(site: Path) -> list[Path]:
     chosen = [
         next(e for e in entries if mark in e.name) for mark in ("behind", "forest", "script", "interrupted", "signs")
     ]
-    return [site / "index.html", site / "methods.html", site / "404.html", *(e / "index.html" for e in chosen)]
+    seven, empty = site.parent / "seven", site.parent / "empty"
+    others = [seven / "index.html", next(seven.glob("e/*behind*/index.html")), empty / "index.html"]
+    return [site / "index.html", site / "methods.html", site / "404.html", *(e / "index.html" for e in chosen), *others]
 
 
 def names(page: Page) -> list[str]:
@@ -76,13 +83,30 @@ def names(page: Page) -> list[str]:
 def test_every_page_opens_and_fits_a_narrow_phone(page: Page, site: Path) -> None:
     for width in (320, 1280):
         page.set_viewport_size({"width": width, "height": 800})
-        for file in [*pages_of(site), site.parent / "empty" / "index.html"]:
+        for file in pages_of(site):
             page.goto(file.as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= width, file
             page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
             page.wait_for_load_state("networkidle")
             broken = "Array.from(document.images).filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
             assert page.evaluate(broken) == [], file
+
+
+def test_seven_attacks_fit_a_screen_and_keep_their_names_in_sight_on_a_phone(page: Page, site: Path) -> None:
+    page.goto((site.parent / "seven" / "index.html").as_uri())
+    table = page.locator(".scroll:has(#leaderboard)")
+    width = "box => [box.scrollWidth, box.clientWidth]"
+    assert len(set(table.evaluate(width))) == 1
+    page.set_viewport_size({"width": 390, "height": 844})
+    whole, seen = table.evaluate(width)
+    assert whole > seen
+    table.evaluate("box => { box.scrollLeft = box.scrollWidth }")
+    left, right = table.evaluate("box => [box.getBoundingClientRect().left, box.getBoundingClientRect().right]")
+    for place in ("tbody th[scope=row]", "thead th[data-key=submission]"):
+        box = table.locator(place).first.bounding_box()
+        assert box is not None
+        assert left <= box["x"]
+        assert box["x"] + box["width"] < (left + right) / 2
 
 
 def test_hostile_names_stay_words(page: Page, site: Path) -> None:
@@ -211,7 +235,7 @@ def test_axe_finds_nothing(
     page = context.new_page()
     tags = ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]
     found = []
-    for file in [*pages_of(site), site.parent / "empty" / "index.html"]:
+    for file in pages_of(site):
         page.goto(file.as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
         page.evaluate(axe)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from foolbench.leaderboard.board.export import bibtex, csv_text
 from foolbench.leaderboard.record import words
-from foolbench.leaderboard.record.record import ATTACKS, AttackResult, Measure, TaskRow
+from foolbench.leaderboard.record.record import AttackResult, Measure, TaskRow
 from foolbench.leaderboard.site.entry import properties_of, transfer_of
 from foolbench.leaderboard.site.gallery import caption
-from records import RECIPES, Recipe, record
+from record_attacks import SIX, TITLES, Recipe
+from records import RECIPES, record
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_quantities_and_names() -> None:
     assert shown == ["—", "0", "50,000", "12,300", "0.8", "3.1 × 10⁻⁶".replace(" ", words.NBSP)]
     assert words.slug("Ünïcode & <b>Tags</b> 漢字") == "unicode-b-tags-b"
     assert words.slug("漢字") == "entry"
+    assert [words.in_words(n) for n in (0, 1, 7, 12, 13, 1300)] == ["no", "one", "seven", "twelve", "13", "1,300"]
     assert words.printable("a\x00b\u202ec\nd") == "a\ufffdb\ufffdc d"
 
 
@@ -86,7 +88,9 @@ def test_captions_say_what_happened() -> None:
 
     def told(name: str, **row: object) -> str:
         attack: AttackResult = attacks[name]
-        return caption(attack, name, TaskRow.model_validate({"counts": True} | row), classes).replace(words.NBSP, " ")
+        return caption(attack, TITLES[name], TaskRow.model_validate({"counts": True} | row), classes).replace(
+            words.NBSP, " "
+        )
 
     fooled = {"image": 0, "truth": 1, "before": 1, "fooled": True, "label": 2, "confidence": 0.9931}
     assert told("fgsm", **fooled) == "“one” → “two”, 99.3 %, FGSM, ε = 0.2"
@@ -100,9 +104,9 @@ def test_captions_say_what_happened() -> None:
 
 def test_transfer_is_read_in_both_directions() -> None:
     made = record(RECIPES[0])
-    incoming, outgoing = transfer_of(made)
+    incoming, outgoing = transfer_of(made, made.battery)
     assert [name for name, _ in incoming.rows] == ["lenet-a", "lenet-b", "mlp", "random forest"]
-    assert incoming.attacks == ATTACKS
+    assert incoming.attacks == SIX
     cells = [c for _, row in outgoing.rows for c in row]
     assert all(c is not None and c.source == "submission" for c in cells)
 

@@ -15,14 +15,8 @@ from typing import Any
 import torch
 
 from ...attacks.spec import Attack
-from ...leaderboard.record.record import (
-    AttackRef,
-    BareResult,
-    BatteryRef,
-    Provenance,
-    RankedRow,
-    Record,
-)
+from ...leaderboard.record.battery import AttackRef, BatteryRef, RankedRow
+from ...leaderboard.record.record import BareResult, Provenance, Record
 from ...leaderboard.record.store import write_record
 from ...models.backend import Backend
 from ..battery.battery import Battery

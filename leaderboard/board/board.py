@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..record.describe import authors_of, date_of, defenses_of, model_of, name_of
-from ..record.record import TITLES, Measure, Record
-from ..record.words import printable
-from .columns import SCORE, TABLE, Column
+from ..record.record import Measure, Record
+from ..record.words import printable, score, score_interval
+from .columns import Column, columns_of
 from .rank import Board, Standing
 
 
@@ -60,6 +60,7 @@ def rows_of(board: Board, pages: Mapping[int, str]) -> tuple[list[Row], list[str
     notes: list[str] = []
     rows: list[Row] = []
     above: int | None = None
+    columns = columns_of(board.battery)
     for standing in board.standings:
         record = standing.record
         rows.append(
@@ -71,7 +72,7 @@ def rows_of(board: Board, pages: Mapping[int, str]) -> tuple[list[Row], list[str
                 model_of(record),
                 defenses_of(record),
                 date_of(record),
-                tuple(_cell(record, column, notes) for column in TABLE),
+                tuple(_cell(record, column, notes) for column in columns.table),
                 tuple(sorted({f.code for f in record.flags})),
                 above is not None and standing.tier is not None and standing.tier != above,
             )
@@ -96,7 +97,7 @@ def _cell(record: Record, column: Column, notes: list[str]) -> Cell:
 def controls_of(board: Board) -> list[Control]:
     """Each control over all entries of the board: pooled, and the entry that it fooled most."""
     made = []
-    for name in ("noise", "random_cppn"):
+    for name in board.battery.controls:
         found = []
         for standing in board.standings:
             control = standing.record.controls.get(name)
@@ -105,7 +106,8 @@ def controls_of(board: Board) -> list[Control]:
         if found:
             k, n, worst = max(found, key=lambda f: (f[0] / f[1], f[2]))
             total_k, total_n = sum(f[0] for f in found), sum(f[1] for f in found)
-            made.append(Control(TITLES[name], total_k, total_n, len(found), worst, k, n))
+            title = printable(board.battery.attacks[name].title, 60)
+            made.append(Control(title, total_k, total_n, len(found), worst, k, n))
     return made
 
 
@@ -130,8 +132,8 @@ def headline(board: Board) -> str:
         shared = shared_reason(board)
         return f"No entry of this board is ranked{f': {shared}' if shared else ''}."
     best = ranked[0].record
-    interval = SCORE.interval(best.scores.robust_score)
-    told = f"{name_of(best)} leads with a robust score of {SCORE.value(best.scores.robust_score)}"
+    interval = score_interval(best.scores.robust_score)
+    told = f"{name_of(best)} leads with a robust score of {score(best.scores.robust_score)}"
     told += f" (95% interval {interval})." if interval else "."
     if len(ranked) == 1:
         return told + " Tiers need at least two ranked entries."

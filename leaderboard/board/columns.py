@@ -1,50 +1,18 @@
-"""The numbers that a board shows, each with its definition: table, methods page and downloads all read this list."""
+"""The numbers that a board shows, each with its definition: table, methods page and downloads all read this list. What
+is ranked, and in which words, is the battery's own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..record.record import ATTACKS, TITLES, Measure, Record
-from ..record.words import score, score_interval, share, share_interval
+from ..record.battery import AttackRef, BatteryRef, RankedRow
+from ..record.record import Measure, Record
+from ..record.words import in_words, printable, score, score_interval, share, share_interval
 
 PERTURB_RATIO = "images that the victim accepts and gets right before the attack"
 FOOL_RATIO = "classes × independent runs"
-
-WHAT: dict[str, tuple[str, str]] = {
-    "evolution": (
-        "Share of classes for which a population of images, mutated pixel by pixel with nothing but the victim’s "
-        "probabilities to guide it (Nguyen 2015, direct encoding), found an image that the victim accepts as that "
-        "class with at least the confidence τ.",
-        FOOL_RATIO,
-    ),
-    "cppn": (
-        "The same search over small pattern-producing networks, whose images are regular: stripes, symmetries, "
-        "repeated motifs (Nguyen 2015, indirect encoding).",
-        FOOL_RATIO,
-    ),
-    "deepception": (
-        "Share of images whose label a few visible patches, cut from other images and placed by querying, changed. "
-        "A reconstruction after Ouarti & Carmona (2018), whose method is known from its abstract only.",
-        PERTURB_RATIO,
-    ),
-    "one_pixel": (
-        "Share of images whose label the change of one single pixel changed; differential evolution over position and "
-        "colour, seeing probabilities only (Su 2019).",
-        PERTURB_RATIO,
-    ),
-    "fgsm": (
-        "Share of images whose label one step along the sign of the gradient changed, at the battery’s headline ε "
-        "(Goodfellow 2015).",
-        PERTURB_RATIO,
-    ),
-    "gradient_ascent": (
-        "Share of classes for which ascending the victim’s gradient from noise found an image that it accepts as that "
-        "class with at least the confidence τ (Nguyen 2015, Simonyan 2013). The best of objectives and decays counts.",
-        FOOL_RATIO,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +20,7 @@ class Column:
     """One number of a record."""
 
     key: str
-    """In addresses, in the CSV and as the anchor `col-KEY` on the methods page."""
+    """In addresses, in the CSV and in the anchor on the methods page."""
     title: str
     definition: str
     denominator: str
@@ -69,25 +37,6 @@ class Column:
         return score_interval(measure) if self.kind == "score" else share_interval(measure)
 
 
-def _fooling(name: str) -> Callable[[Record], Measure]:
-    def of(record: Record) -> Measure:
-        attack = record.attacks.get(name)
-        return attack.fooling_ratio if attack else Measure(value=None, reason="no result in its record")
-
-    return of
-
-
-SCORE = Column(
-    "robust_score",
-    "Robust score",
-    "The mean over the six attacks of 100 × survival. Survival is the robust accuracy under an attack that changes "
-    "natural images, and clean accuracy × (1 − fooling ratio) under one that makes images of nothing. So a victim "
-    "must be useful and safe at once: one that rejects everything scores 0. The interval is a bootstrap over tasks.",
-    "six attacks, equal weights",
-    True,
-    "score",
-    lambda r: r.scores.robust_score,
-)
 CLEAN = Column(
     "clean_accuracy",
     "Clean accuracy",
@@ -96,27 +45,6 @@ CLEAN = Column(
     True,
     "share",
     lambda r: r.scores.clean_accuracy,
-)
-FOOLING = tuple(
-    Column(name, TITLES[name], *WHAT[name], higher_is_better=False, kind="share", of=_fooling(name)) for name in ATTACKS
-)
-WORST = Column(
-    "worst_case",
-    "Worst case",
-    "The lowest of the six survivals: what is left under the attack that hurts this victim most.",
-    "that attack’s own",
-    True,
-    "share",
-    lambda r: r.scores.worst_case,
-)
-SURVIVES = Column(
-    "survives_all_perturb",
-    "Survives all three",
-    "Share of images that the victim gets right and that none of the three attacks on natural images changed.",
-    "evaluation images that all three attacks were run on",
-    True,
-    "share",
-    lambda r: r.scores.survives_all_perturb,
 )
 REJECTED = Column(
     "clean_rejection",
@@ -128,10 +56,127 @@ REJECTED = Column(
     "share",
     lambda r: r.scores.clean_rejection,
 )
-TABLE = (SCORE, WORST, CLEAN, *FOOLING)
-"""In the table, in its order: first what is better high, then what is better low."""
-ALL = (*TABLE, SURVIVES, REJECTED)
-"""In downloads and on the methods page."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """All numbers of one board."""
+
+    kept: tuple[Column, ...]
+    """Robust score, worst case and clean accuracy: better high."""
+    fooling: tuple[Column, ...]
+    """One for each ranked row, in the battery's order: better low."""
+    survives: Column
+
+    @property
+    def table(self) -> tuple[Column, ...]:
+        """In the table, in its order."""
+        return (*self.kept, *self.fooling)
+
+    @property
+    def all(self) -> tuple[Column, ...]:
+        """In downloads and on the methods page, in their order."""
+        return (*self.table, self.survives, REJECTED)
+
+
+def columns_of(battery: BatteryRef | None) -> Columns:
+    """The columns of a battery's board, by its ranked rows. None: as they are told where there is no board yet."""
+    ranked = battery.ranked if battery else []
+    fooling = tuple(_fooling(row, battery.attacks[row.entry]) for row in ranked) if battery else ()
+    perturb = sum(battery.attacks[row.entry].task == "perturb" for row in ranked) if battery else 0
+    return Columns((_score(len(ranked)), _worst(len(ranked)), CLEAN), fooling, _survives(perturb))
+
+
+def keys_of(several: Sequence[Columns]) -> list[str]:
+    """The keys of several boards' columns, each once, in the order of `Columns.all`."""
+    first, rows = columns_of(None), dict.fromkeys(c.key for columns in several for c in columns.fooling)
+    return [*(c.key for c in first.kept), *rows, first.survives.key, REJECTED.key]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A column as the methods page tells it."""
+
+    column: Column
+    anchor: str
+    """`col-KEY`; with the name of a board behind it where an earlier board has the column in other words."""
+    boards: tuple[str, ...]
+    """The slugs of the boards that have it so."""
+
+
+def definitions_of(several: Mapping[str, Columns]) -> list[Definition]:
+    """Every column of the boards, by their slugs, once for each way in which it is told, in the order of
+    `Columns.all`. Without boards, what any board shows."""
+    made = []
+    for key in keys_of(list(several.values())):
+        told: dict[tuple[str, str, str], list[tuple[str, Column]]] = {}
+        for slug, columns in (several or {"": columns_of(None)}).items():
+            for column in columns.all:
+                if column.key == key:
+                    said = (column.title, column.definition, column.denominator)
+                    told.setdefault(said, []).append((slug, column))
+        for place, found in enumerate(told.values()):
+            anchor = f"col-{key}-{found[0][0]}" if place else f"col-{key}"
+            made.append(Definition(found[0][1], anchor, tuple(slug for slug, _ in found)))
+    return made
+
+
+def _fooling(row: RankedRow, attack: AttackRef) -> Column:
+    def of(record: Record) -> Measure:
+        found = record.attacks.get(row.entry)
+        return found.fooling_ratio if found else Measure(value=None, reason="no result in its record")
+
+    ratio = PERTURB_RATIO if attack.task == "perturb" else FOOL_RATIO
+    return Column(row.name, printable(row.title, 60), attack.sentence, ratio, False, "share", of)
+
+
+def _score(rows: int) -> Column:
+    attacks = f"{in_words(rows)} attacks" if rows > 1 else "ranked attacks"
+    return Column(
+        "robust_score",
+        "Robust score",
+        f"The mean over the {attacks} of 100 × survival. Survival is the robust accuracy under an attack that changes "
+        "natural images, and clean accuracy × (1 − fooling ratio) under one that makes images of nothing. So a victim "
+        "must be useful and safe at once: one that rejects everything scores 0. The interval is a bootstrap over "
+        "tasks.",
+        f"{attacks}, equal weights",
+        True,
+        "score",
+        lambda r: r.scores.robust_score,
+    )
+
+
+def _worst(rows: int) -> Column:
+    lowest = f"lowest of the {in_words(rows)} survivals" if rows > 1 else "lowest survival"
+    return Column(
+        "worst_case",
+        "Worst case",
+        f"The {lowest}: what is left under the attack that hurts this victim most.",
+        "that attack’s own",
+        True,
+        "share",
+        lambda r: r.scores.worst_case,
+    )
+
+
+def _survives(attacks: int) -> Column:
+    title, none, ran = "Survives all", "no ranked attack on natural images", "all of them"
+    if attacks == 2:
+        title, none, ran = "Survives both", "neither of the two attacks on natural images", "both attacks"
+    elif attacks > 2:
+        number = in_words(attacks)
+        title, none = f"Survives all {number}", f"none of the {number} attacks on natural images"
+        ran = f"all {number} attacks"
+    return Column(
+        "survives_all_perturb",
+        title,
+        f"Share of images that the victim gets right and that {none} changed.",
+        f"evaluation images that {ran} were run on",
+        True,
+        "share",
+        lambda r: r.scores.survives_all_perturb,
+    )
+
 
 FLAGS = {
     "randomised": "Two identical queries got different answers, so each final image was judged ten times.",

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..record.describe import authors_of, date_of, defenses_of, model_of, name_of
-from ..record.record import ATTACKS, Measure, Record
+from ..record.record import Measure, Record
 from ..record.words import score, score_interval, slug
-from .columns import ALL
+from .columns import Columns, columns_of, keys_of
 from .rank import Board, Standing
 
 _TEXT = ("battery", "battery_tier", "battery_digest", "digest", "submission", "authors", "model", "defenses", "date")
@@ -27,28 +27,44 @@ def csv_text(value: str) -> str:
 
 
 def leaderboard_csv(boards: Sequence[Board], pages: dict[int, str]) -> str:
-    """All boards as RFC 4180 CSV with a header line; empty cells where nothing was measured. `pages` holds each
-    record's page by `id`."""
+    """All boards as RFC 4180 CSV with a header line; empty cells where nothing was measured, and where a board does
+    not rank what another one does. `pages` holds each record's page by `id`.
+
+    Raises ValueError where a ranked row's name is the name of another column.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    numbers = [f"{c.key}{part}" for c in ALL for part in _PARTS]
-    writer.writerow(["rank", "tier", *_TEXT, *numbers, *(f"{name}_mode" for name in ATTACKS), *_END])
-    for board in boards:
+    columns = [columns_of(board.battery) for board in boards]
+    keys, rows = keys_of(columns), list(dict.fromkeys(c.key for several in columns for c in several.fooling))
+    numbers = [f"{key}{part}" for key in keys for part in _PARTS]
+    head = ["rank", "tier", *_TEXT, *numbers, *(f"{name}_mode" for name in rows), *_END]
+    if twice := sorted({name for name in head if head.count(name) > 1}):
+        raise ValueError(f"expected ranked rows named otherwise than other columns, got {twice[0]}: leave its runs out")
+    writer.writerow(head)
+    for board, own in zip(boards, columns, strict=True):
         for standing in board.standings:
-            writer.writerow(_row(standing, pages[id(standing.record)]))
+            writer.writerow(_row(standing, pages[id(standing.record)], own, keys, rows))
     return out.getvalue()
 
 
-def _row(standing: Standing, page: str) -> list[object]:
+def _row(standing: Standing, page: str, columns: Columns, keys: Sequence[str], rows: Sequence[str]) -> list[object]:
     record = standing.record
     battery = record.battery
     text = [battery.name, battery.tier, battery.digest, record.digest, name_of(record), "; ".join(authors_of(record))]
     text += [model_of(record), " → ".join(defenses_of(record)), date_of(record)]
-    measures = [c.of(record) for c in ALL]
+    own = {c.key: c.of(record) for c in columns.all}
+    measures = [own.get(key, Measure(value=None)) for key in keys]
     numbers = [x for m in measures for x in (m.value, m.low, m.high, m.k, m.n)]
-    modes = [record.attacks[name].mode if name in record.attacks else None for name in ATTACKS]
+    ran = _modes(record)
+    modes = [ran.get(name) for name in rows]
     end = [" ".join(sorted({f.code for f in record.flags})), standing.reason or "", page]
     return [standing.rank, standing.tier, *map(csv_text, text), *numbers, *modes, *map(csv_text, end)]
+
+
+def _modes(record: Record) -> dict[str, str]:
+    """Ranked row -> how its attack saw the victim, of those that the record holds."""
+    ranked = record.battery.ranked
+    return {row.name: record.attacks[row.entry].mode for row in ranked if row.entry in record.attacks}
 
 
 def leaderboard_json(boards: Sequence[Board], pages: dict[int, str]) -> str:
@@ -58,7 +74,7 @@ def leaderboard_json(boards: Sequence[Board], pages: dict[int, str]) -> str:
         "boards": [
             {
                 "battery": board.battery.model_dump(mode="json"),
-                "entries": [_entry(s, pages[id(s.record)]) for s in board.standings],
+                "entries": [_entry(s, pages[id(s.record)], columns_of(board.battery)) for s in board.standings],
             }
             for board in boards
         ],
@@ -70,7 +86,7 @@ def _measure(measure: Measure) -> dict[str, Any]:
     return measure.model_dump(mode="json", exclude_none=True) | {"value": measure.value}
 
 
-def _entry(standing: Standing, page: str) -> dict[str, Any]:
+def _entry(standing: Standing, page: str, columns: Columns) -> dict[str, Any]:
     record = standing.record
     return {
         "rank": standing.rank,
@@ -82,8 +98,8 @@ def _entry(standing: Standing, page: str) -> dict[str, Any]:
         "defenses": defenses_of(record),
         "date": date_of(record),
         "digest": record.digest,
-        "scores": {c.key: _measure(c.of(record)) for c in ALL},
-        "modes": {name: record.attacks[name].mode for name in ATTACKS if name in record.attacks},
+        "scores": {c.key: _measure(c.of(record)) for c in columns.all},
+        "modes": _modes(record),
         "flags": sorted({f.code for f in record.flags}),
         "page": page,
         "record": page.removesuffix("index.html") + "record.json",

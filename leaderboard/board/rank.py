@@ -16,9 +16,10 @@ from hashlib import sha256
 
 import numpy as np
 
+from ..record.battery import BatteryRef
 from ..record.describe import name_of
-from ..record.record import ATTACKS, TITLES, AttackResult, BatteryRef, Record
-from ..record.words import slug
+from ..record.record import AttackResult, Record
+from ..record.words import printable, slug
 
 RESAMPLES = 2000
 
@@ -66,16 +67,18 @@ def unranked_reason(record: Record) -> str | None:
         return "smoke tier, a quick check with a twentieth of the work"
     if not record.battery.shipped:
         return "a battery of the submitter's own"
-    for name in ATTACKS:
-        attack = record.attacks.get(name)
+    if not record.battery.ranked:
+        return "its battery ranks no attack"
+    for row in record.battery.ranked:
+        attack, title = record.attacks.get(row.entry), printable(row.title, 60)
         if attack is None:
-            return f"{TITLES[name]}: no result"
-        ratio, stopped = attack.fooling_ratio, any(row.counts and row.fooled is None for row in attack.tasks)
+            return f"{title}: no result"
+        ratio, stopped = attack.fooling_ratio, any(t.counts and t.fooled is None for t in attack.tasks)
         # A ratio over no image at all is null too, and yet measured: the victim got none right.
         if ratio.value is None and ratio.n != 0 and (stopped or not attack.tasks):
-            return f"{TITLES[name]}: {ratio.reason or 'not measured'}"
+            return f"{title}: {ratio.reason or 'not measured'}"
         if stopped:
-            return f"{TITLES[name]}: not run on every task"
+            return f"{title}: not run on every task"
     if record.scores.robust_score.value is None:
         return record.scores.robust_score.reason or "no robust score"
     return None if record.rankable else record.unranked_reason or "its record says that it is not rankable"
@@ -96,21 +99,20 @@ class Resamples:
 
     def __init__(self, record: Record, rng: np.random.Generator, resamples: int = RESAMPLES):
         self._of = record
-        self._tasks = {name: _tasks(record.attacks[name]) for name in ATTACKS}
-        images = {task[0] for name in ATTACKS if record.attacks[name].task == "perturb" for task in self._tasks[name]}
+        self._tasks = {name: _tasks(record.attacks[name]) for name in record.battery.counted}
+        perturb = [name for name in self._tasks if record.attacks[name].task == "perturb"]
+        images = {task[0] for name in perturb for task in self._tasks[name]}
         self._place = {image: i for i, image in enumerate(sorted(i for i in images if i is not None))}
         self._images = _weights(len(self._place), rng, resamples)
         self._cells = {
-            name: _weights(len(self._tasks[name]), rng, resamples)
-            for name in ATTACKS
-            if record.attacks[name].task == "fool"
+            name: _weights(len(tasks), rng, resamples) for name, tasks in self._tasks.items() if name not in perturb
         }
 
     def scores(self, record: Record) -> np.ndarray:
         """`(resamples,)` robust scores, 0 to 100. Raises ValueError for a record on other tasks."""
         right = np.zeros(len(self._place))
-        for name in ATTACKS:
-            if _tasks(record.attacks[name]) != self._tasks[name]:
+        for name, tasks in self._tasks.items():
+            if _tasks(record.attacks[name]) != tasks:
                 raise ValueError(
                     f"expected all records of {record.battery.name} to hold the same tasks of {name}, got others in "
                     f"{record.digest[:8]} than in {self._of.digest[:8]}: evaluate both with the same foolbench"
@@ -120,7 +122,7 @@ class Resamples:
                     right[self._place[row.image]] = row.counts
         clean = _mean(self._images, right)
         survivals = []
-        for name in ATTACKS:
+        for name in self._tasks:
             rows = record.attacks[name].tasks
             if name in self._cells:
                 survivals.append(
@@ -165,14 +167,30 @@ def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None
     return out
 
 
+def _ranking(battery: BatteryRef) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The ranked rows in their order: each one's name, and its attacks with their tasks."""
+    return [(row.name, [(name, battery.attacks[name].task) for name in row.entries]) for row in battery.ranked]
+
+
 def _order(record: Record) -> tuple[bool, float, str, str]:
     value = record.scores.robust_score.value
     return value is None, -(value or 0.0), name_of(record), record.digest
 
 
 def board(records: Sequence[Record]) -> Board:
-    """Rank records of one battery. The bootstrap's stream derives from the battery's digest: a rebuild repeats it."""
-    battery = records[0].battery
+    """Rank records of one battery. The bootstrap's stream derives from the battery's digest: a rebuild repeats it.
+
+    What is ranked stands in every record alike; titles and sentences are the newest record's. Raises ValueError for
+    records that rank different attacks, or the same ones by different tasks.
+    """
+    newest = max(records, key=lambda r: (r.provenance.started, r.digest))
+    battery = newest.battery
+    for record in records:
+        if _ranking(record.battery) != _ranking(battery):
+            raise ValueError(
+                f"expected all records of {battery.name} to rank the same attacks, got others in {record.digest[:8]} "
+                f"than in {newest.digest[:8]}: evaluate both with the same foolbench"
+            )
     reasons = {id(r): unranked_reason(r) for r in records}
     ranked = sorted((r for r in records if reasons[id(r)] is None), key=_order)
     seed = int.from_bytes(sha256(f"tiers:{battery.digest}".encode()).digest()[:8], "big")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .record import ATTACKS, TITLES, Record
+from .battery import RankedRow
+from .record import Record
 from .survival import survival_of
 from .words import percent, printable, safe_url, score, score_interval, share
 
@@ -71,14 +72,14 @@ def survival(record: Record, name: str) -> float | None:
     return None if attack is None else survival_of(attack, record.scores.clean_accuracy.value)
 
 
-def weakest(record: Record) -> tuple[str, float] | None:
-    """The attack that leaves least, and the survival it leaves; None unless all six were measured."""
-    left = [(survival(record, name), name) for name in ATTACKS]
-    measured = [(value, name) for value, name in left if value is not None]
-    if len(measured) < len(ATTACKS):
+def weakest(record: Record) -> tuple[RankedRow, float] | None:
+    """The ranked row that leaves least, and the survival it leaves; None unless all rows were measured."""
+    left = [(survival(record, row.entry), row) for row in record.battery.ranked]
+    measured = [(value, row) for value, row in left if value is not None]
+    if not measured or len(measured) < len(left):
         return None
-    value, name = min(measured)
-    return name, value
+    value, row = min(measured, key=lambda found: (found[0], found[1].name))
+    return row, value
 
 
 def summary_of(record: Record) -> str:
@@ -99,5 +100,5 @@ def summary_of(record: Record) -> str:
         low = weakest(record)
         if low is None:
             return first + "."
-        return first + f"; {TITLES[low[0]]} hurts it most and leaves {percent(low[1])} %."
+        return first + f"; {printable(low[0].title, 60)} hurts it most and leaves {percent(low[1])} %."
     return first

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
+
+from .battery import BatteryRef, _Model
 
 SCHEMA = 1
 ATTACKS = ("evolution", "cppn", "deepception", "one_pixel", "fgsm", "gradient_ascent")
@@ -26,10 +28,6 @@ TITLES = {
     "random_cppn": "CPPN, never optimised",
 }
 """What people read for each attack and control."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Measure(_Model):
@@ -113,7 +111,7 @@ class Variant(_Model):
 
 
 class AttackResult(Variant):
-    """One of the six attacks, or a control: its headline setting, task by task, and its other settings."""
+    """An attack of the battery, or a control: its headline setting, task by task, and its other settings."""
 
     task: Literal["fool", "perturb"]
     mode: Literal["black_box", "gradient", "surrogate"]
@@ -143,7 +141,7 @@ class Scores(_Model):
     robust_score: Measure
     """0 to 100."""
     worst_case: Measure
-    """The lowest of the six survivals, 0 to 1."""
+    """The lowest survival of the ranked rows, 0 to 1."""
     survives_all_perturb: Measure
 
 
@@ -214,47 +212,6 @@ class BareResult(_Model):
     controls: dict[str, AttackResult]
     seen: Seen
     flags: list[Flag]
-
-
-class AttackRef(_Model):
-    """One attack or control of a battery, in words. Report and site read them here, so that none keeps a list."""
-
-    title: str
-    """What people read for it, such as "Evolution (direct encoding)"."""
-    sentence: str
-    """What its fooling ratio is the share of, in one or two sentences."""
-    task: Literal["fool", "perturb"]
-    control: bool = False
-    """Whether it is a base rate that attacks must beat, and never ranked."""
-    package: str | None = None
-    """The installed package that it comes from, with its version; None: foolbench itself."""
-
-
-class RankedRow(_Model):
-    """One row of the ranking."""
-
-    name: str
-    title: str
-    entries: list[str]
-    """The attacks that it counts, by their names in `attacks`."""
-
-
-class BatteryRef(_Model):
-    """Which battery, exactly."""
-
-    name: str
-    tier: Literal["standard", "smoke"]
-    digest: str
-    """sha256 of the battery's definition and of the files it names."""
-    shape: tuple[int, int, int]
-    classes: list[str]
-    """The classes' names, in order."""
-    shipped: bool
-    """Whether it is one of foolbench's own; others get boards of their own."""
-    attacks: dict[str, AttackRef]
-    """All attacks and controls, in the battery's order."""
-    ranked: list[RankedRow]
-    """What the robust score is the mean over, in the order in which tables show it."""
 
 
 class Provenance(_Model):

@@ -12,6 +12,7 @@ from .record import Measure
 DASH = "—"
 """What was not measured. Never 0, and never without its reason beside it."""
 NBSP = "\u00a0"
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f\\<>\"'`]")
 
 
@@ -118,6 +119,11 @@ def duration(seconds: float | None) -> str:
 def plural(number: int, noun: str, many: str | None = None) -> str:
     """1, "entry", "entries" -> "1 entry"."""
     return f"{number:,}{NBSP}{noun if number == 1 else (many or noun + 's')}"
+
+
+def in_words(number: int) -> str:
+    """A count in words up to twelve, in digits beyond: 7 -> "seven", 0 -> "no"."""
+    return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
 
 
 def printable(text: str, most: int = 200) -> str:

@@ -1,7 +1,7 @@
 """Charts as SVG files, drawn once for light and once for dark pages. Altair is imported only when a chart is drawn.
 
-Colours are Okabe & Ito's, each with its own marker; dashes mean "uses gradients"; labels stand beside the lines, so
-no chart needs its colours to be read. Every chart has a table twin on its page.
+Colours are Okabe & Ito's, and each line has its own marker; dashes mean "uses gradients"; labels stand beside the
+lines, so no chart needs its colours to be read. Every chart has a table twin on its page.
 """
 
 from __future__ import annotations
@@ -12,35 +12,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..record.record import TITLES, AttackResult, Measure
+from ..record.record import AttackResult, Measure
 from ..record.words import printable
 
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
 
+_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
+_LIGHT = (*_HUES, "#1c1e21", "#56B4E9")
+_DARK = ("#56B4E9", *_HUES[1:], "#e8e6e1", "#0072B2")
 
-_HUES = {
-    "evolution": "#0072B2",
-    "cppn": "#D55E00",
-    "deepception": "#009E73",
-    "one_pixel": "#CC79A7",
-    "fgsm": "#E69F00",
-}
-_LIGHT = _HUES | {"gradient_ascent": "#1c1e21", "accent": "#0072B2"}
-_DARK = _HUES | {"evolution": "#56B4E9", "gradient_ascent": "#e8e6e1", "accent": "#56B4E9"}
+
+def _lines(colours: Sequence[str]) -> dict[str, str]:
+    return {f"line{i}": colour for i, colour in enumerate(colours)}
+
+
 THEMES: dict[str, dict[str, str]] = {
-    "light": _LIGHT | {"ink": "#1c1e21", "muted": "#5c6066", "grid": "#e4e2dc", "paper": "#fdfcf9"},
-    "dark": _DARK | {"ink": "#e8e6e1", "muted": "#a3a7ad", "grid": "#33373c", "paper": "#16181b"},
+    "light": _lines(_LIGHT)
+    | {"ink": "#1c1e21", "muted": "#5c6066", "grid": "#e4e2dc", "paper": "#fdfcf9", "accent": "#0072B2"},
+    "dark": _lines(_DARK)
+    | {"ink": "#e8e6e1", "muted": "#a3a7ad", "grid": "#33373c", "paper": "#16181b", "accent": "#56B4E9"},
 }
-"""Theme -> what a colour is for -> the colour. Charts are composed with the names and painted once a theme."""
+"""Theme -> what a colour is for -> the colour. Charts are composed with the names and painted once a theme. The lines'
+colours are `line0` to `line6`."""
 
-_SHAPES = {
-    "evolution": "circle",
-    "cppn": "square",
-    "deepception": "triangle-up",
-    "one_pixel": "diamond",
-    "fgsm": "cross",
-    "gradient_ascent": "triangle-down",
-}
+_SHAPES = (
+    *("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"),
+    "M0,-1L0.29,-0.4L0.95,-0.31L0.48,0.15L0.59,0.81L0,0.5L-0.59,0.81L-0.48,0.15L-0.95,-0.31L-0.29,-0.4Z",  # star
+    "M-0.9,-0.9L0.9,-0.9L0,0L0.9,0.9L-0.9,0.9L0,0Z",  # hourglass
+    "M-0.5,-0.87L0.5,-0.87L1,0L0.5,0.87L-0.5,0.87L-1,0Z",  # hexagon
+    "M-0.9,-0.9L-0.9,0.9L0,0L0.9,0.9L0.9,-0.9L0,0Z",  # bow tie
+)
 _LEAST_GAP = 18.0
 """Pixels between the baselines of two labels."""
 
@@ -79,9 +80,35 @@ def fooled_by(attack: AttackResult, queries: float) -> float | None:
     return max((y for x, y in _steps(attack) if x <= queries), default=0.0)
 
 
-def _label(name: str) -> list[str]:
+@dataclass(frozen=True)
+class Line:
+    """One attack's curve."""
+
+    name: str
+    title: str
+    attack: AttackResult
+    place: int
+    """Of the attack in its battery, from 0: it decides colour and marker, alike on all pages of a board."""
+
+    @property
+    def colour(self) -> str:
+        """By its name in THEMES. Colours come again after seven, never with the same marker in the first 84."""
+        return f"~line{self.place % len(_LIGHT)}"
+
+    @property
+    def shape(self) -> str:
+        """Vega's name of the marker, or its outline."""
+        return _SHAPES[self.place % len(_SHAPES)]
+
+    @property
+    def double(self) -> bool:
+        """Whether it is drawn as two strokes, since its colour came before."""
+        return self.place >= len(_LIGHT)
+
+
+def _label(title: str) -> list[str]:
     """An attack's title in two short lines where it has a part in brackets."""
-    first, bracket, rest = TITLES[name].partition(" (")
+    first, bracket, rest = printable(title, 60).partition(" (")
     return [first, f"({rest}"] if bracket else [first]
 
 
@@ -145,41 +172,48 @@ def size(svg: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def success_curves(attacks: Mapping[str, AttackResult], width: int = 320, height: int = 230) -> dict[str, str]:
+def success_curves(lines: Sequence[Line], width: int = 320, height: int = 230) -> dict[str, str]:
     """Theme -> SVG of the share of tasks fooled against the queries spent on a task, one line an attack; empty where no
     attack has a curve."""
     import altair as alt
 
-    curves = {name: steps for name, attack in attacks.items() if (steps := _steps(attack)) and attack.curve}
+    curves = [(line, steps) for line in lines if (steps := _steps(line.attack)) and line.attack.curve]
     if not curves:
         return {}
-    top = max(steps[-1][0] for steps in curves.values())
+    top = max(steps[-1][0] for _, steps in curves)
     decades = range(math.ceil(math.log10(max(top, 10))) + 1)
-    labels = _spread([height * (1 - s[-1][1]) for s in curves.values()], 2 * _LEAST_GAP, 6, height - 6)
-    lines, marks, ends = [], [], []
-    for (name, steps), label in zip(curves.items(), labels, strict=True):
-        dash = attacks[name].mode == "gradient"
-        lines += [{"a": name, "d": dash, "i": i, "x": x, "y": y} for i, (x, y) in enumerate(steps)]
+    labels = _spread([height * (1 - s[-1][1]) for _, s in curves], 2 * _LEAST_GAP, 6, height - 6)
+    paths, marks, ends = [], [], []
+    for (line, steps), label in zip(curves, labels, strict=True):
+        name, dash = line.name, line.attack.mode == "gradient"
+        paths += [{"a": name, "d": dash, "i": i, "x": x, "y": y} for i, (x, y) in enumerate(steps)]
         stops = [10.0**d for d in decades if 10.0**d < steps[-1][0]] + [steps[-1][0]]
         seen = [(x, max(y for q, y in steps if q <= x)) for x in stops]
         marks += [{"a": name, "x": x, "y": y} for x, y in seen if y > 0 or x == stops[-1]]
-        ends.append({"a": name, "x": steps[-1][0], "y": steps[-1][1], "to": 1 - label / height, "t": _label(name)})
+        end, told = steps[-1], _label(line.title)
+        ends.append({"a": name, "x": end[0], "y": end[1], "to": 1 - label / height, "t": told})
     scale = alt.Scale(type="log", domain=[1, max(top, 10)], nice=False)
     x = alt.X("x:Q", title="queries per task (log scale)", scale=scale)
     x = x.axis(values=[10.0**d for d in decades], format="~s", grid=False)
     y = alt.Y("y:Q", title="fooled", scale=alt.Scale(domain=[0, 1]))
     y = y.axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1], domain=False, ticks=False)
-    names = list(curves)
-    colour = alt.Color("a:N", scale=alt.Scale(domain=names, range=[f"~{n}" for n in names]), legend=None)
+    drawn = [line for line, _ in curves]
+    names = [line.name for line in drawn]
+    colour = alt.Color("a:N", scale=alt.Scale(domain=names, range=[line.colour for line in drawn]), legend=None)
     dashes = alt.StrokeDash("d:N", scale=alt.Scale(domain=[False, True], range=[[1, 0], [5, 3]]), legend=None)
-    shapes = alt.Shape("a:N", scale=alt.Scale(domain=names, range=[_SHAPES[n] for n in names]), legend=None)
-    base = alt.Chart(alt.Data(values=lines)).encode(x=x, y=y, color=colour)
+    shapes = alt.Shape("a:N", scale=alt.Scale(domain=names, range=[line.shape for line in drawn]), legend=None)
+    double = {line.name for line in drawn if line.double}
+    plain, wide = ([p for p in paths if (p["a"] in double) is twice] for twice in (False, True))
+    strokes = [alt.Chart(alt.Data(values=plain)).mark_line(interpolate="step-after", strokeWidth=2)] * bool(plain)
+    strokes += [alt.Chart(alt.Data(values=wide)).mark_line(interpolate="step-after", strokeWidth=4.4)] * bool(wide)
+    gap = alt.Chart(alt.Data(values=wide)).mark_line(interpolate="step-after", strokeWidth=1.6, color="~paper")
     ending = alt.Chart(alt.Data(values=ends))
     layers = alt.layer(
         ending.mark_rule(color="~muted", strokeWidth=0.8, strokeDash=[1, 3]).encode(
             x=x, y=y, x2=alt.value(width + 10), y2="to:Q"
         ),
-        base.mark_line(interpolate="step-after", strokeWidth=2).encode(strokeDash=dashes, order="i:Q"),
+        *(stroke.encode(x=x, y=y, color=colour, strokeDash=dashes, order="i:Q") for stroke in strokes),
+        *([gap.encode(x=x, y=y, detail="a:N", order="i:Q")] * bool(wide)),
         alt.Chart(alt.Data(values=marks))
         .mark_point(filled=True, size=46, opacity=1, stroke="~paper", strokeWidth=1)
         .encode(x=x, y=y, color=colour, shape=shapes),
@@ -190,7 +224,7 @@ def success_curves(attacks: Mapping[str, AttackResult], width: int = 320, height
             x=alt.value(width + 26), y=alt.Y("to:Q"), text="t:N"
         ),
     ).properties(width=width, height=height)
-    return svgs(layers, [line for name in names for line in _label(name)])
+    return svgs(layers, [part for line in drawn for part in _label(line.title)])
 
 
 @dataclass(frozen=True)

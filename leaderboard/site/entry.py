@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from pydantic import JsonValue
 
+from ..record.battery import BatteryRef
 from ..record.describe import survival
-from ..record.record import ATTACKS, TITLES, AttackResult, Measure, Record, TransferCell
+from ..record.record import AttackResult, Measure, Record, TransferCell
 from ..record.words import percent, printable, quantity
-from .charts import fooled_by
+from .charts import Line, fooled_by
 
-FOOL = tuple(n for n in ATTACKS if n in ("evolution", "cppn", "gradient_ascent"))
-PERTURB = tuple(n for n in ATTACKS if n not in FOOL)
+
+@dataclass(frozen=True)
+class Attacked:
+    """One attack of the battery, and what it did to this victim."""
+
+    title: str
+    ranked: bool
+    attack: AttackResult | None
+    """None: the record holds no result of it."""
+    survival: float | None
+    """0 to 1."""
+
+
+def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
+    """The battery's attacks, those that it ranks first; controls are none of them."""
+    ranked = [(row.entry, row.title, True) for row in battery.ranked]
+    others = [(name, battery.attacks[name].title, False) for name in battery.unranked]
+    return [
+        Attacked(printable(title, 60), is_ranked, record.attacks.get(name), survival(record, name))
+        for name, title, is_ranked in (*ranked, *others)
+    ]
+
+
+def titles_of(battery: BatteryRef) -> dict[str, str]:
+    """What people read for each of the battery's attacks and controls, by name."""
+    return {name: printable(attack.title, 60) for name, attack in battery.attacks.items()}
 
 
 @dataclass(frozen=True)
@@ -29,10 +54,10 @@ class Matrix:
     rows: tuple[tuple[str, tuple[TransferCell | None, ...]], ...]
 
 
-def transfer_of(record: Record) -> list[Matrix]:
-    """The panel's images on this victim, and this victim's images on the panel. The victim is the one name that
-    stands in every cell."""
-    cells = record.transfer or []
+def transfer_of(record: Record, battery: BatteryRef) -> list[Matrix]:
+    """The panel's images on this victim, and this victim's images on the panel; attacks in the battery's order. The
+    victim is the one name that stands in every cell."""
+    cells, order = record.transfer or [], (*battery.counted, *battery.unranked)
     if not cells:
         return []
     common = set.intersection(*({c.source, c.victim} for c in cells))
@@ -41,18 +66,19 @@ def transfer_of(record: Record) -> list[Matrix]:
         incoming = [c for c in cells if c.victim == me]
         outgoing = [c for c in cells if c.victim != me]
         return [
-            *_matrix("The panel’s images on this victim", "made on", incoming, "source"),
-            *_matrix("This victim’s images on the panel", "shown to", outgoing, "victim"),
+            *_matrix("The panel’s images on this victim", "made on", incoming, "source", order),
+            *_matrix("This victim’s images on the panel", "shown to", outgoing, "victim", order),
         ]
     pairs = [c.model_copy(update={"source": f"{c.source} → {c.victim}"}) for c in cells]
-    return _matrix("Transfer", "made on → shown to", pairs, "source")
+    return _matrix("Transfer", "made on → shown to", pairs, "source", order)
 
 
-def _matrix(title: str, head: str, cells: list[TransferCell], by: str) -> list[Matrix]:
+def _matrix(title: str, head: str, cells: list[TransferCell], by: str, order: Sequence[str]) -> list[Matrix]:
     if not cells:
         return []
     names = list(dict.fromkeys(getattr(c, by) for c in cells))
-    attacks = tuple(sorted({c.attack for c in cells}, key=lambda a: (ATTACKS.index(a) if a in ATTACKS else 99, a)))
+    place = {name: i for i, name in enumerate(order)}
+    attacks = tuple(sorted({c.attack for c in cells}, key=lambda a: (place.get(a, len(order)), a)))
     at = {(getattr(c, by), c.attack): c for c in cells}
     rows = tuple((printable(n), tuple(at.get((n, a)) for a in attacks)) for n in names)
     return [Matrix(title, head, attacks, rows)]
@@ -63,17 +89,17 @@ def heat(measure: Measure) -> str:
     return "heat-none" if measure.value is None else f"heat-{min(9, int(measure.value * 10))}"
 
 
-def curve_table(attacks: Mapping[str, AttackResult]) -> tuple[list[str], list[tuple[str, list[str]]]]:
+def curve_table(lines: Sequence[Line]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """The table twin of the curves: the share fooled (%) within 10, 100, ... queries, and within the whole budget."""
-    drawn = {name: a for name, a in attacks.items() if a.curve and a.fooling_ratio.n}
+    drawn = [(line.title, line.attack) for line in lines if line.attack.curve and line.attack.fooling_ratio.n]
     if not drawn:
         return [], []
-    most = max(a.budget for a in drawn.values())
+    most = max(attack.budget for _, attack in drawn)
     stops = [10**d for d in range(1, len(str(most))) if 10**d < most]
     rows = []
-    for name, attack in drawn.items():
+    for title, attack in drawn:
         cells = ["" if (y := fooled_by(attack, x)) is None else percent(y) for x in stops]
-        rows.append((TITLES[name], [*cells, percent(attack.curve[-1][1] / (attack.fooling_ratio.n or 1))]))
+        rows.append((title, [*cells, percent(attack.curve[-1][1] / (attack.fooling_ratio.n or 1))]))
     return [*(f"{x:,}" for x in stops), "budget"], rows
 
 
@@ -88,18 +114,17 @@ class Survival:
     is_score: bool
 
 
-def compared(record: Record) -> list[Survival]:
+def compared(record: Record, battery: BatteryRef) -> list[Survival]:
     """Clean accuracy, robust score and each attack's survival, without and with the defenses."""
     bare, difference = record.bare, record.difference
     if bare is None or difference is None:
         return []
     plain = record.model_copy(update={"scores": bare.scores, "attacks": bare.attacks})
-    rows = []
+    rows, titles = [], titles_of(battery)
     for key, measure in difference.items():
-        if key in ATTACKS:
-            rows.append(
-                Survival(f"Survival: {TITLES[key]}", survival(plain, key), survival(record, key), measure, False)
-            )
+        if key in titles:
+            title = f"Survival: {titles[key]}"
+            rows.append(Survival(title, survival(plain, key), survival(record, key), measure, False))
             continue
         one, two = getattr(bare.scores, key, None), getattr(record.scores, key, None)
         title = key.replace("_", " ").capitalize()
@@ -168,7 +193,13 @@ def submission_yaml(submission: Mapping[str, Any]) -> str:
     return _BIDI.sub(lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
-def attack_groups(record: Record) -> list[tuple[str, str, list[str]]]:
-    """`(id, title, names)`: the attacks of each task that the record holds, for curves."""
-    groups = (("fool", "Images of nothing, taken for a class", FOOL), ("perturb", "Changed natural images", PERTURB))
-    return [(i, title, [n for n in names if n in record.attacks]) for i, title, names in groups]
+def curves_of(record: Record, battery: BatteryRef) -> list[tuple[str, str, list[Line]]]:
+    """`(id, title, lines)` for each task: the attacks that the record holds, each with its place in the battery."""
+    titles = titles_of(battery)
+    lines = [
+        (battery.attacks[name].task, Line(name, titles[name], record.attacks[name], place))
+        for place, name in enumerate((*battery.counted, *battery.unranked))
+        if name in record.attacks
+    ]
+    groups = (("fool", "Images of nothing, taken for a class"), ("perturb", "Changed natural images"))
+    return [(key, title, [line for task, line in lines if task == key]) for key, title in groups]

@@ -7,14 +7,14 @@ become previews of 96 pixels, which may not fool: the images that count are the 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 from PIL import Image
 
-from ..record.record import ATTACKS, TITLES, AttackResult, TaskRow
+from ..record.battery import BatteryRef
+from ..record.record import AttackResult, TaskRow
 from ..record.store import RunFolder
 from ..record.words import confidence, printable
 
@@ -93,12 +93,10 @@ def _class(names: list[str], label: int | None) -> str:
     return f"“{printable(names[label], 40)}”" if 0 <= label < len(names) else f"class {label}"
 
 
-def caption(attack: AttackResult, name: str, row: TaskRow, classes: list[str]) -> str:
-    """What happened, in one line, such as "“3” → “8”, 99.3 %, FGSM, ε = 0.2"."""
-    setting = TITLES.get(name, name)
-    title = printable(attack.title, 60)
-    if attack.task == "perturb" and title != "1 pixel":
-        setting += f", {title}"
+def caption(attack: AttackResult, title: str, row: TaskRow, classes: list[str]) -> str:
+    """What happened under the attack of this title, in one line, such as "“3” → “8”, 99.3 %, FGSM, ε = 0.2"."""
+    own = printable(attack.title, 60)
+    setting = title if attack.task != "perturb" or own == "1 pixel" else f"{title}, {own}"
     sure = f", {confidence(row.confidence)}" if row.confidence is not None else ""
     if row.refused:
         return f"refused by the judge: {printable(row.refused)}; {setting}"
@@ -114,24 +112,26 @@ def caption(attack: AttackResult, name: str, row: TaskRow, classes: list[str]) -
     return f"{_class(classes, row.truth)} → still {_class(classes, row.label)}{sure}, {setting}"
 
 
-def walls(run: RunFolder, attacks: Mapping[str, AttackResult]) -> tuple[list[Wall], dict[str, bytes]]:
-    """The gallery of one entry and its files by relative path. An attack without evidence has no wall.
+def walls(run: RunFolder, battery: BatteryRef) -> tuple[list[Wall], dict[str, bytes]]:
+    """The gallery of one entry and its files by relative path, with the battery's titles: ranked attacks first, then
+    others, then controls. An attack without evidence has no wall.
 
     Raises ValueError where evidence and record do not have the same number of tasks.
     """
     made: list[Wall] = []
     files: dict[str, bytes] = {}
-    originals = run.images("originals")
-    for name in (*ATTACKS, "noise", "random_cppn"):
-        attack, finals = attacks.get(name), run.images(name)
+    originals, found = run.images("originals"), {**run.record.attacks, **run.record.controls}
+    for name in (*battery.counted, *battery.unranked, *battery.controls):
+        attack, finals = found.get(name), run.images(name)
         if attack is None or finals is None:
             continue
         if len(finals) != len(attack.tasks):
             raise ValueError(
                 f"{run.path}: expected {len(attack.tasks)} images of {name}, one a task, got {len(finals)}: run again"
             )
+        title = printable(battery.attacks[name].title, 60)
         exhibits = tuple(
-            _exhibit(files, name, attack, i, finals[i], originals, run.record.battery.classes)
+            _exhibit(files, name, title, attack, i, finals[i], originals, battery.classes)
             for i in sample(attack, name, run.record.digest)
         )
         if exhibits:
@@ -140,13 +140,14 @@ def walls(run: RunFolder, attacks: Mapping[str, AttackResult]) -> tuple[list[Wal
             kept = sum(row.fooled is False and row.counts for row in attack.tasks)
             shown = f"{hits} of {of:,} successes and {len(exhibits) - hits} of {kept:,} failures"
             preview = max(finals.shape[2:]) >= _LOSSLESS_BELOW
-            made.append(Wall(name, TITLES[name], shown, exhibits, preview))
+            made.append(Wall(name, title, shown, exhibits, preview))
     return made, files
 
 
 def _exhibit(
     files: dict[str, bytes],
     name: str,
+    title: str,
     attack: AttackResult,
     position: int,
     final: np.ndarray,
@@ -154,7 +155,7 @@ def _exhibit(
     classes: list[str],
 ) -> Exhibit:
     row = attack.tasks[position]
-    told = caption(attack, name, row, classes)
+    told = caption(attack, title, row, classes)
     shown: list[tuple[str, np.ndarray, str, str]] = []
     if attack.task == "perturb" and originals is not None and row.image is not None and row.image < len(originals):
         before = originals[row.image]

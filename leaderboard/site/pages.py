@@ -12,15 +12,24 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..board.board import controls_of, headline, label, rows_of, shared_reason
-from ..board.columns import ALL, CLEAN, FLAGS, FOOLING, SCORE, SURVIVES, TABLE, WORST
+from ..board.columns import FLAGS, columns_of, definitions_of
 from ..board.export import bibtex
 from ..board.rank import RESAMPLES, Board, Standing
 from ..record import words
-from ..record.describe import authors_of, date_of, defenses_of, links_of, model_of, name_of, summary_of, survival
-from ..record.record import ATTACKS, TITLES
+from ..record.describe import authors_of, date_of, defenses_of, links_of, model_of, name_of, summary_of
 from ..record.store import RECORD, RunFolder
 from .charts import Point, overview, size, success_curves
-from .entry import attack_groups, compared, curve_table, heat, properties_of, submission_yaml, transfer_of
+from .entry import (
+    attacked,
+    compared,
+    curve_table,
+    curves_of,
+    heat,
+    properties_of,
+    submission_yaml,
+    titles_of,
+    transfer_of,
+)
 from .gallery import FAILURES, SUCCESSES, Exhibit, walls
 from .heatmaps import patch_maps
 from .probed import repeated_tests
@@ -55,10 +64,11 @@ def environment() -> Environment:
         words.percent,
         words.plural,
         words.printable,
+        words.in_words,
         heat,
     ):
         made.filters[function.__name__] = function
-    made.globals.update(policy=POLICY, titles=TITLES, flags_meaning=FLAGS, resamples=RESAMPLES)
+    made.globals.update(policy=POLICY, flags_meaning=FLAGS, resamples=RESAMPLES)
     made.globals.update(successes=SUCCESSES, failures=FAILURES, dash=words.DASH)
     return made
 
@@ -68,6 +78,7 @@ class Glimpse:
     """One picture for the board's page: an attack, what it found, and whose page tells more."""
 
     attack: str
+    title: str
     exhibit: Exhibit
     folder: str
     name: str
@@ -80,6 +91,7 @@ class Pages:
         self, root: Path, boards: list[Board], addresses: Mapping[int, str], runs: Mapping[int, RunFolder]
     ) -> None:
         self._root, self._boards, self._addresses, self._runs = root, boards, addresses, runs
+        self._definitions = definitions_of({board.slug: columns_of(board.battery) for board in boards})
         self._env = environment()
         self.left_out: list[str] = []
         """What could not be shown, a sentence each; pages without it are whole."""
@@ -98,7 +110,9 @@ class Pages:
                 self._board("index.html", board, seen, overviews, several)
             if several:
                 self._board(f"v/{board.slug}/index.html", board, seen, overviews, several)
-        self._page("methods.html", "methods.html", columns=ALL, score=SCORE, clean=CLEAN, fooling=FOOLING, worst=WORST)
+        labels = {board.slug: label(board, self._boards) for board in self._boards}
+        several = [(d, [labels[s] for s in d.boards] if len(d.boards) < len(labels) else []) for d in self._definitions]
+        self._page("methods.html", "methods.html", definitions=several)
         style = (_HERE / "static" / "404.css").read_text(encoding="utf-8")
         allowed = b64encode(sha256(style.encode()).digest()).decode()
         self._page("404.html", "404.html", style=style, style_hash=allowed)
@@ -114,8 +128,8 @@ class Pages:
             ranked=[r for r in rows if r.standing.rank is not None],
             unranked=[r for r in rows if r.standing.rank is None],
             notes=notes,
-            columns=TABLE,
-            fooling=FOOLING,
+            columns=columns_of(board.battery),
+            anchors={d.column.key: d.anchor for d in self._definitions if board.slug in d.boards},
             controls=controls_of(board),
             headline=headline(board),
             shared=shared_reason(board),
@@ -137,13 +151,13 @@ class Pages:
         for standing in board.standings:
             for glimpse in self._entry(board, standing):
                 seen.setdefault(glimpse.attack, glimpse)
-        return [seen[name] for name in ATTACKS if name in seen]
+        return [seen[name] for name in board.battery.counted if name in seen]
 
     def _entry(self, board: Board, standing: Standing) -> list[Glimpse]:
-        record, run = standing.record, self._runs[id(standing.record)]
+        record, battery, run = standing.record, board.battery, self._runs[id(standing.record)]
         path = self._addresses[id(record)]
         folder = path.removesuffix("index.html")
-        exhibits, files = walls(run, {**record.attacks, **record.controls})
+        exhibits, files = walls(run, battery)
         maps, map_files = patch_maps(run)
         try:
             tests, test_files = repeated_tests(run)
@@ -156,10 +170,9 @@ class Pages:
         cite = bibtex(record)
         self._put(f"{folder}cite.bib", cite.encode())
         curves = []
-        for key, title, names in attack_groups(record):
-            group = {name: record.attacks[name] for name in names}
-            if charts := self._charts(f"{folder}charts/{key}", success_curves(group)):
-                curves.append((key, title, charts, curve_table(group)))
+        for key, title, lines in curves_of(record, battery):
+            if charts := self._charts(f"{folder}charts/{key}", success_curves(lines)):
+                curves.append((key, title, charts, curve_table(lines)))
         deepception = record.attacks.get("deepception")
         self._page(
             path,
@@ -175,12 +188,13 @@ class Pages:
             links=links_of(record),
             date=date_of(record),
             summary=summary_of(record),
-            attacks=[(name, record.attacks.get(name), survival(record, name)) for name in ATTACKS],
-            survives=SURVIVES.of(record),
-            compared=compared(record),
+            titles=titles_of(battery),
+            attacks=attacked(record, battery),
+            survives=columns_of(battery).survives,
+            compared=compared(record, battery),
             curves=curves,
             walls=exhibits,
-            transfer=transfer_of(record),
+            transfer=transfer_of(record, battery),
             properties=properties_of(deepception.properties if deepception else None),
             maps=maps,
             repetition=self._charts(f"{folder}charts/repetition", maps.charts) if maps else {},
@@ -191,9 +205,9 @@ class Pages:
             run_name=run.path.resolve().name,
         )
         return [
-            Glimpse(wall.attack, next(e for e in wall.exhibits if e.fooled), folder, name_of(record))
+            Glimpse(wall.attack, wall.title, next(e for e in wall.exhibits if e.fooled), folder, name_of(record))
             for wall in exhibits
-            if wall.attack in ATTACKS and any(e.fooled for e in wall.exhibits)
+            if wall.attack in battery.counted and any(e.fooled for e in wall.exhibits)
         ]
 
     def _charts(self, stem: str, drawn: Mapping[str, str]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..record.record import TITLES
 from ..record.store import PROBE, PROBE_RECORD, RunFolder
 from ..record.words import DASH, confidence, plural, printable, quantity
 from .repetition import quartiles, removal_curves
@@ -129,7 +128,9 @@ def repeated_tests(run: RunFolder) -> tuple[tuple[RepeatedTest, ...], dict[str, 
     if probe.digest != run.record.digest or probe.battery != battery.name or not same:
         raise ValueError(f"{path}: expected a probe of the run's own submission and battery, got another: probe again")
     files: dict[str, bytes] = {}
-    return tuple(_test(found, path.parent, files) for found in probe.repeated_instances), files
+    titles = {name: printable(attack.title, 60) for name, attack in battery.attacks.items()}
+    tests = probe.repeated_instances
+    return tuple(_test(found, titles.get(found.attack, found.attack), path.parent, files) for found in tests), files
 
 
 def _read(path: Path) -> _Probe:
@@ -151,7 +152,7 @@ def _read(path: Path) -> _Probe:
     return probe
 
 
-def _test(found: _Repeated, folder: Path, files: dict[str, bytes]) -> RepeatedTest:
+def _test(found: _Repeated, title: str, folder: Path, files: dict[str, bytes]) -> RepeatedTest:
     having = [image for image in found.images if image.copies and image.confidence and image.control]
     removed = _rows([np.array(image.confidence) for image in having])
     control = _rows([np.array(image.control).mean(0) for image in having])
@@ -163,14 +164,14 @@ def _test(found: _Repeated, folder: Path, files: dict[str, bytes]) -> RepeatedTe
     summary, told = found.summary or {}, REPEATED if having else REPEATED[:2]
     return RepeatedTest(
         found.attack,
-        TITLES[found.attack],
+        title,
         f"{plural(len(found.images), 'image')}, {printable(found.source, 80)}",
         (found.reason or "no images") if found.summary is None else None,
         tuple((says, _told(number)) for key, says in told if isinstance(number := summary.get(key), _Number)),
         removal_curves(removed, control),
         steps,
         tuple(curves) if having else (),
-        tuple(_pictures(found, folder, files)),
+        tuple(_pictures(found, title, folder, files)),
     )
 
 
@@ -192,7 +193,7 @@ def _told(number: _Number) -> str:
     return f"median {middle}, quartiles {low} to {high}"
 
 
-def _pictures(found: _Repeated, folder: Path, files: dict[str, bytes]) -> list[Removal]:
+def _pictures(found: _Repeated, title: str, folder: Path, files: dict[str, bytes]) -> list[Removal]:
     made = []
     for i, image in enumerate(found.images):
         name = f"motif-{found.attack}-{i:02d}.png"
@@ -200,7 +201,7 @@ def _pictures(found: _Repeated, folder: Path, files: dict[str, bytes]) -> list[R
             continue
         files[f"{PROBE}/{name}"], (width, height) = _again(folder / name)
         first, last = (confidence(min(1.0, image.confidence[at])) for at in (0, -1))
-        alt = f"{TITLES[found.attack]} image {i}: {image.copies} copies of its motif outlined, and what is left after "
+        alt = f"{title} image {i}: {image.copies} copies of its motif outlined, and what is left after "
         made.append(Removal(f"{PROBE}/{name}", f"{alt}each removal; confidence from {first} to {last}", width, height))
     return made
 

@@ -90,7 +90,7 @@ def curves_chart(
     across = across.axis(values=list(range(first, most + 1)), format="d", grid=False)
     up = alt.Y("y:Q", title=y, scale=scale).axis(values=ticks, format="~g" if log else ".2f", domain=False, ticks=False)
     order = list(names)
-    colour = alt.Color("f:N", scale=alt.Scale(domain=order, range=["~accent", "~cppn"]), legend=None)
+    colour = alt.Color("f:N", scale=alt.Scale(domain=order, range=["~accent", "~line1"]), legend=None)
     dash = alt.StrokeDash("f:N", scale=alt.Scale(domain=order, range=[[1, 0], [5, 3]]), legend=None)
     shape = alt.Shape("f:N", scale=alt.Scale(domain=order, range=["circle", "square"]), legend=None)
     base = alt.Chart(alt.Data(values=rows))

@@ -1,0 +1,100 @@
+"""What a record says of its battery: which attacks it has, in words, and what it ranks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+"""An attack's, in a battery. It becomes part of files' names, of addresses and of the columns of downloads."""
+TAKEN = frozenset(
+    (
+        *("robust_score", "worst_case", "clean_accuracy", "clean_rejection", "survives_all_perturb"),
+        *("original", "originals", "properties"),
+    )
+)
+"""Names that no attack may have: scores and other evidence have them."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AttackRef(_Model):
+    """One attack or control of a battery, in words. Report and site read them here, so that none keeps a list."""
+
+    title: str
+    """What people read for it, such as "Evolution (direct encoding)"."""
+    sentence: str
+    """What its fooling ratio is the share of, in one or two sentences."""
+    task: Literal["fool", "perturb"]
+    control: bool = False
+    """Whether it is a base rate that attacks must beat, and never ranked."""
+    package: str | None = None
+    """The installed package that it comes from, with its version; None: foolbench itself."""
+
+
+class RankedRow(_Model):
+    """One row of the ranking."""
+
+    name: Name
+    title: str
+    entries: list[Name]
+    """The attacks that it counts, by their names in `attacks`. One: how several count together is not defined yet."""
+
+    @property
+    def entry(self) -> str:
+        """The one attack that it counts."""
+        (name,) = self.entries
+        return name
+
+
+class BatteryRef(_Model):
+    """Which battery, exactly."""
+
+    name: str
+    tier: Literal["standard", "smoke"]
+    digest: str
+    """sha256 of the battery's definition and of the files it names."""
+    shape: tuple[int, int, int]
+    classes: list[str]
+    """The classes' names, in order."""
+    shipped: bool
+    """Whether it is one of foolbench's own; others get boards of their own."""
+    attacks: dict[Name, AttackRef]
+    """All attacks and controls, in the battery's order."""
+    ranked: list[RankedRow]
+    """What the robust score is the mean over, in the order in which tables show it."""
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The attacks that ranked rows count, in the rows' order."""
+        return tuple(name for row in self.ranked for name in row.entries)
+
+    @property
+    def unranked(self) -> tuple[str, ...]:
+        """The attacks that no ranked row counts, in the battery's order."""
+        return tuple(n for n, a in self.attacks.items() if not a.control and n not in self.counted)
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """The base rates that attacks must beat, in the battery's order."""
+        return tuple(name for name, attack in self.attacks.items() if attack.control)
+
+    @model_validator(mode="after")
+    def _rows_count_attacks(self) -> BatteryRef:
+        if taken := sorted(TAKEN & {*self.attacks, *(row.name for row in self.ranked)}):
+            raise ValueError(f"expected attacks that are named otherwise than scores and evidence, got {taken[0]}")
+        for row in self.ranked:
+            if len(row.entries) != 1:
+                raise ValueError(
+                    f"expected a ranked row to count one attack, got {len(row.entries)} in {row.name}: how several "
+                    "count together is not defined in this version"
+                )
+            if row.entry not in self.attacks or self.attacks[row.entry].control:
+                raise ValueError(f"expected ranked attacks of the battery, none of them a control, got {row.entry}")
+        for names in ([row.name for row in self.ranked], self.counted):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"expected each attack and each row once in the ranking, got {twice[0]} twice")
+        return self

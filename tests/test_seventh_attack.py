@@ -1,5 +1,5 @@
-"""A battery that ranks a seventh attack and has an eighth that it does not rank: its board, pages, charts and
-downloads show both by themselves, and a board of six rows beside it stays as it was."""
+"""A battery that ranks a seventh attack and has an eighth that it does not rank: its board, pages, charts, downloads
+and report show both by themselves, and a board of six rows beside it stays as it was."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from foolbench.bench.evaluation.report import render
 from foolbench.leaderboard.site.charts import THEMES
 from foolbench.leaderboard.site.site import build, entry_folder
 from record_attacks import SIX, TITLES, Recipe
 from records import RECIPES, record, write_run
+from rich.console import Console
 
 OLD = (RECIPES[1], RECIPES[3])
 SEVEN = (*SIX, "square")
@@ -146,3 +148,15 @@ def test_an_older_board_stays_as_it_was(sites: Path) -> None:
     # A board's own words on the methods page may have another board's beside them: only the links there differ.
     tables = [re.sub(r'(methods\.html#col-[a-z_]+)[^"]*', r"\1", page.split("<table")[1]) for page in pages]
     assert tables[0].split("</table>")[0] == tables[1].split("</table>")[0]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_report_of_a_run_shows_them_too(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(render(record(NEW[1])))
+    text = " ".join(console.export_text().replace("│", " ").split())
+    places = [text.index(TITLES[name].split(" (")[0]) for name in (*SEVEN, "plasma")]
+    assert places == sorted(places)
+    assert "(unranked)" in text
+    assert text.count("(control)") == 2
+    assert "survive all four attacks on natural images" in text

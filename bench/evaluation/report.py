@@ -10,12 +10,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ...leaderboard.record.record import ATTACKS, TITLES, AttackResult, Measure, Record
+from ...leaderboard.record.battery import BatteryRef
+from ...leaderboard.record.record import AttackResult, Measure, Record
 from ...leaderboard.record.survival import survival_of
 from ...leaderboard.record.words import (
     DASH,
     counts,
     duration,
+    in_words,
     percent,
     printable,
     quantity,
@@ -57,8 +59,10 @@ def _headline(record: Record) -> Panel:
         lines.append(f"{_share(scores.clean_rejection)}\n")
     lines.append("worst case     ", "bold")
     lines.append(_with(scores.worst_case, " survive the attack that hurts most"))
+    changing = sum(battery.attacks[row.entry].task == "perturb" for row in battery.ranked)
+    every = {1: "the attack", 2: "both attacks"}.get(changing, f"all {in_words(changing)} attacks")
     lines.append("all of Perturb ", "bold")
-    lines.append(_with(scores.survives_all_perturb, " of the images survive one pixel, FGSM and patches alike"))
+    lines.append(_with(scores.survives_all_perturb, f" of the images survive {every} on natural images"))
     if record.tau is not None:
         lines.append("τ              ", "bold")
         lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count")
@@ -82,23 +86,32 @@ def _attacks(record: Record) -> Table:
     for name in ("fooled", "k/n", "95%", "survival", "≥.99", "queries"):
         table.add_column(name, justify="right", no_wrap=True)
     clean = record.scores.clean_accuracy.value
-    for name in ATTACKS:
+    battery = record.battery
+    for row in battery.ranked:
+        if row.entry in record.attacks:
+            _attack_row(table, printable(row.title, 60), record.attacks[row.entry], clean)
+    for name in battery.unranked:
         if name in record.attacks:
-            _attack_row(table, name, record.attacks[name], clean)
+            _attack_row(table, _title(battery, name), record.attacks[name], clean, " (unranked)")
     for name, control in record.controls.items():
-        _attack_row(table, name, control, None, " (control)")
+        _attack_row(table, _title(battery, name), control, None, " (control)")
     return table
+
+
+def _title(battery: BatteryRef, name: str) -> str:
+    """What people read for an attack or control of the battery; its name, where the battery does not know it."""
+    return printable(battery.attacks[name].title if name in battery.attacks else name, 60)
 
 
 def _unmeasured(record: Record) -> Text | None:
     missing = {n: a.fooling_ratio.reason for n, a in record.attacks.items() if a.fooling_ratio.value is None}
-    lines = [f" {DASH} {TITLES[name]} was not measured: {reason}" for name, reason in missing.items()]
+    lines = [f" {DASH} {_title(record.battery, n)} was not measured: {reason}" for n, reason in missing.items()]
     return Text("\n".join(lines), "yellow") if lines else None
 
 
 def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | None, note: str = "") -> None:
     ratio, style = attack.fooling_ratio, "dim" if note else ""
-    title, setting = Text(TITLES.get(name, name) + note), Text(attack.title, "dim")
+    title, setting = Text(name + note), Text(attack.title, "dim")
     if attack.mode == "surrogate":
         setting = Text(f"by transfer, {attack.budget} sources", "yellow")
     if ratio.value is None:
@@ -124,9 +137,9 @@ def _settings(record: Record) -> Table | None:
     table.add_column("setting")
     for name in ("fooled", "k/n", "95%", "median size"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ATTACKS:
+    for name in (*record.battery.counted, *record.battery.unranked):
         attack = record.attacks.get(name)
-        title = TITLES[name]
+        title = _title(record.battery, name)
         for variant in attack.variants.values() if attack is not None else ():
             ratio = variant.fooling_ratio
             if ratio.value is None:
@@ -157,11 +170,13 @@ def _difference(record: Record) -> Table | None:
     for title, before, after, key, factor in rows:
         shown = [DASH if m.value is None else f"{m.value * factor:.1f}" for m in (before, after)]
         table.add_row(Text(title, "bold"), *shown, signed(record.difference[key], factor))
-    for name in ATTACKS:
+    for name in (*record.battery.counted, *record.battery.unranked):
         if name in record.difference:
             pair = [survival_of(p.attacks[name], p.scores.clean_accuracy.value) for p in (record.bare, record)]
             shown = [DASH if value is None else f"{value * 100:.1f}" for value in pair]
-            table.add_row(f"survives {TITLES[name]}", *shown, signed(record.difference[name], 100))
+            table.add_row(
+                Text(f"survives {_title(record.battery, name)}"), *shown, signed(record.difference[name], 100)
+            )
     return table
 
 
@@ -173,17 +188,16 @@ def _transfer(record: Record) -> Table | None:
         title, "images that fooled the one, tried on the other: panel → submission / submission → panel; any label"
     )
     models = list(dict.fromkeys(c.source for c in record.transfer if c.source != "submission"))
-    table.add_column("panel model")
-    shown = [name for name in ATTACKS if any(c.attack == name for c in record.transfer)]
-    for name in shown:
-        table.add_column(TITLES[name].split(" (")[0], justify="right", overflow="fold")
-    cells = {(c.source, c.victim, c.attack): c.any_label for c in record.transfer}
+    table.add_column("attack")
     for model in models:
-        row = []
-        for name in shown:
-            there, back = cells.get((model, "submission", name)), cells.get(("submission", model, name))
-            row.append(f"{_cell(there)} / {_cell(back)}")
-        table.add_row(model, *row)
+        table.add_column(Text(printable(model, 40)), justify="right", overflow="fold")
+    cells = {(c.source, c.victim, c.attack): c.any_label for c in record.transfer}
+    tried = {attack for _, _, attack in cells}
+    for name in (*record.battery.counted, *record.battery.unranked):
+        pairs = [(cells.get((m, "submission", name)), cells.get(("submission", m, name))) for m in models]
+        if name in tried:
+            told = [f"{_cell(there)} / {_cell(back)}" for there, back in pairs]
+            table.add_row(Text(_title(record.battery, name)), *told)
     return table
 
 
@@ -201,7 +215,8 @@ def _flags(record: Record) -> RenderableType | None:
     table.add_column()
     shared: dict[tuple[str, str], list[str]] = {}
     for flag in record.flags:
-        shared.setdefault((flag.code, flag.sentence), []).append(TITLES.get(flag.attack or "", ""))
+        title = _title(record.battery, flag.attack) if flag.attack else ""
+        shared.setdefault((flag.code, flag.sentence), []).append(title)
     for (code, sentence), attacks in shared.items():
         names = ", ".join(name for name in attacks if name)
         table.add_row(f"! {code}", f"{names}: {sentence}" if names and names not in sentence else sentence)

@@ -24,7 +24,9 @@ from foolbench.bench.battery.entries import entries
 from foolbench.bench.cli.catalogue import table
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.evaluation.pipeline import Run
+from foolbench.bench.evaluation.report import render
 from foolbench.leaderboard.record.store import read_record
+from foolbench.leaderboard.site.site import build
 from planted import SMALL, battery, halves, left_or_right, linear_onnx
 from rich.console import Console
 
@@ -96,6 +98,15 @@ def test_it_stands_in_the_list(way: str, tmp_path: Path) -> None:
     (line,) = [line for line in console.export_text().splitlines() if "little_square" in line]
     assert "Square (example)" in line
     assert ("foolbench-example 1.0" in line) is (way == "installed")
+
+
+def test_it_stands_in_the_report_and_on_the_site(run: Run, tmp_path: Path) -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(render(run.record, run.folder))
+    assert "Square (example)" in console.export_text()
+    build([run.folder], tmp_path / "site")
+    pages = [page.read_text(encoding="utf-8") for page in (tmp_path / "site").rglob("*.html")]
+    assert sum("Square (example)" in page for page in pages) >= 2
 
 
 def test_batteries_without_it_stay_as_they_are(way: str, tmp_path: Path) -> None:

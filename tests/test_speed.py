@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from foolbench.leaderboard.record.record import ATTACKS
-from planted import classifier, halves, left_or_right
+from planted import RANKED, classifier, halves, left_or_right
 
 CPU = torch.device("cpu")
 
@@ -75,19 +74,19 @@ def test_every_attack_has_a_row_whose_queries_are_known(
 ) -> None:
     monkeypatch.setattr(script, "_peers", lambda others: iter(()))
     device = torch.device(name)
-    rows = list(script.rows_of(victim(script, device), True, set(ATTACKS)))
+    rows = list(script.rows_of(victim(script, device), True, set(RANKED)))
     for row in rows:
         held(row, script.device_name(device))
     found = {row["attack"]: row for row in rows}
-    assert sorted(found) == sorted(ATTACKS)
-    assert len(rows) == len(ATTACKS)
+    assert sorted(found) == sorted(RANKED)
+    assert len(rows) == len(RANKED)
     assert [row["peer"] for row in rows] == [None] * len(rows)
     for name in ("evolution", "cppn"):
         assert found[name]["queries"] == CHILDREN * GENERATIONS * RUNS
     assert found["fgsm"]["queries"] == IMAGES * len(importlib.import_module("speed_plan").EPSILONS)
     # The grid takes one gradient an image, everything else an answer a query.
     assert found["fgsm"]["floor_seconds"] == IMAGES * EACH
-    for name in set(ATTACKS) - {"fgsm"}:
+    for name in set(RANKED) - {"fgsm"}:
         assert found[name]["floor_seconds"] == found[name]["queries"] * EACH
     # Evolution makes it certain of both classes; a step of 0.1 at most closes no contrast of 60 gray levels.
     assert (found["evolution"]["success"], found["fgsm"]["success"]) == (1, 0)

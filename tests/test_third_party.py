@@ -19,9 +19,10 @@ from foolbench.bench.battery.entries import entries
 from foolbench.bench.data.data import Data
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
-from foolbench.leaderboard.record.record import ATTACKS, Record
+from foolbench.leaderboard.record.record import Record
 from model_files import CPU, DATA, needs_data
 from pages import blocks
+from planted import RANKED
 from small_runs import COMMAND, ENVIRONMENT, inside, refused, submit
 from third_party import Net, nets, photo_rows, write_batteries, write_photos_as_measured, write_submission
 
@@ -90,7 +91,7 @@ def test_documented_batteries_work_as_written(
         assert data.donors.shape == (20, 1, 28, 28)
         assert not battery.shipped
         groups = dict.fromkeys(entry.group for entry in entries(battery))
-        assert tuple(groups) == (*ATTACKS, "noise", "random_cppn")
+        assert tuple(groups) == (*RANKED, "noise", "random_cppn")
     exec(show_digest, {})
     assert capsys.readouterr().out.strip() == read_battery("mnist.yaml").load().digest
 
@@ -179,7 +180,7 @@ def rows() -> list[list[str]]:
 def table(rows: list[list[str]]):
     yield
     if rows:
-        head = ["network", "clean", "stated", *ATTACKS, "flags", "s"]
+        head = ["network", "clean", "stated", *RANKED, "flags", "s"]
         print("\n" + "\n".join("  ".join(cells) for cells in (head, *rows)))
 
 
@@ -196,17 +197,17 @@ def test_a_whole_evaluation(net: Net, home: Path, rows: list[list[str]]):
     record = Record.model_validate(json.loads(done.stdout)["record"])
     flags = {flag.code for flag in record.flags}
     clean = record.scores.clean_accuracy
-    ratios = [record.attacks[name].fooling_ratio for name in ATTACKS]
+    ratios = [record.attacks[name].fooling_ratio for name in RANKED]
     rows.append([net.name, f"{clean.k}/{clean.n}", f"{net.right / net.images:.4g}", *(f"{r.value}" for r in ratios)])
     rows[-1] += [" ".join(sorted(flags)) or "-", f"{seconds:.0f}"]
 
-    assert list(record.attacks) == list(ATTACKS)
+    assert list(record.attacks) == list(RANKED)
     assert set(record.controls) == ({"noise", "random_cppn"} if net.dataset != "imagenet" else set())
     modes = {name: result.mode for name, result in record.attacks.items()}
     white = {"fgsm", "gradient_ascent"}
-    assert modes == {name: "gradient" if name in white else "black_box" for name in ATTACKS}
+    assert modes == {name: "gradient" if name in white else "black_box" for name in RANKED}
     classes = len(record.battery.classes)
-    for name, ratio in zip(ATTACKS, ratios, strict=True):
+    for name, ratio in zip(RANKED, ratios, strict=True):
         assert ratio.value is not None, (name, ratio.reason)
         assert ratio.n == (classes if name in ("evolution", "cppn") else 2 if name == "gradient_ascent" else ratio.n)
         assert record.attacks[name].total_queries + record.attacks[name].gradients > 0

@@ -14,20 +14,6 @@ from pydantic import ConfigDict, Field, JsonValue
 from .battery import BatteryRef, _Model
 
 SCHEMA = 1
-ATTACKS = ("evolution", "cppn", "deepception", "one_pixel", "fgsm", "gradient_ascent")
-"""The six ranked attacks, in the order in which tables show them."""
-
-TITLES = {
-    "evolution": "Evolution (direct encoding)",
-    "cppn": "CPPN (indirect encoding)",
-    "deepception": "Deepception-style (reconstructed)",
-    "one_pixel": "One pixel",
-    "fgsm": "FGSM",
-    "gradient_ascent": "Gradient ascent",
-    "noise": "Uniform noise",
-    "random_cppn": "CPPN, never optimised",
-}
-"""What people read for each attack and control."""
 
 
 class Measure(_Model):

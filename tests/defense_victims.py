@@ -38,9 +38,13 @@ def camera(shape: tuple[int, int, int]) -> tuple[Classifier, list[Tensor]]:
     return Classifier(shape, 2, CPU, probabilities, None, no_gradient="a camera has none"), seen
 
 
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def ask_logits(victim: Classifier, images: Tensor, seed: int = 0) -> Tensor:
     assert victim.logits, victim.no_gradient
-    return victim.logits(images, torch.Generator().manual_seed(seed))
+    return victim.logits(images, seeded(seed))
 
 
 def through(defense: Defense, images: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from .base import Fool, Perturb
 from .entry import Entry
+from .levels import to_bytes
 from .spec import Attack, FoolSpec, PerturbSpec
 from .toy import CLASSES, IMAGES, RUNS, SIDE, Ran, Toy, given, run, seeded, task_of
 
@@ -124,7 +125,7 @@ def limit(attack: Attack[Any], entry: Entry, channels: int) -> None:
         return
     ran = run(entry, Toy(channels))
     assert isinstance(ran.task, Perturb)
-    before, after = ((images * 255).round().to(torch.uint8) for images in (ran.task.images, ran.finals))
+    before, after = (to_bytes(images) for images in (ran.task.images, ran.finals))
     sizes = entry.limit.sizes(before, after)
     _hold(bool(entry.limit.kept(sizes).all()), f"{entry.limit}, got changes of {sizes.tolist()}")
 

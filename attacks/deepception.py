@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..bench.errors import Unexpected
+from .answers import of_class, rejected_mass
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
-from .patches.bank import PATCH_KINDS, UNSCANNED, PatchKind, build_bank, of_class, rejected
+from .patches.bank import PATCH_KINDS, UNSCANNED, PatchKind, build_bank
 from .patches.paste import copy_each, grid_corners, overlaps, paste, paste_at_each_, unpaste_at_each_
 from .spec import AtLeastOne, Attack, Given, PerturbSpec
 
@@ -135,13 +136,13 @@ def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
     rejects this is the plain margin p_y - max p_j.
     """
     others = probabilities.scatter(1, labels[:, None], -torch.inf)
-    return torch.maximum(of_class(probabilities, labels), rejected(probabilities)) - others.amax(1)
+    return torch.maximum(of_class(probabilities, labels), rejected_mass(probabilities)) - others.amax(1)
 
 
 def targeted_margins(probabilities: Tensor, targets: Tensor) -> Tensor:
     """`(n, K)`, `(n,)` -> `(n,)`: max(max over j != t of p_j, rejected mass) - p_t; below 0 it is accepted as t."""
     others = probabilities.scatter(1, targets[:, None], -torch.inf)
-    return torch.maximum(others.amax(1), rejected(probabilities)) - of_class(probabilities, targets)
+    return torch.maximum(others.amax(1), rejected_mass(probabilities)) - of_class(probabilities, targets)
 
 
 def _margins(probabilities: Tensor, task: Perturb, owners: Tensor) -> Tensor:

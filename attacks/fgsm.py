@@ -10,8 +10,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from .answers import label_of
 from .base import Oracle, Perturb, WhiteBox
 from .entry import Entry, FiniteDifferences, Limit
+from .levels import moved
 from .spec import AtLeastOne, Attack, Epsilon, Given, PerturbSpec, Rate, Strict, pixel_range
 
 
@@ -127,14 +129,14 @@ def _direction(task: Perturb, oracle: Oracle, targets: Tensor | None = None) -> 
 
 def _step(images: Tensor, sign: Tensor, levels: Tensor) -> Tensor:
     """Images moved by whole gray levels `(n,)`, clipped and rounded to 8 bits."""
-    return (images * 255 + sign * levels.view(-1, 1, 1, 1)).round_().clamp_(0, 255).div_(255)
+    return moved(images, sign * levels.view(-1, 1, 1, 1))
 
 
 def _flips(task: Perturb, oracle: Oracle, sign: Tensor, left: Tensor, levels: Tensor) -> Tensor:
     """Whether the images `left`, moved by `levels`, are accepted with another label; both `(n,)`."""
     probabilities = oracle.probabilities(_step(task.images[left], sign[left], levels), left)
-    confidence, label = probabilities.max(1)
-    return (confidence > 1 - probabilities.sum(1)) & (label != task.labels[left])
+    label = label_of(probabilities)
+    return (label >= 0) & (label != task.labels[left])
 
 
 class SmallestSpec(Strict):

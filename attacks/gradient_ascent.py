@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .base import Fool, Objective, Oracle
 from .entry import Entry
+from .levels import rounded
 from .spec import AtLeastOne, Attack, FoolSpec, Given, Rate
 
 
@@ -68,7 +69,7 @@ class GradientAscent:
         count = task.runs * len(task.targets)
         targets = task.targets.repeat(task.runs)
         offset = self.noise * torch.randn((count, *task.shape), generator=rng, device=rng.device)
-        finals = _eight_bit(task.mean + offset)
+        finals = rounded(task.mean + offset)
         best = torch.full((count,), -torch.inf, dtype=torch.float64, device=finals.device)
         left = torch.arange(count, device=finals.device)
 
@@ -77,7 +78,7 @@ class GradientAscent:
                 break
             aims = targets[left]
             images = (task.mean + offset[left]).clamp_(0, 1)
-            asked = _eight_bit(images)
+            asked = rounded(images)
             seen = oracle.gradient(asked, left, self._objective(aims))
             log_p, log_rest = _log_odds(seen.logits, aims)
             odds = log_p - log_rest
@@ -115,10 +116,6 @@ def _log_odds(logits: Tensor, aims: Tensor) -> tuple[Tensor, Tensor]:
     scores = logits.double().log_softmax(1)
     own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, aims[:, None], True)
     return scores.gather(1, aims[:, None]).squeeze(1), scores.masked_fill(own, -torch.inf).logsumexp(1)
-
-
-def _eight_bit(images: Tensor) -> Tensor:
-    return images.mul(255).round_().clamp_(0, 255).div_(255)
 
 
 class GradientAscentSpec(FoolSpec):

@@ -10,9 +10,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from .answers import label_of
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
+from .levels import from_levels
 from .spec import AtLeastOne, Attack, Given, PerturbSpec
 
 _CHOICES = {
@@ -163,18 +165,14 @@ def _pick(members: Tensor, index: Tensor) -> Tensor:
 
 def _score(answers: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities `(t, p, K)` -> the wrong classes' sum, and whether accepted with another label, both `(t, p)`."""
-    own = labels.view(-1, 1, 1).expand(*answers.shape[:2], 1)
-    top, label = answers.max(2)
-    accepted = top > 1 - answers.sum(2)
-    return answers.scatter(2, own, 0).sum(2), accepted & (label != labels[:, None])
+    own, label = labels.view(-1, 1, 1).expand(*answers.shape[:2], 1), label_of(answers)
+    return answers.scatter(2, own, 0).sum(2), (label >= 0) & (label != labels[:, None])
 
 
 def _score_target(answers: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities `(t, p, K)` -> the target's, and whether accepted with its label, both `(t, p)`."""
-    top, label = answers.max(2)
-    accepted = top > 1 - answers.sum(2)
     aims = targets.view(-1, 1, 1).expand(*answers.shape[:2], 1)
-    return answers.gather(2, aims).squeeze(2), accepted & (label == targets[:, None])
+    return answers.gather(2, aims).squeeze(2), label_of(answers) == targets[:, None]
 
 
 class _Canvas:
@@ -226,7 +224,7 @@ def _write(canvas: Tensor, genes: Tensor) -> Tensor:
     flat = canvas.flatten(3)
     pixels = genes.unflatten(2, (-1, 2 + channels))
     x, y = pixels[..., 0].long().clamp(max=width - 1), pixels[..., 1].long().clamp(max=height - 1)
-    places, colours = y * width + x, pixels[..., 2:].round() / 255
+    places, colours = y * width + x, from_levels(pixels[..., 2:])
     for k in range(pixels.shape[2]):  # one after the other: within one scatter the order of overlaps is undefined
         index = places[:, :, k, None, None].expand(-1, -1, channels, 1)
         flat.scatter_(3, index, colours[:, :, k, :, None])

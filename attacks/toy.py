@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .base import Ascent, BlackBox, Fool, Objective, Oracle, Perturb, Query, WhiteBox
 from .entry import Entry
+from .levels import rounded
 from .spec import Given
 
 SIDE, CLASSES, RUNS, IMAGES, DONORS = 8, 3, 2, 4, 6
@@ -41,7 +42,7 @@ class Toy:
     def probabilities(self, images: Tensor) -> Tensor:
         """`(n, 3)`: of the classes alone; what is missing from 1 is rejected. Images are rounded to 8 bits first."""
         with torch.no_grad():
-            return self.logits((images * 255).round() / 255).softmax(1)[:, :CLASSES]
+            return self.logits(rounded(images)).softmax(1)[:, :CLASSES]
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.answers import label_of
 from ..models.base import Classifier
 from .images.gaussian_noise import noisy
 from .images.preprocess import whole_number
@@ -102,8 +103,6 @@ def _votes(inner: Classifier, images: Tensor, sigma: float, samples: int, rng: t
     for start in range(0, samples, at_once):
         copies = min(at_once, samples - start)
         answer = inner.probabilities(noisy(images.repeat(copies, 1, 1, 1), sigma, rng), rng)
-        confidence, label = answer.max(1)
-        # As everywhere: accepted where the largest class exceeds the rejected mass.
-        label = torch.where(confidence > 1 - answer.sum(1), label, inner.classes)
+        label = label_of(answer, rejected=inner.classes)
         votes += torch.bincount(label + rows.repeat(copies), minlength=n * columns)
     return votes.view(n, columns)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
-from foolbench.bench.asking.answers import answers, eight_bit
+from foolbench.bench.asking.answers import answers
 from foolbench.bench.asking.reading import hits_fool
 from foolbench.bench.errors import ModelFailure, OverBudget
 from foolbench.bench.running.drive import Meter, Stopped, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
 from foolbench.models.base import Classifier
+from foolbench.models.levels import rounded
 from planted import CPU, classifier, left_or_right, meter, seeded
 from torch import Tensor
 
@@ -140,7 +141,7 @@ def test_the_victim_sees_eight_bits_in_small_batches() -> None:
 
 def test_rounding_keeps_what_is_a_gray_level_already() -> None:
     exact = torch.arange(256, dtype=torch.uint8).float() / 255
-    assert torch.equal(eight_bit(exact), exact)
+    assert torch.equal(rounded(exact), exact)
 
 
 def test_a_budget_is_enforced_before_the_question_is_put() -> None:
@@ -265,7 +266,7 @@ def test_the_oracle_rounds_questions_but_not_gradients() -> None:
     images = torch.full((1, 1, 8, 8), 0.3001)
     asked.probabilities(images, owners(0))
     asked.gradient(images, owners(0), lambda logits, rows: logits[:, 0])
-    assert torch.equal(seen[0], eight_bit(images))
+    assert torch.equal(seen[0], rounded(images))
     assert torch.equal(seen[1], images)
 
 

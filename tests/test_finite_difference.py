@@ -9,11 +9,11 @@ import pytest
 import torch
 from foolbench.attacks.entry import FiniteDifferences
 from foolbench.attacks.fgsm import FiniteSpec
-from foolbench.bench.asking.answers import eight_bit
 from foolbench.bench.asking.expectation import expected
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.running.finite_difference import FiniteDifferenceOracle
+from foolbench.models.levels import rounded
 from planted import (
     CPU,
     Linear,
@@ -50,7 +50,7 @@ def test_the_sign_of_the_gradient(queries: int, spent: int, right: float) -> Non
     """Of an image of 16 pixels: each by itself where 2·16 + 1 queries are granted, else along random directions."""
     weight = torch.randn(4, 16, generator=seeded(1))
     victim = classifier(Linear(weight), SHAPE, 3, rejects=True)
-    images = eight_bit(torch.rand(5, *SHAPE, generator=seeded(2)))
+    images = rounded(torch.rand(5, *SHAPE, generator=seeded(2)))
     images[0, 0, 0], images[1, 0, 1] = 0.0, 1.0  # there the difference is one-sided
     labels = victim.probabilities(images, seeded()).argmax(1)
     counter, how = meter(9, budget=queries), FiniteDifferences(queries, 2 / 255)
@@ -74,7 +74,7 @@ def test_the_sign_of_the_gradient(queries: int, spent: int, right: float) -> Non
 
 def test_random_directions_average_to_the_gradient() -> None:
     victim = classifier(Linear(torch.randn(4, 16, generator=seeded(1))), SHAPE, 3, rejects=True)
-    images = eight_bit(torch.rand(2, *SHAPE, generator=seeded(2)))
+    images = rounded(torch.rand(2, *SHAPE, generator=seeded(2)))
     labels = torch.tensor([0, 1])
 
     class Forced(FiniteDifferenceOracle):

@@ -29,7 +29,7 @@ FLOORS = (
 LEAVES = {
     "attacks": {"attacks"},
     "models": {"models"},
-    "defenses": {"defenses", "models.base"},
+    "defenses": {"defenses", "models.base", "models.answers"},
     "leaderboard.record": {"leaderboard.record"},
     "leaderboard.board": {"leaderboard.board", "leaderboard.record"},
     "leaderboard.site": {"leaderboard.site", "leaderboard.board", "leaderboard.record"},

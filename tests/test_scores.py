@@ -11,7 +11,6 @@ import pytest
 import torch
 from foolbench.attacks.entry import Entry, Limit
 from foolbench.bench import evaluate
-from foolbench.bench.asking.answers import eight_bit
 from foolbench.bench.asking.clean import Clean, tau_of
 from foolbench.bench.asking.reading import read
 from foolbench.bench.running.run import EntryFailure
@@ -19,6 +18,7 @@ from foolbench.bench.running.shards import ShardResult, best_of, join
 from foolbench.bench.scores.intervals import bootstrapped, proportion, resamples
 from foolbench.bench.scores.scores import Mode, attack_results, difference_of, scores_of, tally_of
 from foolbench.leaderboard.record.record import AttackResult, Measure
+from foolbench.models.levels import rounded
 from planted import RANKED, Idle, battery, flag_codes, halves, left_or_right, small
 
 GRADIENT = Mode(gradient=True, reason=None, sources=0)
@@ -384,4 +384,4 @@ def test_scaling_logits_buys_nothing(tmp_path: Path) -> None:
 
 def test_eight_bits_are_idempotent() -> None:
     images = torch.rand(50, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(eight_bit(eight_bit(images)), eight_bit(images))
+    assert torch.equal(rounded(rounded(images)), rounded(images))

@@ -8,7 +8,9 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from ..answers import of_class, rejected_mass
 from ..base import Perturb, Query
+from ..levels import from_levels, rounded
 from .paste import Corners, crop, flat_patches, shuffled_patches, strided_corners, windows_on_canvas
 
 PatchKind = Literal["donor", "mean_color", "shuffled", "noise", "random_donor"]
@@ -58,7 +60,7 @@ def build_bank(
     if len(task.donors):
         answers = yield Query(task.donors, torch.full((len(task.donors),), -1, device=device))
         top, donor_labels = answers.max(1)
-        surest = (top - rejected(answers)).argsort(descending=True, stable=True)
+        surest = (top - rejected_mass(answers)).argsort(descending=True, stable=True)
         first: dict[int, int] = {}
         for donor, label in zip(surest.tolist(), donor_labels[surest].tolist(), strict=True):
             first.setdefault(label, donor)
@@ -72,7 +74,7 @@ def build_bank(
 
     if kind == "noise":
         levels = torch.randint(256, (len(classes), len(task.mean), side, side), device=device, generator=rng)
-        return PatchBank(levels / 255, classes, donor_labels)
+        return PatchBank(from_levels(levels), classes, donor_labels)
     if kind == "random_donor":
         best = torch.randint(len(corners), (len(classes),), device=device, generator=rng)
     else:
@@ -83,7 +85,7 @@ def build_bank(
         patches = flat_patches(patches)
     elif kind == "shuffled":
         patches = shuffled_patches(patches, rng)
-    return PatchBank((patches * 255).round() / 255, classes, donor_labels)
+    return PatchBank(rounded(patches), classes, donor_labels)
 
 
 def local_responses(
@@ -96,13 +98,3 @@ def local_responses(
     images = windows_on_canvas(sources, canvas, corners, side).flatten(0, 1)
     answers = yield Query(images, owners.repeat_interleave(len(corners)))
     return of_class(answers, classes.repeat_interleave(len(corners))).view(len(sources), -1)
-
-
-def of_class(probabilities: Tensor, classes: Tensor) -> Tensor:
-    """`(n, K)`, `(n,)` -> `(n,)`: each row's probability of its own class."""
-    return probabilities.gather(1, classes[:, None])[:, 0]
-
-
-def rejected(probabilities: Tensor) -> Tensor:
-    """`(n, K)` -> `(n,)`: the mass of "none of the classes", which is what is missing from 1."""
-    return (1 - probabilities.sum(1)).clamp_min(0)

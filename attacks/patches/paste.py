@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..levels import rounded
+
 Corners = list[tuple[int, int]]
 """Places in a fixed order, the same for all images of a block."""
 
@@ -113,7 +115,7 @@ def windows_on_canvas(sources: Tensor, canvas: Tensor, corners: Corners, side: i
 
 def flat_patches(patches: Tensor) -> Tensor:
     """The patches in their own mean colours, to the nearest 8-bit level."""
-    return ((patches.mean((2, 3), keepdim=True) * 255).round() / 255).expand_as(patches).contiguous()
+    return rounded(patches.mean((2, 3), keepdim=True)).expand_as(patches).contiguous()
 
 
 def shuffled_patches(patches: Tensor, rng: torch.Generator) -> Tensor:

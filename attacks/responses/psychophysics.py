@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..answers import of_class
 from ..base import Perturb, Query
-from ..patches.bank import local_responses, of_class
+from ..patches.bank import local_responses
 from ..patches.paste import Corners, crop, flat_patches, overlaps, paste, paste_at_each, shuffled_patches, strided_lines
 from .statistics import share, spearman, spread
 

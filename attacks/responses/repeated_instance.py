@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..answers import of_class
 from ..base import Query
-from ..patches.bank import of_class
+from ..levels import rounded
 from .motif import Motif, find_motif
 from .statistics import share, spread
 
@@ -259,7 +260,7 @@ def removed(image: Tensor, corners: Tensor, side: int) -> Tensor:
             outer, inner = image[:, *around], image[:, *inside]
             pixels = outer[0].numel() - inner[0].numel()
             colour = (outer.sum((1, 2)) - inner.sum((1, 2))) / pixels if pixels else inner.mean((1, 2))
-            out[draw, turn:, :, *inside] = ((colour * 255).round() / 255)[:, None, None]
+            out[draw, turn:, :, *inside] = rounded(colour)[:, None, None]
     return out
 
 

@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 
 from ...models.base import Classifier
+from ...models.levels import rounded
 from ...models.memory import out_of_memory
 from ..errors import ModelFailure, Problem
-
-
-def eight_bit(images: Tensor) -> Tensor:
-    """Round images in [0, 1] to the 256 gray levels that a file can hold; a new tensor."""
-    return images.mul(255).round_().clamp_(0, 255).div_(255)
 
 
 def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
@@ -26,7 +22,7 @@ def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int
     """
     out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
     for start in range(0, len(images), batch):
-        out[start : start + batch] = victim_call(victim.probabilities, eight_bit(images[start : start + batch]), rng)
+        out[start : start + batch] = victim_call(victim.probabilities, rounded(images[start : start + batch]), rng)
     if not bool((out.sum(1) <= 1.001).all()) or not bool((out >= 0).all()):  # NaN fails the first comparison
         raise nonsense(out)
     return out

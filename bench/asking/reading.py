@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from ...models.answers import labelled
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,7 @@ class Reading:
 
 def read(probabilities: Tensor) -> Reading:
     """Turn `(n, K)` probabilities into labels: a victim accepts when its largest class exceeds the rejected mass."""
-    confidence, largest = probabilities.max(1)
-    rejected = 1 - probabilities.sum(1)
-    return Reading(probabilities, torch.where(confidence > rejected, largest, -1), confidence)
+    return Reading(probabilities, *labelled(probabilities))
 
 
 def hits_fool(probabilities: Tensor, targets: Tensor, tau: float) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...models.answers import rejected_mass
 from ...models.base import Classifier
 from ..machine.memory import Memory
 from .answers import answers
@@ -50,4 +51,4 @@ def twice(
 
 def missing(answered: Tensor) -> float:
     """The largest mass that a row of probabilities `(n, K)` keeps from the classes."""
-    return float((1 - answered.sum(1)).amax())
+    return float(rejected_mass(answered).amax())

@@ -14,9 +14,9 @@ from ...attacks.base import Fool
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
 from ...models.base import Classifier
+from ...models.levels import rounded
 from ...models.modules.module import from_module
 from ...models.preprocess import Preprocess
-from ..asking.answers import eight_bit
 from ..errors import InvalidInput, Problem, Unexpected, failure
 from ..submission.detectors import Density
 from ..victim.detecting import detecting
@@ -112,7 +112,7 @@ class DensityRecipe:
         for name in ("evolution", "cppn"):
             yield name, as_images(tensors[f"images.{name}"], shop.device)
         noise = torch.rand(_NOISE, *shop.battery.spec.shape, generator=shop.rng("density", "noise"))
-        yield "noise", eight_bit(noise).to(shop.device)
+        yield "noise", rounded(noise).to(shop.device)
         bare = of_network(shop.classifier()[0].network(tensors), shop.classes)
         adversary = fgsm(shop.how.distance(shop.battery))
         clean = self._choosing

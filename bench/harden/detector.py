@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...defenses.detectors.threshold import Clean, Threshold
+from ...models.levels import rounded
 from ...models.training.train import Loss
-from ..asking.answers import eight_bit
 from ..errors import Unexpected, failure
 from .epochs import Course
 from .measure import HELD_OUT, of_network
@@ -95,8 +95,8 @@ class DetectorRecipe:
         adversary = shop.how.adversary(shop.battery)
 
         def told_apart(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-            genuine = eight_bit(images)
-            made = eight_bit(adversary.images(model, genuine, labels, shop.classes, rng))
+            genuine = rounded(images)
+            made = rounded(adversary.images(model, genuine, labels, shop.classes, rng))
             scores = network(torch.cat([genuine, made])).squeeze(1)
             truth = torch.cat([torch.zeros(len(genuine)), torch.ones(len(made))]).to(scores.device)
             return functional.binary_cross_entropy_with_logits(scores, truth)

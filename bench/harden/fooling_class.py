@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...attacks.base import Fool, Query, Search
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
-from ..asking.answers import eight_bit
+from ...models.levels import rounded
 
 Train = Callable[[Tensor, Tensor, int], nn.Module]
 """Images `(n, c, h, w)` float32 in [0, 1], labels `(n,)` int64, number of classes -> a trained network of logits."""
@@ -40,7 +40,7 @@ class FoolingClass:
         `images` `(n, c, h, w)` float32 in [0, 1] and `labels` `(n,)` int64 on the CPU, where `rng` is too.
         """
         network = train(images, labels, classes)
-        fooling = eight_bit(torch.rand(self.noise, *images.shape[1:], generator=rng))
+        fooling = rounded(torch.rand(self.noise, *images.shape[1:], generator=rng))
         _, channels, height, width = images.shape
         task = Fool((channels, height, width), torch.arange(classes), self.runs, images.mean(0))
         for _ in range(self.rounds):
@@ -60,10 +60,10 @@ def evolved(search: Search, network: nn.Module, watch: Callable[[Query, Tensor],
     """
     query = next(search)
     while True:
-        answer = network(eight_bit(query.images)).softmax(1)
+        answer = network(rounded(query.images)).softmax(1)
         if watch is not None:
             watch(query, answer)
         try:
             query = search.send(answer)
         except StopIteration as stop:
-            return eight_bit(stop.value).flatten(0, 1)
+            return rounded(stop.value).flatten(0, 1)

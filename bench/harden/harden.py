@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import yaml
 
+from ...models.levels import to_bytes
 from ..battery.battery import read_battery
 from ..choices import HardenHow
 from ..data.data import Data
@@ -167,7 +168,7 @@ def _written(shop: Shop, product: Product, out: Path, head: dict[str, Any]) -> R
 
 def _as_data(images: Images) -> Data:
     """Held-out images in the place of evaluation images, so that none of those is looked at."""
-    held = (images.held * 255).round().byte().cpu().numpy()
+    held = to_bytes(images.held).cpu().numpy()
     labels = images.held_labels.cpu().numpy()
     return Data(
         images=held,

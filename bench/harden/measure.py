@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ...attacks.base import Query
+from ...models.answers import label_of, labelled
 from ...models.base import Classifier
-from ..asking.answers import eight_bit
+from ...models.levels import rounded
 from ..asking.clean import tau_of
 from .adversary import Adversary, Logits, fgsm, pgd
 from .steps import Row
@@ -55,7 +56,7 @@ class Measured:
         """Adversarial images in 8 bits."""
         assert self.logits is not None
         parts = zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
-        return torch.cat([eight_bit(adversary.images(self.logits, x, y, self.classes, rng)) for x, y in parts])
+        return torch.cat([rounded(adversary.images(self.logits, x, y, self.classes, rng)) for x, y in parts])
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -64,12 +65,12 @@ class Measured:
 
     def labels(self, images: Tensor) -> Tensor:
         """`(n,)` int64: the label, -1 where rejected."""
-        return accepted_label(self.probabilities(images))
+        return label_of(self.probabilities(images))
 
     def tau(self, images: Tensor, labels: Tensor, quantile: float) -> float | None:
         """The `quantile` of the confidence in images that are accepted and right; None where there are none."""
         answers = self.probabilities(images)
-        return tau_of(answers.amax(1)[accepted_label(answers) == labels], quantile)
+        return tau_of(answers.amax(1)[label_of(answers) == labels], quantile)
 
 
 def of_network(network: nn.Module, classes: int) -> Measured:
@@ -82,12 +83,6 @@ def of_victim(victim: Classifier, rng: torch.Generator) -> Measured:
     ask = victim.logits
     logits: Logits | None = None if ask is None else lambda images: ask(images, rng)
     return Measured(lambda images: victim.probabilities(images, rng), logits, victim.classes)
-
-
-def accepted_label(answers: Tensor) -> Tensor:
-    """`(n, K)` probabilities -> `(n,)` int64: the label, -1 where the rejected mass is at least the largest."""
-    confidence, label = answers.max(1)
-    return torch.where(confidence > 1 - answers.sum(1), label, -1)
 
 
 class Reached:
@@ -103,8 +98,7 @@ class Reached:
     def __call__(self, query: Query, answers: Tensor) -> None:
         """See `fooling_class.evolved`."""
         own, owners = answers[:, : self.classes].cpu(), query.owners.cpu()
-        confidence, label = own.max(1)
-        label = torch.where(confidence > 1 - own.sum(1), label, -1)
+        label, confidence = labelled(own)
         self.asked += torch.bincount(owners, minlength=len(self.asked))
         generation = -(-self.asked // self.children)
         for name, threshold in self.thresholds.items():

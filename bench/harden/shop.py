@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...models.levels import from_bytes, to_bytes
 from ...models.training.train import Training
 from ..battery.battery import Battery
 from ..machine.seeds import generator
@@ -101,9 +102,9 @@ class Product:
 
 def as_bytes(images: Tensor) -> Tensor:
     """`[0, 1]` -> uint8 on the CPU, to be handed on."""
-    return (images * 255).round().to(torch.uint8).cpu()
+    return to_bytes(images).cpu()
 
 
 def as_images(stored: Tensor, device: torch.device) -> Tensor:
     """And back."""
-    return stored.to(device).float() / 255
+    return from_bytes(stored.to(device))

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...attacks.base import Fool, Query
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
-from ..asking.answers import eight_bit
+from ...models.levels import rounded
 from .epochs import Course, untrained
 from .fooling_class import evolved
 from .measure import Reached, of_network
@@ -67,11 +67,11 @@ class FoolingClassRecipe:
         network = self._course(number).network(tensors)
         measured = of_network(network, shop.classes)
         shape = shop.battery.spec.shape
-        noise = eight_bit(torch.rand(how.noise, *shape, generator=shop.rng("noise"))) if how.noise else None
+        noise = rounded(torch.rand(how.noise, *shape, generator=shop.rng("noise"))) if how.noise else None
         fooling = tensors.get("fooling", torch.zeros(0, *shape, dtype=torch.uint8))
         if number == 0 and noise is not None:
             fooling = as_bytes(noise)
-        fresh = eight_bit(torch.rand(1000, *shape, generator=shop.rng("fresh noise"))).to(shop.device)
+        fresh = rounded(torch.rand(1000, *shape, generator=shop.rng("fresh noise"))).to(shop.device)
         judge = shop.battery.spec.judge
         tau = measured.tau(shop.images.held, shop.images.held_labels, judge.tau_quantile)
         accepted = float((measured.labels(fresh) >= 0).double().mean())

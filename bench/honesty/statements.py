@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...leaderboard.record.record import Statement
+from ...models.answers import with_rejected
 from ...models.base import Answer, Classifier
 from ...models.certificate import Certificate, certify
 from ..asking.answers import victim_call
@@ -124,7 +125,7 @@ class _Calls:
         """`(n, columns)` probabilities, the rejected mass last."""
         probabilities = self._call(self.victim.probabilities, images, turn)
         if self.victim.rejects:
-            probabilities = torch.cat([probabilities, 1 - probabilities.sum(1, keepdim=True)], 1)
+            probabilities = with_rejected(probabilities)
         return probabilities
 
     def logarithms(self, images: Tensor) -> Tensor:

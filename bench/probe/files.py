@@ -13,6 +13,7 @@ from ...attacks.responses.repeated_instance import removed
 from ...leaderboard.record.store import PROBE, PROBE_RECORD, RunFolder
 from ...leaderboard.site.figures import MappedImage, added_chart, maps_figure, removal_figure, removed_chart
 from ...leaderboard.site.maps import Frame, Map, scales
+from ...models.levels import from_bytes, to_bytes
 from ..errors import InvalidInput, Problem
 from ..machine.folder import atomically
 from .probe import Probe, Removal
@@ -126,8 +127,8 @@ def _motifs(removal: Removal, probe: Probe) -> dict[str, bytes]:
     for i in np.flatnonzero(found.copies)[:MOTIFS].tolist():
         k, side = int(found.copies[i]), int(found.side[i])
         corners = found.corners[i, :k]
-        whole = torch.tensor(given.images[i]).to(torch.float32) / 255
-        left = removed(whole, torch.tensor(corners)[None], side)[0].mul(255).round().to(torch.uint8).numpy()
+        whole = from_bytes(torch.tensor(given.images[i]))
+        left = to_bytes(removed(whole, torch.tensor(corners)[None], side)[0]).numpy()
         labels = ["p " + _plain(p) for p in found.curve[i, : k + 1]]
         name = probe.battery.spec.class_names[int(given.targets[i])]
         title = f"{given.attack} image {i}, made for {name!r}: {k} copies of a motif of side {side}, removed one by one"

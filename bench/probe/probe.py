@@ -18,6 +18,7 @@ from ...attacks.responses.repeated_instance import Removals, RepeatedInstance
 from ...leaderboard.record.words import plural
 from ...models.backend import Backend
 from ...models.base import Classifier
+from ...models.levels import from_bytes, to_bytes
 from ..asking.answers import answers
 from ..asking.reading import read
 from ..battery.battery import Battery
@@ -173,7 +174,7 @@ def repeated_instance(shape: tuple[int, int, int]) -> RepeatedInstance:
 
 
 def _pixels(images: np.ndarray, device: torch.device) -> Tensor:
-    return torch.tensor(images).to(device).to(torch.float32) / 255
+    return from_bytes(torch.tensor(images).to(device))
 
 
 def _chosen(
@@ -241,11 +242,11 @@ def _fresh(victim: Classifier, battery: Battery, data: Data) -> FoolingImages:
     task = Fool(battery.spec.shape, targets, 1, torch.tensor(data.mean).to(device))
     search = FRESH.search(task, generator(name, "probe", "cppn", device=device))
     victim_rng = generator(name, "probe", "cppn", "victim", device=device)
-    finals = ask(search, victim, victim_rng, battery.spec.batch)[0].mul(255).round_().clamp_(0, 255)
-    label = read(answers(victim, finals / 255, victim_rng, battery.spec.batch)).label
+    finals = to_bytes(ask(search, victim, victim_rng, battery.spec.batch)[0])
+    label = read(answers(victim, from_bytes(finals), victim_rng, battery.spec.batch)).label
     good = (label == targets).cpu().numpy()
     reason = None if good.any() else "no image of the small budget is accepted as its class: give a run's with --run"
-    images = finals.to(torch.uint8).cpu().numpy()[good]
+    images = finals.cpu().numpy()[good]
     source = f"evolved here, {FRESH.children * FRESH.generations:,} queries"
     return FoolingImages("cppn", source, images, targets.cpu().numpy()[good], reason)
 

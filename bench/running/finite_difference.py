@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...attacks.base import Ascent, Objective
 from ...attacks.entry import FiniteDifferences
+from ...models.answers import with_rejected
 from ...models.base import Classifier
 from ..asking.answers import answers
 from .drive import Meter, Stopped
@@ -107,5 +108,5 @@ class FiniteDifferenceOracle:
 
     def _logarithms(self, probabilities: Tensor) -> Tensor:
         if self.rejects:
-            probabilities = torch.cat([probabilities, 1 - probabilities.sum(1, keepdim=True)], 1)
+            probabilities = with_rejected(probabilities)
         return probabilities.clamp_min(TINY).log()

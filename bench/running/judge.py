@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...attacks.entry import Limit
 from ...models.base import Classifier
+from ...models.levels import from_bytes, to_bytes
 from ..asking.answers import answers
 from ..asking.reading import hits_perturb, read
 
@@ -106,13 +107,13 @@ def _to_bytes(finals: Tensor) -> tuple[Tensor, list[str]]:
     ]
     images = torch.empty(finals.shape, dtype=torch.uint8, device=finals.device)
     for part, rounded in zip(finals.split(_AT_ONCE), images.split(_AT_ONCE), strict=True):
-        rounded.copy_(torch.nan_to_num(part).mul_(255).round_().clamp_(0, 255))
+        rounded.copy_(to_bytes(torch.nan_to_num(part)))
     return images, refused
 
 
 def _answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
     """The answers to `(n, c, h, w)` uint8 images, which become floats a batch at a time."""
-    parts = [answers(victim, part.to(torch.float32) / 255, rng, batch) for part in images.split(batch)]
+    parts = [answers(victim, from_bytes(part), rng, batch) for part in images.split(batch)]
     return torch.cat(parts)
 
 

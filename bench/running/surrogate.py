@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...attacks.entry import Entry
+from ...models.answers import rejected_mass
 from ..asking.answers import answers
 from ..asking.reading import hits_perturb, read
 from .arena import Arena
@@ -75,7 +76,7 @@ def best_perturb(
     best = _Best(arena, meter, rng, originals)
 
     def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
-        rejected = 1 - probabilities.sum(1, keepdim=True)
+        rejected = rejected_mass(probabilities)[:, None]
         aim = (labels if targets is None else targets)[owners].unsqueeze(1)
         own = probabilities.gather(1, aim)
         others = torch.cat([probabilities.scatter(1, aim, -1.0), rejected], 1)

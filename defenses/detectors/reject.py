@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...bench.errors import Unexpected
+from ...models.answers import accepts
 from ...models.base import Answer, Classifier
 from .threshold import Clean, Threshold
 
@@ -126,7 +127,7 @@ def _clean_scores(scored: Callable[[Tensor, torch.Generator], tuple[Tensor, Tens
     kept = []
     for images in at.images.split(_IMAGES_AT_ONCE):
         own, scores = scored(images, at.rng)
-        kept.append(scores[own.amax(1) > 1 - own.sum(1)])
+        kept.append(scores[accepts(own)])
     return torch.cat(kept)
 
 

@@ -44,9 +44,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from ..machine.version import own_version
 
-        typer.echo(f"foolbench {version('foolbench')}")
+        typer.echo(f"foolbench {own_version()}")
         raise typer.Exit
 
 

@@ -220,7 +220,10 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The battery's data is not where it should be. A shipped battery's data starts at the folder in the "
         "environment variable FOOLBENCH_DATA; the paths in a battery of your own start at its YAML. digits-v1 "
         "needs no download; with FOOLBENCH_DOWNLOAD=1 in the environment MNIST and CIFAR-10 are fetched; ImageNet may "
-        "not be passed on. docs/batteries.md lists the layouts that are read.",
+        "not be passed on. In that folder lie, for mnist-v1, the four IDX files, plain or .gz, in MNIST/raw/ (as "
+        "torchvision keeps them) or mnist/; for cifar10-v1, cifar-10-batches-py/ (as torchvision keeps it); for "
+        "imagenet-v1, imagenet/val/, either with a folder for each class, named by its WordNet id, or with all "
+        "50,000 files and, beside them, val.txt (lines of name and class index) or LOC_val_solution.csv.",
     ),
     "FB401": Explanation(
         "data was altered",
@@ -267,7 +270,7 @@ EXPLANATIONS: dict[str, Explanation] = {
         4,
         "Something had to be fetched (timm's weights for `pretrained: true`, a data set with FOOLBENCH_DOWNLOAD=1) and "
         "could not be. Try again; or put the weights beside the submission and name them with `weights`, the data "
-        "where docs/batteries.md says.",
+        "where `foolbench explain FB400` says.",
     ),
     "FB408": Explanation(
         "data does not fit",

@@ -27,7 +27,7 @@ class DigitsData(Spec):
 
 
 class TorchvisionData(Spec):
-    """MNIST or CIFAR-10, from FOOLBENCH_DATA: in torchvision's layout, or as in docs/batteries.md."""
+    """MNIST or CIFAR-10, from FOOLBENCH_DATA: in torchvision's layout or as plain files (`foolbench explain FB400`)."""
 
     kind: Literal["mnist", "cifar10"]
     test: Annotated[int, Field(ge=1)] | None = None

@@ -27,9 +27,21 @@ def test_help_says_what_there_is_and_imports_nothing_heavy():
     assert not heavy & imported("--help")
 
 
-def test_validate_imports_no_torch():
+def test_validate_imports_nothing_that_loads_models():
     shipped = ROOT / "submissions/digits-lenet/submission.yaml"
-    assert not {"torch", "numpy", "scipy", "onnx", "onnxruntime"} & imported("validate", shipped)
+    assert not {"onnx", "onnxruntime", "timm", "torchvision", "sklearn"} & imported("validate", shipped)
+
+
+def test_reading_a_submission_imports_no_library_of_models():
+    shipped = ROOT / "submissions/digits-lenet/submission.yaml"
+    heavy = {"torch", "numpy", "scipy", "onnx", "onnxruntime", "timm"}
+    program = (
+        "import sys; from pathlib import Path; from foolbench.bench import read_submission\n"
+        f"read_submission(Path({str(shipped)!r}))\n"
+        f"sys.exit(' '.join({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
 
 
 def imported(*arguments: object) -> set[str]:

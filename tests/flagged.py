@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from foolbench.bench import evaluate
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
 from foolbench.bench.scores.flags import flags_of
 from foolbench.leaderboard.record.record import Flag, Record
@@ -28,7 +29,7 @@ def run(net: nn.Module, folder: Path, attacks: dict[str, Any] = FGSM, count: int
 def judged(victim: Classifier, folder: Path, name: str = "run", **options: Any) -> Run:
     """A Classifier that no loader has looked at, on 8 halves under FGSM."""
     planted = battery(folder, *halves(8), attacks=FGSM)
-    return evaluate_subject(subject(victim, **options), planted, out=folder / name, device="cpu")
+    return evaluate_subject(subject(victim, **options), planted, Execution("cpu"), out=folder / name)
 
 
 def titles(record: Record) -> dict[str, str]:

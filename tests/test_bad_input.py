@@ -340,8 +340,10 @@ def test_a_disk_that_is_really_full(small_disk: Path, whole: tuple[Path, Path]):
 def test_a_folder_that_cannot_be_written(tmp_path: Path):
     path = submit(tmp_path)
     (tmp_path / "file").write_text("")
-    assert "--out" in refused(inside("evaluate", path, "--out", tmp_path / "file" / "run"), 4, "FB410")
-    assert "--out" in refused(inside("evaluate", path, "--out", tmp_path / "file"), 4, "FB410")
+    for place in ("file", "file/run"):
+        message = refused(inside("evaluate", path, "--out", tmp_path / place), 2, "FB117")
+        assert "out: expected a folder, or a place for one, got the file " in message
+        assert "name another folder" in message
     (tmp_path / "none").mkdir()
     refused(inside("leaderboard", tmp_path / "none", "--out", tmp_path / "file" / "site"), 4, "FB410")
     assert "choose another --out" in refused(

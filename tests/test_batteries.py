@@ -16,9 +16,11 @@ import pytest
 import torch
 from foolbench.attacks.spec import pixel_range
 from foolbench.bench.asking.clean import examine
-from foolbench.bench.battery.battery import Battery, read_battery, shipped_names
+from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.entries import entries
+from foolbench.bench.battery.named import shipped_names
 from foolbench.bench.data.data import training
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.harden.recipes import RECIPES
 from foolbench.bench.running.progress import planned
@@ -274,7 +276,7 @@ def test_a_whole_run_on_the_smoke_tier(name: str, victim: str, tmp_path: Path, h
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     subject = subject_of(read_submission(write_submission(of_name(victim), tmp_path, name)))
     battery: Battery = read_battery(name, tier="smoke")
-    run = evaluate_subject(subject, battery, out=tmp_path / "run", device="cpu")
+    run = evaluate_subject(subject, battery, Execution("cpu"), out=tmp_path / "run")
     assert run.failures == {}
     record = json.loads((run.folder / "record.json").read_text(encoding="utf-8"))
     assert record["scores"]["clean_accuracy"]["n"] == 50

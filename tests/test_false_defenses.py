@@ -11,6 +11,7 @@ import torch
 from foolbench.bench import evaluate, read_submission
 from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.data.data import Data
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.victim.assemble import subject_of
 from foolbench.bench.victim.fitting import training_images
@@ -61,7 +62,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
     data = planned.load()
     given = subject_of(read_submission(SUBMISSION))
     victim = given.assemble(planned, data, CPU).victim
-    run = evaluate_subject(given, planned, out=tmp_path_factory.mktemp("bare"), device="cpu", workers=1)
+    run = evaluate_subject(given, planned, Execution("cpu", 1), out=tmp_path_factory.mktemp("bare"))
     assert run.record.scores.robust_score.value is not None
     return Bare(victim, data, run.record)
 
@@ -69,7 +70,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
 def measured(planted: Planted, bare: Bare, folder: Path) -> Record:
     battery = smaller(panel="surrogate" in planted.flags)
     victim = planted.defend(bare.classifier, battery, bare.data)
-    return evaluate_subject(subject(victim), battery, out=folder, device="cpu", workers=1).record
+    return evaluate_subject(subject(victim), battery, Execution("cpu", 1), out=folder).record
 
 
 def flag(record: Record, code: str) -> Flag:

@@ -11,6 +11,7 @@ from foolbench.attacks.entry import FiniteDifferences
 from foolbench.attacks.fgsm import FiniteSpec
 from foolbench.bench.asking.expectation import expected
 from foolbench.bench.errors import InvalidInput
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.running.finite_difference import FiniteDifferenceOracle
 from foolbench.models.levels import rounded
@@ -97,8 +98,8 @@ def test_fgsm_runs_along_finite_differences_as_along_a_gradient(tmp_path: Path) 
     images, labels = halves(8)
     attacks = small(fgsm={"finite": FINITE}, gradient_ascent={})
     planted = battery(tmp_path, images, labels, attacks=attacks)
-    seeing = evaluate_subject(subject(plain), planted, out=tmp_path / "seeing", device="cpu").record.attacks
-    made = evaluate_subject(subject(blind), planted, out=tmp_path / "blind", device="cpu")
+    seeing = evaluate_subject(subject(plain), planted, Execution("cpu"), out=tmp_path / "seeing").record.attacks
+    made = evaluate_subject(subject(blind), planted, Execution("cpu"), out=tmp_path / "blind")
     found = made.record.attacks
     assert (seeing["fgsm"].mode, found["fgsm"].mode) == ("gradient", "surrogate")
     assert found["gradient_ascent"].fooling_ratio.value is None  # too many steps to pay for: the panel alone
@@ -130,7 +131,7 @@ def test_the_better_of_panel_and_finite_differences(tmp_path: Path, monkeypatch:
             attacks=small(fgsm={"finite": FINITE, "curve": []}),
             panel={"models": [linear_onnx(folder, name, net)]},
         )
-        fgsm = evaluate_subject(subject(blind), planted, out=folder / "run", device="cpu").record.attacks["fgsm"]
+        fgsm = evaluate_subject(subject(blind), planted, Execution("cpu"), out=folder / "run").record.attacks["fgsm"]
         assert fgsm.fooling_ratio.value == 1
         assert {row.spent for row in fgsm.tasks} == spent
         assert fgsm.budget == 1 + 200 + 1

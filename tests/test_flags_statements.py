@@ -13,6 +13,7 @@ import torch
 from defense_victims import small_net
 from flagged import FGSM, SHAPE, Rounding, WrongGradient, flag, judged
 from foolbench.bench.asking.clean import examine
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.honesty.statements import false_statements
 from foolbench.defenses.images.bit_depth import bit_depth
@@ -35,14 +36,14 @@ def noisy(*, declared: bool = True) -> Classifier:
 
 def test_randomised(tmp_path: Path) -> None:
     planted = battery(tmp_path, *halves(8), attacks=small(fgsm={}, one_pixel={}, evolution={"generations": 30}))
-    made = evaluate_subject(subject(noisy()), planted, out=tmp_path / "run", device="cpu")
+    made = evaluate_subject(subject(noisy()), planted, Execution("cpu"), out=tmp_path / "run")
     assert 0.01 < flag(made, "randomised").evidence["largest_difference"] < 1  # type: ignore[operator]
     shares = [row.share for name in made.record.attacks for row in made.record.attacks[name].tasks]
     assert all(share is not None and round(10 * share, 4) in range(11) for share in shares)
     assert len(set(shares)) > 3  # ten draws, and they differ
     for attack in made.record.attacks.values():
         assert all(row.fooled == ((row.share or 0) > 0.5) for row in attack.tasks)
-    again = evaluate_subject(subject(noisy()), planted, out=tmp_path / "again", device="cpu", workers=2)
+    again = evaluate_subject(subject(noisy()), planted, Execution("cpu", 2), out=tmp_path / "again")
     assert again.record.attacks["fgsm"].tasks == made.record.attacks["fgsm"].tasks
     assert again.record.flags == made.record.flags
 
@@ -107,7 +108,7 @@ def test_gradients_and_logits_that_are_not_what_they_are_said_to_be(tmp_path: Pa
     assert found(lying, surrogates=("lie",)) == []
     assert found(classifier(Rounding(), SHAPE, 2)) == []  # no gradient is no wrong one
 
-    made = evaluate_subject(subject(lying, bare=plain), planted, out=tmp_path / "run", device="cpu")
+    made = evaluate_subject(subject(lying, bare=plain), planted, Execution("cpu"), out=tmp_path / "run")
     assert set(flag(made, "misdeclared").evidence) == {"gradient"}
     assert made.record.bare is not None
     assert made.record.bare.flags == []

@@ -9,6 +9,7 @@ import torch
 from foolbench.bench.asking.strangers import twice
 from foolbench.bench.evaluation import attack_panel as panel_evidence
 from foolbench.bench.evaluation import pipeline
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
 from foolbench.bench.machine.memory import Memory, sparing
 from foolbench.bench.machine.npz import packed
@@ -101,9 +102,8 @@ def test_a_run_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):
 
     def measured(most: int, max_batch: int | None = None) -> Run:
         victim = classifier(Hungry(most), (1, 8, 8), 2)
-        return evaluate_subject(
-            subject(victim), chosen, out=tmp_path / f"{most}-{max_batch}", workers=1, max_batch=max_batch
-        )
+        execution = Execution(workers=1, max_batch=max_batch)
+        return evaluate_subject(subject(victim), chosen, execution, out=tmp_path / f"{most}-{max_batch}")
 
     whole, halved, limited = measured(1000), measured(40), measured(1000, max_batch=13)
     assert not whole.failures | halved.failures
@@ -119,7 +119,7 @@ def test_a_resumed_run_says_in_what_batches_its_finished_shards_were_answered(tm
 
     def batch(most: int) -> int | None:
         victim = classifier(Hungry(most), (1, 8, 8), 2)
-        return evaluate_subject(subject(victim), chosen, out=folder, workers=1).record.provenance.batch
+        return evaluate_subject(subject(victim), chosen, Execution(workers=1), out=folder).record.provenance.batch
 
     def kept() -> dict[Path, int]:
         found = {path: load_shard(path) for path in (folder / "shards").iterdir()}
@@ -182,7 +182,7 @@ def test_the_panel_is_attacked_and_asked_in_smaller_batches(tmp_path: Path, monk
         monkeypatch.setattr(panel_evidence, "panel_member", lambda *given: SimpleNamespace(classifier=model))
         monkeypatch.setattr(pipeline, "panel_classifier", lambda *given: model)
         victim = subject(classifier(left_or_right(), (1, 8, 8), 2))
-        return evaluate_subject(victim, chosen, out=tmp_path / f"run-{most}", workers=1, device="cpu")
+        return evaluate_subject(victim, chosen, Execution("cpu", 1), out=tmp_path / f"run-{most}")
 
     halved = measured(5)  # attacks it, and keeps what came out
     asked = measured(3)  # from there on it is only asked

@@ -17,6 +17,7 @@ from defense_victims import CPU
 from foolbench.bench.asking.clean import Clean, examine
 from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.data.data import Data
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.honesty.statements import false_statements
 from foolbench.bench.submission.submission import read_submission
@@ -91,7 +92,7 @@ def test_chance_away_from_the_clean_images(tmp_path: Path) -> None:
         return torch.where(rough.unsqueeze(1), torch.cat([drawn, 1 - drawn], 1), plain.probabilities(images, rng))
 
     victim = replace(plain, probabilities=loose)
-    made = evaluate_subject(subject(victim, bare=plain), planted, out=tmp_path / "run", device="cpu").record
+    made = evaluate_subject(subject(victim, bare=plain), planted, Execution("cpu"), out=tmp_path / "run").record
     assert made.scores.clean_accuracy.value == 1
     assert flag_codes(made) == {"randomised", "misdeclared"}
     assert evidence(made) == {"deterministic"}
@@ -120,7 +121,7 @@ def test_what_shows_on_the_images_of_an_attack_alone(tmp_path: Path, what: str) 
     clean = examine(victim, planted, planted.load())
     assert not clean.randomised
     assert clean.missing < 1e-6
-    made = evaluate_subject(subject(victim, bare=plain), planted, out=tmp_path / "run", device="cpu").record
+    made = evaluate_subject(subject(victim, bare=plain), planted, Execution("cpu"), out=tmp_path / "run").record
     assert flag_codes(made) == {"misdeclared"}
     assert evidence(made) == {what}
 
@@ -172,7 +173,7 @@ def test_a_wrong_gradient_behind_a_surrogate_is_flagged(tmp_path: Path) -> None:
     plain = classifier(left_or_right(), SHAPE, 2)
     victims = {"lying": bit_depth(lying(plain), 8), "honest": bit_depth(plain, 8)}
     made = {
-        name: evaluate_subject(subject(victim, bare=plain), planted, out=tmp_path / name, device="cpu").record
+        name: evaluate_subject(subject(victim, bare=plain), planted, Execution("cpu"), out=tmp_path / name).record
         for name, victim in victims.items()
     }
     assert evidence(made["lying"]) == {"gradient behind defense 1"}

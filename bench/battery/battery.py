@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,15 +17,16 @@ from pydantic import Field, create_model, model_validator
 from ... import attacks as shipped_attacks
 from ...attacks.entry import Entry
 from ...attacks.spec import AtLeastOne, Attack, Given, Rate, Strict
-from ..choices import Tier
+from ..choices import Tier, nearest
 from ..data.data import Data, data_root, load
 from ..data.kinds import DataSpec, FolderData, ImageNetData, NpzData
 from ..errors import InvalidInput, Problem, Unexpected
 from ..reading.source import read
-from ..reading.wording import nearest, refuse
+from ..reading.wording import refuse
 from ..submission.models import Input
 from .attacks import Section, section
 from .installed import Packaged, packaged
+from .named import found
 
 
 class JudgeSpec(Strict):
@@ -217,29 +219,15 @@ class Battery:
         return root / model.path
 
 
-def shipped_folder() -> Path:
-    """The folder of the batteries that come with foolbench."""
-    return Path(str(files("foolbench.bench.batteries")))
+def read_battery(
+    name: str | os.PathLike[str], *, tier: Tier = "standard", folder: str | os.PathLike[str] | None = None
+) -> Battery:
+    """Read a shipped battery by name, or a user's own by path (`./mine.yaml`, relative to `folder`, which is the
+    current folder by default).
 
-
-def shipped_names() -> list[str]:
-    """Names of the batteries that come with foolbench."""
-    return sorted(path.stem for path in shipped_folder().glob("*.yaml"))
-
-
-def read_battery(name: str, *, tier: Tier = "standard", folder: Path | None = None) -> Battery:
-    """Read a shipped battery by name, or a user's own by path (`./mine.yaml`, relative to `folder`).
-
-    Raises InvalidInput with everything that is wrong with it.
+    Raises InvalidInput with everything that is wrong with it, and for arguments that mean nothing.
     """
-    if name in shipped_names():
-        path, shipped = shipped_folder() / f"{name}.yaml", True
-    elif name.endswith((".yaml", ".yml")) or "/" in name:
-        path, shipped = (folder or Path()) / name, False
-    else:
-        legal = ", ".join(shipped_names())
-        message = f"expected one of {legal}, or a path to a YAML file, got {name!r}."
-        raise InvalidInput(Problem("FB110", message, f"battery: {shipped_names()[0]}", key="battery"))
+    path, shipped = found(name, tier, folder)
     brought: list[Packaged] = []
 
     def form(value: dict[str, Any]) -> type[BatterySpec]:

@@ -103,18 +103,19 @@ def evaluate(
 
     given = read_submission(submission)
     battery = read_battery(given.spec.battery, tier=tier, folder=given.folder)
+    from ..evaluation.door import Execution
     from ..evaluation.pipeline import evaluate_subject
     from ..victim.assemble import subject_of
 
+    execution = Execution(device, workers, backend, max_batch)
     subject = subject_of(given)
-    how: dict[str, Any] = {"device": device, "workers": workers, "backend": backend, "max_batch": max_batch}
     if dry_run:
         from ..evaluation.estimate import estimate
 
-        print_estimate(estimate(subject, battery, **how), subject, battery, as_json)
+        print_estimate(estimate(subject, battery, execution), subject, battery, as_json)
         return
     with shown(progress, context.obj, as_json) as display:
-        run = evaluate_subject(subject, battery, out=out, progress=display, **how)
+        run = evaluate_subject(subject, battery, execution, out=out, progress=display)
     print_run(run, as_json)
     score = run.record.scores.robust_score.value
     if run.failures:

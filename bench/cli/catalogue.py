@@ -51,7 +51,8 @@ def _kinds(union: object) -> list[tuple[str, ...]]:
 
 
 def _batteries() -> tuple[list[str], list[tuple[str, ...]]]:
-    from ..battery.battery import read_battery, shipped_names
+    from ..battery.battery import read_battery
+    from ..battery.named import shipped_names
 
     rows = []
     for name in shipped_names():

@@ -121,6 +121,13 @@ EXPLANATIONS: dict[str, Explanation] = {
         "foolbench.attacks, under the attack's own name. It must import, be an Attack, and have a name that no other "
         "has. `foolbench list attacks` shows all of them; foolbench.attacks.checks holds the contract.",
     ),
+    "FB117": Explanation(
+        "an argument that means nothing",
+        2,
+        "An argument of `foolbench.bench.evaluate`, `read_battery` or `read_submission`, or the option of that name, "
+        "has a value or a type that no run can have, or is for torch modules only and stands beside a submission, "
+        "which says the same itself. Nothing was done yet; `help(foolbench.bench.evaluate)` has all arguments.",
+    ),
     # Model files
     "FB200": Explanation(
         "the model file is missing",

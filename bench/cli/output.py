@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..battery.battery import Battery
     from ..evaluation.estimate import Estimate
-    from ..evaluation.pipeline import Run
+    from ..evaluation.finished import Run
     from ..running.progress import Progress
     from ..victim.assemble import Subject
 
@@ -51,15 +50,9 @@ def shown(kind: str, signals: Signals, as_json: bool = False) -> Iterator[Progre
 
 
 def print_run(run: Run, as_json: bool) -> None:
-    """Write report.txt into the run's folder; print the report, or the record as JSON."""
-    from rich.console import Console
-
+    """Print the report, or the record as JSON."""
     from ..evaluation.report import render
-    from ..machine.folder import atomically
 
-    text = io.StringIO()
-    Console(width=WIDTH, file=text).print(render(run.record, run.folder))
-    atomically(run.folder / "report.txt", text.getvalue().encode())
     if as_json:
         record = run.record.model_dump(mode="json", by_alias=True)
         print_json({"schema": 1, "folder": str(run.folder), "record": record})

@@ -11,9 +11,10 @@ from ..asking.clean import blinded, examine
 from ..battery.battery import Battery, read_battery
 from ..battery.entries import entries
 from ..battery.panel import Member, SourceImages, Sources, wanted
+from ..choices import DeviceName
 from ..data.data import Data
 from ..errors import InvalidInput, Problem
-from ..machine.device import DeviceName, choose, default_workers, repeatable
+from ..machine.device import choose, default_workers, repeatable
 from ..machine.folder import atomically
 from ..machine.memory import Memory, lack_told, sparing
 from ..machine.provenance import source_digest, versions

@@ -12,11 +12,10 @@ from rich.table import Table
 
 from ...attacks.entry import Entry
 from ...leaderboard.record.words import duration
-from ...models.backend import Backend
 from ..asking.clean import blinded, examine
 from ..battery.battery import Battery
 from ..battery.entries import entries
-from ..machine.device import DeviceName, choose, default_workers, describe, repeatable
+from ..machine.device import choose, default_workers, describe, repeatable
 from ..machine.memory import Memory, lack_told, sparing
 from ..running.arena import Arena
 from ..running.progress import planned
@@ -24,6 +23,7 @@ from ..running.shards import Shard, cut, longest_first
 from ..running.surrogate import granted
 from ..victim.assemble import Subject
 from .calibrate import Pace, paces
+from .door import Execution
 
 
 @dataclass(frozen=True)
@@ -63,22 +63,18 @@ class Estimate:
 def estimate(
     subject: Subject,
     battery: Battery,
-    *,
-    device: DeviceName = "auto",
-    workers: int | None = None,
-    backend: Backend = "auto",
-    max_batch: int | None = None,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
 ) -> Estimate:
     """Load the subject, try the first shards of each entry for a moment, and scale up. Writes nothing."""
     started = time.perf_counter()
-    target, memory = choose(device), Memory(max_batch)
-    workers = workers or default_workers(target)
+    target, memory = choose(execution.device), Memory(execution.max_batch)
+    workers = execution.workers or default_workers(target)
     titles = battery.titles
     costs: dict[str, Cost] = {}
     tried = attacking = 0.0
     with repeatable(target), lack_told():
         data = battery.load()
-        whole = subject.assemble(battery, data, target, backend, memory)
+        whole = subject.assemble(battery, data, target, execution.backend, memory)
         victims = [whole] if whole.bare is None else [whole, whole.bare]
         for assembled in victims:
             victim = sparing(assembled.victim, memory)

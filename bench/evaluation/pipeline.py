@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -18,14 +17,13 @@ from ...attacks.spec import Attack
 from ...leaderboard.record.battery import AttackRef, BatteryRef, RankedRow
 from ...leaderboard.record.record import BareResult, Provenance, Record
 from ...leaderboard.record.store import write_record
-from ...models.backend import Backend
 from ..battery.battery import Battery
 from ..battery.entries import entries
 from ..battery.panel import find
 from ..data.data import Data
 from ..errors import disk_fault
-from ..machine.device import DeviceName, choose, default_workers, describe, host, repeatable
-from ..machine.folder import claimed
+from ..machine.device import choose, default_workers, describe, host, repeatable
+from ..machine.folder import atomically, claimed
 from ..machine.memory import Memory, lack_told, sparing
 from ..machine.provenance import commit, source_digest, versions
 from ..machine.seeds import seed
@@ -36,50 +34,38 @@ from ..scores.flags import flags_of
 from ..scores.transfer import transfer
 from ..victim.assemble import Assembled, Subject, panel_classifier
 from .attack_panel import attack_panel
+from .door import Execution, check_out
 from .evidence import write_evidence, write_originals
+from .finished import Run
 from .measured import Measured, Measuring
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished evaluation."""
-
-    record: Record
-    folder: Path
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Ranked attacks that were not measured, and why. A run with any is partial and cannot be ranked."""
-        attacks = self.record.attacks
-        return {n: attacks[n].fooling_ratio.reason or "" for n in attacks if not attacks[n].tasks}
+from .report import text
 
 
 def evaluate_subject(
     subject: Subject,
     battery: Battery,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
     *,
     out: Path | None = None,
-    device: DeviceName = "auto",
-    workers: int | None = None,
     progress: Progress | None = None,
-    backend: Backend = "auto",
-    max_batch: int | None = None,
 ) -> Run:
     """Run a subject through a battery; see `foolbench.bench.evaluate` for the public form.
 
     `out` is the run's folder; finished shards found in it are used. In the default, `runs/<name>-<digest>`, so are
     those of the runs beside it: the same model behind another defense has the same bare model.
     """
+    check_out(out)
+    max_batch = execution.max_batch
     memory = Memory(max_batch)
     started, clock = datetime.now(UTC), time.perf_counter()
-    progress, target = progress or Silent(), choose(device)
+    progress, target = progress or Silent(), choose(execution.device)
     plan = entries(battery)
     with ExitStack() as stack:
-        workers = workers or default_workers(target)
+        workers = execution.workers or default_workers(target)
         stack.enter_context(repeatable(target))
         stack.enter_context(lack_told())
         data = battery.load()
-        whole = subject.assemble(battery, data, target, backend, memory)
+        whole = subject.assemble(battery, data, target, execution.backend, memory)
         manifest = _manifest(subject, battery, data, whole, target, max_batch)
         folder = out or default_folder(subject, manifest)
         stack.enter_context(claimed(folder, manifest))
@@ -114,6 +100,7 @@ def evaluate_subject(
             write_record(record, folder / "record.json")
         except OSError as error:
             raise disk_fault(error, folder / "record.json") from error
+        atomically(folder / "report.txt", text(record, folder).encode())
     return Run(record, folder)
 
 

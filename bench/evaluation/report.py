@@ -1,7 +1,8 @@
-"""A Record as rich renderables: the report that ends a run. Prints nothing; reads nothing but the record."""
+"""A Record as rich renderables and as plain text: the report that ends a run. Prints nothing; reads only the record."""
 
 from __future__ import annotations
 
+import io
 from copy import copy
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from ...leaderboard.record.words import (
     signed,
 )
 
+WIDTH = 120
+"""Columns of the report where it is no terminal's."""
 WIDE = 112
 """Columns of a terminal that shows every column of every table."""
 
@@ -41,6 +44,16 @@ def render(record: Record, folder: Path | None = None) -> RenderableType:
     ]
     parts.append(_ending(record, folder))
     return Group(*parts)
+
+
+def text(record: Record, folder: Path | None = None) -> str:
+    """The report as plain text: what `report.txt` holds, whatever terminal or notebook it is made in."""
+    written = io.StringIO()
+    plain = Console(
+        file=written, width=WIDTH, color_system=None, force_terminal=False, force_jupyter=False, _environ={}
+    )
+    plain.print(render(record, folder))
+    return written.getvalue()
 
 
 def _headline(record: Record) -> Panel:

@@ -20,8 +20,16 @@ from .wording import refuse
 _HEX = frozenset("0123456789abcdef")
 
 
+MOST_TEXT = 120
+
+
+def is_text(value: object) -> bool:
+    """Whether a Python value is what `Text` takes: 1 to 120 printable characters, not all of them spaces."""
+    return isinstance(value, str) and len(value) <= MOST_TEXT and bool(value.strip()) and value.isprintable()
+
+
 def _text(text: str) -> str:
-    if not text.strip() or not text.isprintable():
+    if not is_text(text):
         raise refuse(
             "FB104", f"Expected printable text, got {text[:60]!r}.", "use letters, digits, punctuation, spaces"
         )
@@ -79,7 +87,7 @@ def yaml_folder(info: ValidationInfo) -> Path | None:
     return info.context.get("folder") if isinstance(info.context, dict) else None
 
 
-Text = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_text)]
+Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT), AfterValidator(_text)]
 Web = Annotated[str, Field(max_length=2000), AfterValidator(_web)]
 Sha256 = Annotated[str, AfterValidator(_sha256), Field(json_schema_extra={"pattern": "^[0-9a-fA-F]{64}$"})]
 File = Annotated[str, AfterValidator(_inside)]

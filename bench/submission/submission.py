@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files as resources
@@ -16,6 +17,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from ..choices import nearest
+from ..errors import InvalidInput
+from ..reading.arguments import is_path, wrong
 from ..reading.source import Source, read_source
 from ..reading.values import Spec, Text, Web, file_sha256, files_named, yaml_folder
 from ..reading.wording import refuse
@@ -113,11 +116,13 @@ class GivenSubmission:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_submission(path: Path) -> GivenSubmission:
+def read_submission(path: str | os.PathLike[str]) -> GivenSubmission:
     """Read and check a submission.yaml and the presence (and sha256, where given) of its files.
 
     Raises InvalidInput with all Problems.
     """
+    if not is_path(path):
+        raise InvalidInput(wrong("path", "the path of a submission.yaml", path, 'read_submission("submission.yaml")'))
     path = Path(path)
     spec, source = read_source(path, Submission, context={"folder": path.parent})
     return GivenSubmission(spec, path.parent, path, source, source.value)

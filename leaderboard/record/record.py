@@ -12,20 +12,10 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from .battery import BatteryRef, _Model
+from .measure import Measure as Measure
+from .measure import Scores as Scores
 
 SCHEMA = 1
-
-
-class Measure(_Model):
-    """A number with its 95% interval; for a proportion also k of n (Wilson's interval then)."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    k: int | None = None
-    n: int | None = None
-    reason: str | None = None
-    """Where `value` is null: why it was not measured."""
 
 
 class TaskRow(_Model):
@@ -117,18 +107,6 @@ class Flag(_Model):
     sentence: str
     """What it means and what to do about it."""
     evidence: dict[str, JsonValue]
-
-
-class Scores(_Model):
-    """The numbers that a table shows first."""
-
-    clean_accuracy: Measure
-    clean_rejection: Measure
-    robust_score: Measure
-    """0 to 100."""
-    worst_case: Measure
-    """The lowest survival of the ranked rows, 0 to 1."""
-    survives_all_perturb: Measure
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from defenses_models import Model, write_submission
 from defenses_zoo import Defense
 from foolbench.attacks import table
 from foolbench.bench.battery.battery import Battery, Tier, read_battery
+from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.machine.device import DeviceName, choose, repeatable
 from foolbench.bench.machine.seeds import generator
@@ -92,9 +93,8 @@ def _source() -> bytes:
 def _record(subject: Subject, assembled: Assembled, battery: Battery, setting: Setting, workers: int | None) -> Record:
     """Evaluate what was assembled already, so that fitting a defense is paid for once."""
     ready = replace(subject, load=lambda *_: assembled)
-    return evaluate_subject(
-        ready, battery, out=setting.out, device=setting.device, workers=workers, progress=setting.progress
-    ).record
+    execution = Execution(setting.device, workers)
+    return evaluate_subject(ready, battery, execution, out=setting.out, progress=setting.progress).record
 
 
 def overhead_ms(assembled: Assembled, battery: Battery, for_about: float) -> float:

@@ -62,9 +62,9 @@ class Deepception:
     def __post_init__(self):
         for name in ("side", "stride", "copies", "grid", "keep", "bank"):
             if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}: raise it")
+                raise Unexpected(f"{name} of at least 1", getattr(self, name), "raise it")
         if self.patch not in PATCH_KINDS:
-            raise ValueError(f"expected patch to be one of {', '.join(PATCH_KINDS)}, got {self.patch!r}: choose one")
+            raise Unexpected(f"patch to be one of {', '.join(PATCH_KINDS)}", f"{self.patch!r}", "choose one")
 
     @property
     def most_queries(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from ..bench.errors import Unexpected
 from .answers import label_of
 from .base import Oracle, Perturb, WhiteBox
 from .entry import Entry, FiniteDifferences, Limit
@@ -39,7 +40,7 @@ class Fgsm:
 
     def __post_init__(self):
         if not 0 < self.epsilon <= 1:
-            raise ValueError(f"expected epsilon in (0, 1], got {self.epsilon}: give it in pixel values of [0, 1]")
+            raise Unexpected("epsilon in (0, 1]", self.epsilon, "give it in pixel values of [0, 1]")
 
     def ascend(self, task: Perturb, oracle: Oracle, rng: torch.Generator) -> Tensor:
         """Step once from every image; finals are `(t, c, h, w)`, not rounded. Draws nothing from `rng`.
@@ -47,7 +48,7 @@ class Fgsm:
         Raises ValueError when targeted and the task has no targets.
         """
         if self.targeted and task.targets is None:
-            raise ValueError("expected a task with targets for a targeted step, got None: set Perturb.targets")
+            raise Unexpected("a task with targets for a targeted step", "None", "set Perturb.targets")
         sign = _direction(task, oracle, task.targets if self.targeted else None)
         return sign.mul_(self.epsilon).add_(task.images).clamp_(0, 1)
 
@@ -76,11 +77,9 @@ class SmallestEpsilon:
 
     def __post_init__(self):
         if not 1 / 255 <= self.largest <= 1:
-            raise ValueError(f"expected largest in [1/255, 1], got {self.largest}: give it in pixel values of [0, 1]")
+            raise Unexpected("largest in [1/255, 1]", self.largest, "give it in pixel values of [0, 1]")
         if self.coarse < 1 or self.bisections < 0:
-            raise ValueError(
-                f"expected coarse >= 1 and bisections >= 0, got {self.coarse} and {self.bisections}: raise them"
-            )
+            raise Unexpected("coarse >= 1 and bisections >= 0", f"{self.coarse} and {self.bisections}", "raise them")
 
     def ascend(self, task: Perturb, oracle: Oracle, rng: torch.Generator) -> Tensor:
         """Each image at its smallest flipping step, or at `largest` where none was found; `(t, c, h, w)`, 8-bit."""
@@ -158,9 +157,7 @@ class FiniteSpec(Strict):
     def _gray_levels(self) -> FiniteSpec:
         levels = pixel_range(self.step) * 255
         if round(levels) < 1 or abs(levels - round(levels)) > 1e-6:
-            raise ValueError(
-                f"expected a step of whole gray levels, since queries have 8 bits, got {self.step}: write it as 8/255"
-            )
+            raise Unexpected("a step of whole gray levels, since queries have 8 bits", self.step, "write it as 8/255")
         return self
 
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..bench.errors import Unexpected
 from .base import Fool, Objective, Oracle
 from .entry import Entry
 from .levels import rounded
@@ -59,9 +60,10 @@ class GradientAscent:
 
     def __post_init__(self):
         if self.steps < 1 or not 0 <= self.decay < 1 or not 0 < self.early < 1 or not 0 < self.late < 1:
-            raise ValueError(
-                "expected steps >= 1, decay in [0, 1), early and late in (0, 1), "
-                f"got {self.steps}, {self.decay}, {self.early} and {self.late}: correct the one outside"
+            raise Unexpected(
+                "steps >= 1, decay in [0, 1), early and late in (0, 1)",
+                f"{self.steps}, {self.decay}, {self.early} and {self.late}",
+                "correct the one outside",
             )
 
     def ascend(self, task: Fool, oracle: Oracle, rng: torch.Generator) -> Tensor:

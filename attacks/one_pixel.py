@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from ..bench.errors import Unexpected
 from .answers import label_of
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
@@ -75,15 +76,14 @@ class OnePixel:
 
     def __post_init__(self):
         if self.pixels < 1 or self.population < 4 or self.iterations < 0:
-            raise ValueError(
-                "expected pixels >= 1, population >= 4 and iterations >= 0, "
-                f"got {self.pixels}, {self.population} and {self.iterations}: raise the one that is too low"
+            raise Unexpected(
+                "pixels >= 1, population >= 4 and iterations >= 0",
+                f"{self.pixels}, {self.population} and {self.iterations}",
+                "raise the one that is too low",
             )
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(
-                    f"expected {name} to be one of {', '.join(known)}, got {getattr(self, name)!r}: choose one"
-                )
+                raise Unexpected(f"{name} to be one of {', '.join(known)}", f"{getattr(self, name)!r}", "choose one")
 
     def search(self, task: Perturb, rng: torch.Generator) -> Search:
         """Attack all images of the block; finals are `(t, c, h, w)`, each at most `pixels` pixels from its image.
@@ -91,7 +91,7 @@ class OnePixel:
         Raises ValueError when targeted and the task has no targets.
         """
         if self.targeted and task.targets is None:
-            raise ValueError("expected a task with targets for a targeted attack, got None: set Perturb.targets")
+            raise Unexpected("a task with targets for a targeted attack", "None", "set Perturb.targets")
         finals = task.images.clone()
         active = torch.arange(len(finals), device=finals.device)
         canvas = _Canvas(task.images, self.population)

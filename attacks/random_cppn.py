@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..bench.errors import Unexpected
 from .base import Fool, Search
 from .cppn import CppnImages
 from .entry import Entry, fool_entry
@@ -40,7 +41,7 @@ class RandomCppn(CppnImages):
         super().__post_init__()
         check_sizes(children=self.children, generations=self.generations)
         if self.mutations < 0:
-            raise ValueError(f"expected mutations of at least 0, got {self.mutations}: raise it")
+            raise Unexpected("mutations of at least 0", self.mutations, "raise it")
 
     def search(self, task: Fool, rng: torch.Generator) -> Search:
         """Draw and keep the best for each class; see BlackBox. Raises ValueError unless c is 1 or 3."""

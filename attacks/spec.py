@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..bench.errors import Unexpected
 from .entry import Entry
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -85,16 +86,22 @@ class Attack(Generic[SpecT]):
     """Whether it is a base rate that attacks must beat: it stands under `controls:` and is never ranked."""
 
     def plan(self, spec: Strict, given: Given) -> tuple[Entry, ...]:
-        """`entries`, held to what is declared. Raises Unexpected as they do, and ValueError for a declaration that
-        contradicts itself."""
+        """`entries`, held to what is declared. Raises Unexpected as they do, and for a declaration that contradicts
+        itself."""
         found = tuple(self.entries(spec, given))  # pyright: ignore[reportArgumentType]
         for entry in found:
             said = (self.name, self.task, self.box, self.control)
             if (entry.group, entry.task, entry.box, entry.control) != said:
-                raise ValueError(
-                    f"the attack {self.name} declares (group, task, box, control) {said}, and its entry {entry.name} "
-                    f"says {(entry.group, entry.task, entry.box, entry.control)}"
+                raise Unexpected(
+                    f"every entry of the attack {self.name} to say (group, task, box, control) {said}, as it declares",
+                    f"{(entry.group, entry.task, entry.box, entry.control)} of {entry.name}",
+                    "mend the declaration, or the entry",
                 )
         if not found or any((e.limit is None) is (self.task == "perturb") for e in found):
-            raise ValueError(f"the attack {self.name} must have an entry, and a limit for each if it is a Perturb")
+            limited = "with" if self.task == "perturb" else "without"
+            raise Unexpected(
+                f"the attack {self.name} to have an entry, each {limited} a limit",
+                ", ".join(f"{entry.name} with {entry.limit}" for entry in found) or "none",
+                "mend its `entries`",
+            )
         return found

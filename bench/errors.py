@@ -37,6 +37,11 @@ class Problem:
     source: str | None = None
     """The text of that line of the file."""
 
+    @classmethod
+    def of(cls, code: str, error: Unexpected) -> Problem:
+        """What a leaf refused, with the code that it has for the user."""
+        return cls(code, f"{error.sentence}.", error.fix, file=error.file)
+
     @property
     def where(self) -> str:
         """`file:line:column key: `, as far as they are known."""
@@ -49,11 +54,13 @@ class Problem:
 class Unexpected(ValueError):
     """What a leaf refuses, which knows no codes: `bench` adds the code and where it stands.
 
-    Reads as `expected X, got Y: do this`.
+    Reads as `expected X, got Y: do this`, after its file where it knows one.
     """
 
-    def __init__(self, expected: str, got: object, fix: str, *, at: tuple[str | int, ...] = ()):
-        self.expected, self.got, self.fix = expected, str(got), fix
+    def __init__(
+        self, expected: str, got: object, fix: str, *, at: tuple[str | int, ...] = (), file: Path | None = None
+    ):
+        self.expected, self.got, self.fix, self.file = expected, str(got), fix, file
         self.at = at
         """Keys from whatever was being read down to what is wrong, such as `("mean", 0)`; empty for all of it."""
         # `args` stay what the constructor was given, so that every kind of it can be pickled.
@@ -64,7 +71,7 @@ class Unexpected(ValueError):
         return f"expected {self.expected}, got {self.got}"
 
     def __str__(self) -> str:
-        return f"{self.sentence}: {self.fix}"
+        return f"{'' if self.file is None else f'{self.file}: '}{self.sentence}: {self.fix}"
 
 
 class Failed(Unexpected, RuntimeError):

@@ -16,7 +16,7 @@ from model_files import graph, linear, load
 from onnx import helper
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("defenses", "models")
+PACKAGES = ("attacks", "defenses", "leaderboard", "models")
 
 
 # its parts

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
+
 _CHUNK = 2**22
 """Values converted at once: they stay in a CPU's outer cache from one step of the arithmetic to the next, and large
 images need little memory beside themselves."""
@@ -51,4 +53,4 @@ def paint(channels: Tensor) -> Tensor:
 def check_channels(channels: int) -> None:
     """Raise ValueError for images that are neither gray nor colour."""
     if channels not in (1, 3):
-        raise ValueError(f"expected images of 1 or 3 channels, got {channels}: convert them to gray or to RGB")
+        raise Unexpected("images of 1 or 3 channels", channels, "convert them to gray or to RGB")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
+
 
 def latin_hypercube(tasks: int, population: int, dimensions: int, rng: torch.Generator) -> Tensor:
     """First populations in [0, 1): along each dimension exactly one member in each of `population` equal strata.
@@ -25,7 +27,7 @@ def draw_partners(tasks: int, population: int, rng: torch.Generator) -> Tensor:
     Returns `(3, tasks, population)` int64 on the generator's device. Raises ValueError for fewer than 4 members.
     """
     if population < 4:
-        raise ValueError(f"expected a population of at least 4, got {population}: raise `population`")
+        raise Unexpected("a population of at least 4", population, "raise `population`")
     size = (tasks, population)
 
     def draw(high: int) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from .genome import ACTIVATIONS, FREE, INPUTS, Genomes
 from .polynomial import polynomial_mutation
 from .ranges import check_eta, check_rates, check_sizes
@@ -57,9 +58,10 @@ class Variation:
         first_hidden = INPUTS + genomes.outputs
         nodes, connections = genomes.activation.shape[1] - first_hidden, genomes.weights.shape[1]
         if nodes > self.max_nodes or connections > self.max_connections:
-            raise ValueError(
-                f"expected at most {self.max_nodes} hidden nodes and {self.max_connections} connections, "
-                f"got {nodes} and {connections}: raise max_nodes or max_connections"
+            raise Unexpected(
+                f"at most {self.max_nodes} hidden nodes and {self.max_connections} connections",
+                f"{nodes} and {connections}",
+                "raise max_nodes or max_connections",
             )
         genomes = replace(genomes, weights=polynomial_mutation(genomes.weights, self.weight_rate, self.eta, rng))
         genomes = self._activations(genomes, rng)

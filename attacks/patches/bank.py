@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ..answers import of_class, rejected_mass
 from ..base import Perturb, Query
 from ..levels import from_levels, rounded
@@ -70,7 +71,7 @@ def build_bank(
         donors, donor_labels = task.donors, torch.empty(0, dtype=torch.int64, device=device)
         classes = torch.full((size,), -1, device=device)
     else:
-        raise ValueError(f"expected at least one donor image for {kind!r} patches, got none: give training images")
+        raise Unexpected(f"at least one donor image for {kind!r} patches", "none", "give training images")
 
     if kind == "noise":
         levels = torch.randint(256, (len(classes), len(task.mean), side, side), device=device, generator=rng)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ..levels import rounded
 
 Corners = list[tuple[int, int]]
@@ -51,9 +52,10 @@ def grid_corners(image: Tensor, side: int, grid: int, spare_centre: bool = False
         if not (spare_centre and central(row, height) and central(column, width))
     ]
     if not corners:
-        raise ValueError(
-            f"expected a position outside the image's centre for a patch of side {side} on {height}x{width} pixels, "
-            f"got none at grid {grid}: use a smaller side, a finer grid, or spare_centre=False"
+        raise Unexpected(
+            f"a position outside the image's centre for a patch of side {side} on {height}x{width} pixels",
+            f"none at grid {grid}",
+            "use a smaller side, a finer grid, or spare_centre=False",
         )
     return corners
 
@@ -133,7 +135,6 @@ def _pixels(corners: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _require_fit(height: int, width: int, side: int) -> None:
     if side > min(height, width):
-        raise ValueError(
-            f"expected a side of at most {min(height, width)} for images of {height}x{width} pixels, got {side}: "
-            "use a smaller side"
+        raise Unexpected(
+            f"a side of at most {min(height, width)} for images of {height}x{width} pixels", side, "use a smaller side"
         )

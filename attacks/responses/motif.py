@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ..patches.paste import crop
 
 _FLAT = 1e-6
@@ -63,7 +64,7 @@ def find_motif(
     best = Motif(sides[0], *_nothing(image.device), 0.0)
     for side in sides:
         if side > min(height, width):
-            raise ValueError(f"expected sides of at most {min(height, width)}, got {side}: use smaller windows")
+            raise Unexpected(f"sides of at most {min(height, width)}", side, "use smaller windows")
         found = _of_side(image, side, threshold, contrast, least, most, windows)
         if found.explained > best.explained:
             best = found

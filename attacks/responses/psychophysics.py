@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ..answers import of_class
 from ..base import Perturb, Query
 from ..patches.bank import local_responses
@@ -114,10 +115,10 @@ class Psychophysics:
     def __post_init__(self):
         for name in ("side", "stride", "copies", "shuffles"):
             if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}: raise it")
+                raise Unexpected(f"{name} of at least 1", getattr(self, name), "raise it")
         for name in ("level", "floor"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"expected {name} between 0 and 1, got {getattr(self, name)}: change it")
+                raise Unexpected(f"{name} between 0 and 1", getattr(self, name), "change it")
 
     def measure(self, task: Perturb, rng: torch.Generator) -> Generator[Query, Tensor, Properties]:
         """Ask by the attacks' protocol (owners 0..t-1) and return the Properties of the block's t images.
@@ -233,7 +234,7 @@ def _other_images(task: Perturb) -> Tensor:
     if len(task.images) > 1:
         return task.images[others(task.labels)]
     if not len(task.donors):
-        raise ValueError("expected another natural image, got one image and no donors: give more of either")
+        raise Unexpected("another natural image", "one image and no donors", "give more of either")
     return task.donors[:1]
 
 

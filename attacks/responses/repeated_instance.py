@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...bench.errors import Unexpected
 from ..answers import of_class
 from ..base import Query
 from ..levels import rounded
@@ -124,15 +125,15 @@ class RepeatedInstance:
 
     def __post_init__(self) -> None:
         if not self.sides or min(self.sides) < 2:
-            raise ValueError(f"expected sides of at least 2 pixels, got {self.sides}: raise them")
+            raise Unexpected("sides of at least 2 pixels", self.sides, "raise them")
         if not 2 <= self.least <= self.most:
-            raise ValueError(f"expected 2 <= least <= most, got {self.least} and {self.most}: change them")
+            raise Unexpected("2 <= least <= most", f"{self.least} and {self.most}", "change them")
         for name in ("windows", "draws"):
             if getattr(self, name) < 1:
-                raise ValueError(f"expected {name} of at least 1, got {getattr(self, name)}: raise it")
+                raise Unexpected(f"{name} of at least 1", getattr(self, name), "raise it")
         for name in ("threshold", "contrast"):
             if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"expected {name} above 0 and at most 1, got {getattr(self, name)}: change it")
+                raise Unexpected(f"{name} above 0 and at most 1", getattr(self, name), "change it")
 
     def find(self, image: Tensor) -> Motif:
         """The motif of one `(c, h, w)` image. Raises ValueError for a side that does not fit."""

@@ -11,7 +11,7 @@ from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
 from foolbench.bench.scores.flags import flags_of
 from foolbench.leaderboard.record.record import Flag, Record
-from foolbench.leaderboard.record.store import read_record
+from foolbench.leaderboard.record.store import RunFolder
 from foolbench.models.base import Classifier
 from planted import battery, halves, left_or_right, small, subject
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ def flag(made: Run, code: str, attack: str | None = None) -> Flag:
     """The one flag of this kind. Whoever reads the record back finds the same flags in it."""
     (found,) = [f for f in made.record.flags if f.code == code and f.attack == attack]
     assert found.sentence.endswith(".")
-    kept = read_record(made.folder / "record.json")
+    kept = RunFolder(made.folder).record
     again = flags_of(kept.attacks, kept.scores, kept.seen, titles(kept), kept.transfer)
     assert again == kept.flags == made.record.flags
     return found

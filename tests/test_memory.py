@@ -16,7 +16,7 @@ from foolbench.bench.machine.npz import packed
 from foolbench.bench.probe.files import write_probe
 from foolbench.bench.probe.probe import probe
 from foolbench.bench.running.shards import load_shard
-from foolbench.leaderboard.record.store import read_record
+from foolbench.leaderboard.record.store import RunFolder
 from foolbench.models.base import Classifier
 from foolbench.models.memory import out_of_memory
 from planted import CPU, battery, classifier, halves, left_or_right, linear_onnx, seeded, small, subject, timeless
@@ -126,11 +126,11 @@ def test_a_resumed_run_says_in_what_batches_its_finished_shards_were_answered(tm
         return {path: int(shard.batch) for path, shard in found.items() if shard is not None}
 
     assert batch(40) == 16
-    record = timeless(read_record(folder / "record.json"))
+    record = timeless(RunFolder(folder).record)
     before = {path: path.read_bytes() for path in kept()}
     assert set(kept().values()) == {16}
     assert batch(1000) == 16
-    assert timeless(read_record(folder / "record.json")) == record
+    assert timeless(RunFolder(folder).record) == record
     assert {path: path.read_bytes() for path in kept()} == before
     # What is worked on again has room for more, whatever the others were answered in.
     first, second = sorted(before)[:2]

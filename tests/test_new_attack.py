@@ -26,7 +26,7 @@ from foolbench.bench.cli.catalogue import table
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.evaluation.pipeline import Run
 from foolbench.bench.evaluation.report import render
-from foolbench.leaderboard.record.store import read_record
+from foolbench.leaderboard.record.store import RunFolder
 from foolbench.leaderboard.site.site import build
 from planted import SMALL, battery, halves, left_or_right, linear_onnx
 from rich.console import Console
@@ -67,7 +67,7 @@ def run(way: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_it_is_ranked_and_stands_in_the_record(run: Run, way: str) -> None:
-    record = read_record(run.folder / "record.json")
+    record = RunFolder(run.folder).record
     assert [(row.name, row.title, row.entries) for row in record.battery.ranked] == [
         ("little_square", "Square (example)", ["little_square"]),
         ("fgsm", "FGSM", ["fgsm"]),

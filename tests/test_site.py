@@ -14,10 +14,12 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
-from foolbench.leaderboard.record.store import RunFolder, read_record
+from foolbench.bench.errors import InvalidInput
+from foolbench.leaderboard.record.store import RunFolder
 from foolbench.leaderboard.site.site import MARKER, build, entry_folder
 from PIL import Image
 from records import FORMULA, HOSTILE, OTHERS, RECIPES, Recipe, write_run
+from small_runs import inside, one_document
 
 
 class Parsed(HTMLParser):
@@ -116,10 +118,10 @@ def test_downloads_hold_full_precision_and_no_formulas(site: Path, runs: Path) -
     assert (interrupted["rank"], interrupted["cppn"], interrupted["robust_score"]) == ("", "", "")
     data = json.loads((site / "data.json").read_text())
     best = data["boards"][0]["entries"][0]
-    records = {r.digest: r for r in (read_record(p) for p in runs.glob("*/record.json"))}
+    records = {r.digest: r for r in (RunFolder(p).record for p in runs.iterdir())}
     assert best["scores"]["robust_score"]["value"] == records[best["digest"]].scores.robust_score.value
     assert float(rows[0]["robust_score"]) == best["scores"]["robust_score"]["value"]
-    assert read_record(site / best["record"]) == records[best["digest"]]
+    assert RunFolder((site / best["record"]).parent).record == records[best["digest"]]
 
 
 def test_published_pictures_are_the_evidence(site: Path, runs: Path) -> None:
@@ -161,12 +163,12 @@ def test_a_failure_leaves_the_old_site(tmp_path: Path, none: Path) -> None:
     (run / "record.json").write_text("{}")
     again = write_run(tmp_path / "more", Recipe("twice", evidence=False))
     copy = write_run(tmp_path / "copies", Recipe("twice", evidence=False))
-    with pytest.raises(ValueError, match="schema 1, got None") as raised:
+    with pytest.raises(InvalidInput, match="schema 1, got None") as raised:
         build([none, again, copy], tmp_path / "site")
     assert "expected one run of each submission on each battery" in str(raised.value)
     (copy / "evidence").mkdir()
     np.savez(copy / "evidence" / "fgsm.npz", images=np.zeros((3, 1, 8, 8), np.uint8))
-    with pytest.raises(ValueError, match="expected 120 images of fgsm, one a task, got 3"):
+    with pytest.raises(InvalidInput, match="expected 120 images of fgsm, one a task, got 3"):
         build([copy], tmp_path / "site")
     assert (tmp_path / "site" / "index.html").read_bytes() == old
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copies", "more", "runs", "site"]
@@ -176,18 +178,50 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, none: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(
-        ValueError, match=r"expected an empty folder or a site that foolbench built, got .* thesis\.tex"
+        InvalidInput, match=r"expected an empty folder or a site that foolbench built, got .* thesis\.tex"
     ):
         build([none], tmp_path / "mine")
     build([none], tmp_path / "site")
     (tmp_path / "site" / ".git").mkdir()
-    with pytest.raises(ValueError, match=r"with \.git"):
+    with pytest.raises(InvalidInput, match=r"with \.git"):
         build([none], tmp_path / "site")
     (tmp_path / "site" / ".git").rmdir()
     (tmp_path / "site" / MARKER).unlink()
-    with pytest.raises(ValueError, match=f"no {MARKER}"):
+    with pytest.raises(InvalidInput, match=f"no {MARKER}"):
         build([none], tmp_path / "site")
-    with pytest.raises(ValueError, match="expected runs outside the site"):
+    with pytest.raises(InvalidInput, match="expected runs outside the site"):
         build([tmp_path / "x" / "runs"], tmp_path / "x")
-    with pytest.raises(ValueError, match="expected a run folder or a folder of them"):
+    with pytest.raises(InvalidInput, match="expected a run folder or a folder of them"):
         build([tmp_path / "nowhere"], tmp_path / "new")
+
+
+def test_everything_that_is_wrong_is_told_at_once_each_with_its_file(tmp_path: Path, none: Path) -> None:
+    """Two damaged records, a run given twice and a path to nothing."""
+    text, schema = (write_run(none, Recipe(name, evidence=False)) / "record.json" for name in ("text", "schema"))
+    text.write_text("{")
+    schema.write_text('{"schema": 2}')
+    again, copy = (write_run(tmp_path / where, Recipe("twice", evidence=False)) for where in ("a", "b"))
+    given = [none, again, copy, tmp_path / "nowhere"]
+    answer = inside("leaderboard", *given, "--out", tmp_path / "site", "--json")
+    assert answer.returncode == 2
+    errors = one_document(answer)["errors"]
+    assert {e["code"] for e in errors} == {"FB112"}
+    assert {e["file"]: e["fix"] for e in errors} == {
+        str(tmp_path / "nowhere"): "check the path",
+        str(schema): "use the foolbench that wrote it",
+        str(text): "run the evaluation again",
+        None: "leave one out",
+    }
+    screen = inside("leaderboard", *given, "--out", tmp_path / "site").stderr
+    assert screen.count("error[FB112]") == 4
+    assert "4 errors" in screen
+    assert not (tmp_path / "site").exists()
+
+
+def test_every_run_with_damaged_evidence_is_named(tmp_path: Path, none: Path) -> None:
+    made = [write_run(none, recipe) for recipe in (RECIPES[0], RECIPES[3], RECIPES[4])]
+    for run in made[:2]:
+        np.savez(run / "evidence" / "fgsm.npz", images=np.zeros((3, 1, 8, 8), np.uint8))
+    with pytest.raises(InvalidInput) as caught:
+        build([none], tmp_path / "site")
+    assert {problem.file for problem in caught.value.problems} == set(made[:2])

@@ -11,21 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foolbench.leaderboard.record.store import RunFolder, dump_record, read_record, write_record
+from foolbench.bench.errors import Unexpected
+from foolbench.leaderboard.record.store import RunFolder, dump_record, parse_record, write_record
 from records import RECIPES, record, write_run
 
 
 def test_a_record_survives_the_disk(tmp_path: Path) -> None:
     made = record(RECIPES[0])
     write_record(made, tmp_path / "record.json")
-    assert read_record(tmp_path / "record.json") == made
+    assert RunFolder(tmp_path).record == made
     assert list(json.loads((tmp_path / "record.json").read_bytes()))[:4] == [
         "schema",
         "battery",
         "submission",
         "digest",
     ]
-    assert dump_record(read_record(tmp_path / "record.json")) == (tmp_path / "record.json").read_bytes()
+    assert dump_record(RunFolder(tmp_path).record) == (tmp_path / "record.json").read_bytes()
 
 
 def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +59,8 @@ def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytes
 def test_what_is_not_a_record_is_refused(tmp_path: Path, spoil: Callable[[dict], bytes], told: str) -> None:
     path = tmp_path / "record.json"
     path.write_bytes(spoil(json.loads(dump_record(record(RECIPES[1])))))
-    with pytest.raises(ValueError, match=re.escape(told)) as raised:
-        read_record(path)
+    with pytest.raises(Unexpected, match=re.escape(told)) as raised:
+        parse_record(path.read_bytes(), path)
     assert str(raised.value).startswith(str(path))
 
 

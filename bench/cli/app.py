@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from ..choices import unknown_word
-from ..errors import InvalidInput, Problem
 from .harden import harden
 from .making import panel, train
 from .options import (
@@ -231,11 +230,7 @@ def leaderboard(
     """Build a static leaderboard site from finished runs."""
     from ...leaderboard.site.site import build
 
-    try:
-        summary = build(runs, out)
-    except ValueError as error:
-        message, _, fix = str(error).rpartition(": ")
-        raise InvalidInput(Problem("FB112", f"{message or error}.", fix)) from error
+    summary = build(runs, out)
     if as_json:
         print_json({"schema": 1, **plain(asdict(summary))})
     else:

@@ -10,11 +10,12 @@ import numpy as np
 
 from ...leaderboard.record.store import EVIDENCE, RunFolder
 from ..battery.battery import Battery
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Unexpected, one_line
 
 MOST = 20
 """Images taken of one attack: the first that fooled, going round the classes."""
 _ATTACKS = ("cppn", "evolution")
+_FIX = "name the folder of a finished run on the same battery"
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,18 @@ def of_run(folder: Path, battery: Battery) -> tuple[FoolingImages, ...]:
     try:
         ref, name = run.record.battery, str(run.record.submission.get("name", "submission"))
         if ref.shape != battery.spec.shape or len(ref.classes) != battery.classes:
-            raise ValueError(
-                f"{folder}: expected images of {list(battery.spec.shape)} and {battery.classes} classes, got "
-                f"{list(ref.shape)} and {len(ref.classes)}"
+            raise Unexpected(
+                f"images of {list(battery.spec.shape)} and {battery.classes} classes",
+                f"{list(ref.shape)} and {len(ref.classes)}",
+                _FIX,
+                file=folder,
             )
         found = tuple(f for attack in _ATTACKS if (f := _of_attack(run, attack, name, battery.classes)) is not None)
-    except ValueError as error:
-        raise _unusable(str(error)) from error
-    if not found:
-        raise _unusable(f"{folder}: expected evidence of {' or '.join(_ATTACKS)}, got none")
+        if not found:
+            raise Unexpected(f"evidence of {' or '.join(_ATTACKS)}", "none", _FIX, file=folder)
+    except Unexpected as error:
+        raise InvalidInput(Problem("FB115", f"--run: {error.file or folder}: {error.sentence}.", _FIX)) from error
     return found
-
-
-def _unusable(message: str) -> InvalidInput:
-    return InvalidInput(Problem("FB115", f"--run: {message}.", "name the folder of a finished run on the same battery"))
 
 
 def _of_attack(run: RunFolder, attack: str, name: str, classes: int) -> FoolingImages | None:
@@ -68,10 +67,10 @@ def _of_attack(run: RunFolder, attack: str, name: str, classes: int) -> FoolingI
         with np.load(path, allow_pickle=False) as arrays:
             fooled, targets = arrays["fooled"], arrays["target"]
     except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: expected the arrays fooled and target, got {error}") from error
+        raise Unexpected("the arrays fooled and target", one_line(error), _FIX, file=path) from error
     fits = fooled.shape == targets.shape == images.shape[:1] and fooled.dtype == np.bool_ and targets.dtype.kind in "iu"
     if not fits or (len(targets) and not 0 <= targets.min() <= targets.max() < classes):
-        raise ValueError(f"{path}: expected a class and a verdict for each image, got others")
+        raise Unexpected("a class and a verdict for each image", "others", _FIX, file=path)
     rows = fooled.nonzero()[0][:MOST]
     reason = None if len(rows) else "none of them fooled the victim they were made on"
     return FoolingImages(attack, f"made on {name!r}", images[rows], targets[rows].astype(np.int64), reason)

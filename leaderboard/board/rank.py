@@ -16,6 +16,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from ...bench.errors import Unexpected
 from ..record.battery import BatteryRef
 from ..record.describe import name_of
 from ..record.record import AttackResult, Record
@@ -113,9 +114,10 @@ class Resamples:
         right = np.zeros(len(self._place))
         for name, tasks in self._tasks.items():
             if _tasks(record.attacks[name]) != tasks:
-                raise ValueError(
-                    f"expected all records of {record.battery.name} to hold the same tasks of {name}, got others in "
-                    f"{record.digest[:8]} than in {self._of.digest[:8]}: evaluate both with the same foolbench"
+                raise Unexpected(
+                    f"all records of {record.battery.name} to hold the same tasks of {name}",
+                    f"others in {record.digest[:8]} than in {self._of.digest[:8]}",
+                    "evaluate both with the same foolbench",
                 )
             for row in record.attacks[name].tasks:
                 if row.image is not None:

@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from ...bench.errors import Unexpected, one_line
 from .record import SCHEMA, Record
 
 RECORD = "record.json"
@@ -33,7 +33,7 @@ def dump_record(record: Record) -> bytes:
     try:
         text = json.dumps(record.model_dump(mode="json", by_alias=True), ensure_ascii=False, indent=1, allow_nan=False)
     except ValueError as error:
-        raise ValueError(f"expected finite numbers in the record, got {error}: store null and a reason") from error
+        raise Unexpected("finite numbers in the record", one_line(error), "store null and a reason") from error
     return (text + "\n").encode()
 
 
@@ -60,43 +60,36 @@ def write_record(record: Record, path: Path) -> None:
 
 
 def parse_record(data: bytes, where: Path) -> Record:
-    """Check the bytes of a record. Raises ValueError, naming `where`, for what is not a record of this schema."""
+    """Check the bytes of a record. Raises Unexpected, of the file `where`, for what is not a record of this schema."""
     try:
         content = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: expected JSON, got {error}: run the evaluation again") from error
+        raise Unexpected("JSON", one_line(error), "run the evaluation again", file=where) from error
     version = content.get("schema") if isinstance(content, dict) else None
     if version != SCHEMA:
-        raise ValueError(
-            f"{where}: expected a record of schema {SCHEMA}, got {version!r}: use the foolbench that wrote it"
-        )
+        raise Unexpected(f"a record of schema {SCHEMA}", f"{version!r}", "use the foolbench that wrote it", file=where)
     try:
         return Record.model_validate(content)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         told = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in problems[:5])
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(
-            f"{where}: expected a record of schema {SCHEMA}, got {told}{more}: run the evaluation again"
+        raise Unexpected(
+            f"a record of schema {SCHEMA}", f"{told}{more}", "run the evaluation again", file=where
         ) from error
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name}, which is not JSON")
-
-
-def read_record(path: Path) -> Record:
-    """Read and check a record. Raises ValueError that says which file, what was expected and what came."""
-    return parse_record(_bytes(path), path)
+    raise Unexpected("JSON", f"{name}, which is not JSON", "store null and a reason")
 
 
 def _bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{path}: expected a record under {_MOST_BYTES:,} bytes, got more: check the file")
+            raise Unexpected(f"a record under {_MOST_BYTES:,} bytes", "more", "check the file", file=path)
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: expected a record, got {error.strerror}: check the path") from error
+        raise Unexpected("a record", error.strerror, "check the path", file=path) from error
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class RunFolder:
 
     @cached_property
     def record(self) -> Record:
-        """The record. Raises ValueError as `read_record` does."""
+        """The record. Raises Unexpected, with its file, for what cannot be read or is none."""
         return parse_record(self.data, self.path / RECORD)
 
     @property
@@ -132,25 +125,25 @@ class RunFolder:
             with np.load(path, allow_pickle=False) as arrays:
                 images = arrays["images"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path}: expected an npz with an array `images`, got {error}: run again") from error
+            raise Unexpected("an npz with an array `images`", one_line(error), "run again", file=path) from error
         shape = self.record.battery.shape
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
-            raise ValueError(
-                f"{path}: expected uint8 images (n, {', '.join(map(str, shape))}), got {images.dtype} {images.shape}: "
-                "run again"
+            raise Unexpected(
+                f"uint8 images (n, {', '.join(map(str, shape))})",
+                f"{images.dtype} {images.shape}",
+                "run again",
+                file=path,
             )
         return images
 
 
-def find_runs(paths: Sequence[Path]) -> Iterator[RunFolder]:
-    """Run folders among `paths`: each is one itself, or a folder of them. Raises ValueError for one that is neither
-    a folder nor a run; an empty folder holds no runs, and that is no error."""
-    seen: set[Path] = set()
-    for path in paths:
-        if not path.is_dir():
-            raise ValueError(f"expected a run folder or a folder of them, got {path}: check the path")
-        inside = [path] if (path / RECORD).is_file() else sorted(p for p in path.iterdir() if (p / RECORD).is_file())
-        for run in inside:
-            if run.resolve() not in seen:
-                seen.add(run.resolve())
-                yield RunFolder(run)
+def find_runs(path: Path) -> list[RunFolder]:
+    """The run folder `path`, or the run folders in it: none where it is empty, which is no error.
+
+    Raises Unexpected for what is no folder.
+    """
+    if not path.is_dir():
+        got = "a file" if path.exists() else "nothing there"
+        raise Unexpected("a run folder or a folder of them", got, "check the path", file=path)
+    inside = [path] if (path / RECORD).is_file() else sorted(p for p in path.iterdir() if (p / RECORD).is_file())
+    return [RunFolder(run) for run in inside]

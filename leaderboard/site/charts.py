@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...bench.errors import Unexpected
 from ..record.record import AttackResult, Measure
 from ..record.words import printable
 
@@ -168,7 +169,7 @@ def size(svg: str) -> tuple[int, int]:
     """Width and height of a chart in CSS pixels, so that a page can keep its place."""
     found = re.match(r'<svg[^>]*? width="(\d+)" height="(\d+)"', svg)
     if found is None:
-        raise ValueError(f"expected an SVG with width and height, got {svg[:80]!r}: check the installed vl-convert")
+        raise Unexpected("an SVG with width and height", f"{svg[:80]!r}", "check the installed vl-convert")
     return int(found[1]), int(found[2])
 
 

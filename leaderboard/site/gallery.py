@@ -13,6 +13,7 @@ from hashlib import sha256
 import numpy as np
 from PIL import Image
 
+from ...bench.errors import Unexpected
 from ..record.battery import BatteryRef
 from ..record.record import AttackResult, TaskRow
 from ..record.store import RunFolder
@@ -126,8 +127,8 @@ def walls(run: RunFolder, battery: BatteryRef) -> tuple[list[Wall], dict[str, by
         if attack is None or finals is None:
             continue
         if len(finals) != len(attack.tasks):
-            raise ValueError(
-                f"{run.path}: expected {len(attack.tasks)} images of {name}, one a task, got {len(finals)}: run again"
+            raise Unexpected(
+                f"{len(attack.tasks)} images of {name}, one a task", len(finals), "run again", file=run.path
             )
         title = printable(battery.attacks[name].title, 60)
         exhibits = tuple(

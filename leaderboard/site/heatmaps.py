@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...bench.errors import Unexpected, one_line
 from ..record.store import EVIDENCE, RunFolder
 from ..record.words import DASH, NBSP, printable, quantity
 from .gallery import Picture
@@ -101,7 +102,7 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
             other = arrays["other"] if "other" in arrays else np.full(len(image), -1)
             values = {name: arrays[name] for name in (*_MAPS, *_CURVES)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: expected an npz with the properties' arrays, got {error}: run again") from error
+        raise Unexpected("an npz with the properties' arrays", one_line(error), "run again", file=path) from error
     maps, curves = (len(image), *frame.windows), (len(image), values["cumulative"].shape[-1])
     wanted = dict.fromkeys(_MAPS, maps) | dict.fromkeys(_CURVES, curves)
     for name, shape in wanted.items():
@@ -117,8 +118,8 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
     return Maps(image.astype(np.int64), other.astype(np.int64), **values)
 
 
-def _unfit(path: Path, expected: str, got: str) -> ValueError:
-    return ValueError(f"{path}: expected {expected}, got {got}: run again")
+def _unfit(path: Path, expected: str, got: str) -> Unexpected:
+    return Unexpected(expected, got, "run again", file=path)
 
 
 def example_rows(count: int, digest: str) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ...bench.errors import Unexpected
 from ..board.board import controls_of, headline, label, rows_of, shared_reason
 from ..board.columns import FLAGS, columns_of, definitions_of
 from ..board.export import bibtex
@@ -95,6 +96,8 @@ class Pages:
         self._env = environment()
         self.left_out: list[str] = []
         """What could not be shown, a sentence each; pages without it are whole."""
+        self.refused: list[Unexpected] = []
+        """What is wrong with runs whose evidence cannot be shown, the first of each run; their pages are missing."""
 
     def write(self) -> None:
         """Entries first, since a board shows a few of their pictures."""
@@ -157,11 +160,15 @@ class Pages:
         record, battery, run = standing.record, board.battery, self._runs[id(standing.record)]
         path = self._addresses[id(record)]
         folder = path.removesuffix("index.html")
-        exhibits, files = walls(run, battery)
-        maps, map_files = patch_maps(run)
+        try:
+            exhibits, files = walls(run, battery)
+            maps, map_files = patch_maps(run)
+        except Unexpected as error:
+            self.refused.append(error)
+            return []
         try:
             tests, test_files = repeated_tests(run)
-        except ValueError as error:
+        except Unexpected as error:
             self.left_out.append(str(error))
             tests, test_files = (), {}
         for name, data in {**files, **map_files, **test_files}.items():

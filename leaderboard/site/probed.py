@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ...bench.errors import Unexpected, one_line
 from ..record.store import PROBE, PROBE_RECORD, RunFolder
 from ..record.words import DASH, confidence, plural, printable, quantity
 from .repetition import quartiles, removal_curves
@@ -126,7 +127,7 @@ def repeated_tests(run: RunFolder) -> tuple[tuple[RepeatedTest, ...], dict[str, 
     # A probe takes the standard tier, whose digest is another than the smoke tier's.
     same = battery.tier == "smoke" or probe.battery_digest == battery.digest
     if probe.digest != run.record.digest or probe.battery != battery.name or not same:
-        raise ValueError(f"{path}: expected a probe of the run's own submission and battery, got another: probe again")
+        raise Unexpected("a probe of the run's own submission and battery", "another", "probe again", file=path)
     files: dict[str, bytes] = {}
     titles = {name: printable(attack.title, 60) for name, attack in battery.attacks.items()}
     tests = probe.repeated_instances
@@ -136,19 +137,19 @@ def repeated_tests(run: RunFolder) -> tuple[tuple[RepeatedTest, ...], dict[str, 
 def _read(path: Path) -> _Probe:
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{path}: expected a probe under {_MOST_BYTES:,} bytes, got more: probe again")
+            raise Unexpected(f"a probe under {_MOST_BYTES:,} bytes", "more", "probe again", file=path)
         probe = _Probe.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise ValueError(f"{path}: expected a probe, got {error.strerror}: probe again") from error
+        raise Unexpected("a probe", error.strerror, "probe again", file=path) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "probe"
-        raise ValueError(f"{path}: expected a probe of schema 1, got {where}: {first['msg']}: probe again") from error
+        raise Unexpected("a probe of schema 1", f"{where}: {first['msg']}", "probe again", file=path) from error
     if len({found.attack for found in probe.repeated_instances}) < len(probe.repeated_instances):
-        raise ValueError(f"{path}: expected one test of each attack, got two: probe again")
+        raise Unexpected("one test of each attack", "two", "probe again", file=path)
     lengths = ((i, draw) for found in probe.repeated_instances for i in found.images for draw in i.control)
     if not all(len(draw) == len(image.confidence) for image, draw in lengths):
-        raise ValueError(f"{path}: expected curves of equal length for each image, got others: probe again")
+        raise Unexpected("curves of equal length for each image", "others", "probe again", file=path)
     return probe
 
 
@@ -211,9 +212,9 @@ def _again(path: Path) -> tuple[bytes, tuple[int, int]]:
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             if picture.width * picture.height > _MOST_PIXELS:
-                raise ValueError(f"{picture.width} × {picture.height} pixels")
+                raise Unexpected("a picture of the probe", f"{picture.width} × {picture.height} pixels", "probe again")
             out, pixels = io.BytesIO(), picture.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: expected a picture of the probe, got {error}: probe again") from error
+        raise Unexpected("a picture of the probe", one_line(error), "probe again", file=path) from error
     pixels.save(out, "PNG", optimize=True)
     return out.getvalue(), pixels.size

@@ -4,11 +4,12 @@ for byte, and nothing in it needs a network."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from ...bench.errors import InvalidInput, Problem, Unexpected
 from ..board.export import leaderboard_csv, leaderboard_json
 from ..board.rank import boards
 from ..record.describe import name_of
@@ -43,13 +44,14 @@ def build(runs: Sequence[Path], out: Path) -> SiteSummary:
     The site is built beside `out` and then takes its place, so a failure leaves the old one as it was.
 
     Raises:
-        ValueError: a run that cannot be read (all of them are told at once), two runs of one submission on one
-            battery, or an `out` that holds anything that this function did not put there.
+        InvalidInput: all at once, a Problem each: runs whose record or evidence cannot be read, two runs of one
+            submission on one battery, runs of one battery with other tasks, an `out` that holds anything that this
+            function did not put there.
         OSError: the disk.
     """
     out = out.resolve()
-    _check_out(out, runs)
-    found = _read(find_runs(runs))
+    found, wrong = _read(runs)
+    _refuse((*_wrong_places(out, runs), *wrong))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         staged = Path(temporary) / "new"
@@ -68,42 +70,52 @@ def build(runs: Sequence[Path], out: Path) -> SiteSummary:
     return summary
 
 
-def _check_out(out: Path, runs: Sequence[Path]) -> None:
+def _wrong_places(out: Path, runs: Sequence[Path]) -> Iterator[Unexpected]:
     if out.exists() and not out.is_dir():
-        raise ValueError(f"expected a folder to build into, got the file {out}: choose another --out")
+        yield Unexpected("a folder to build into", f"the file {out}", "choose another --out")
+        return
     there = {p.name for p in out.iterdir()} if out.exists() else set()
     if there and (MARKER not in there or there - _OURS):
         strange = sorted(there - _OURS) or [f"no {MARKER}"]
-        raise ValueError(
-            f"expected an empty folder or a site that foolbench built, got {out} with {', '.join(strange[:3])}: "
-            "choose another --out, or move that away"
+        yield Unexpected(
+            "an empty folder or a site that foolbench built",
+            f"{out} with {', '.join(strange[:3])}",
+            "choose another --out, or move that away",
         )
     for run in runs:
         if run.resolve().is_relative_to(out):
-            raise ValueError(f"expected runs outside the site, got {run} inside {out}: choose another --out")
+            yield Unexpected("runs outside the site", f"{run} inside {out}", "choose another --out")
 
 
-def _read(found: Iterable[RunFolder]) -> list[RunFolder]:
+def _read(paths: Sequence[Path]) -> tuple[list[RunFolder], list[Unexpected]]:
+    """Every run once, in order; and what is wrong with those that cannot be taken."""
     good: list[RunFolder] = []
-    problems: list[str] = []
+    wrong: list[Unexpected] = []
+    folders: dict[Path, RunFolder] = {}
+    for path in paths:
+        try:
+            folders |= {run.path.resolve(): run for run in find_runs(path)}
+        except Unexpected as error:
+            wrong.append(error)
     seen: dict[tuple[str, str, str], RunFolder] = {}
-    for run in found:
+    for run in folders.values():
         try:
             record = run.record
-        except ValueError as error:
-            problems.append(str(error))
+        except Unexpected as error:
+            wrong.append(error)
             continue
         key = (record.digest, record.battery.digest, record.battery.tier)
         if key in seen:
-            problems.append(
-                f"expected one run of each submission on each battery, got {seen[key].path} and {run.path}, both "
-                f"“{name_of(record)}” on {record.battery.name}: leave one out"
-            )
+            both = f"{seen[key].path} and {run.path}, both “{name_of(record)}” on {record.battery.name}"
+            wrong.append(Unexpected("one run of each submission on each battery", both, "leave one out"))
         seen.setdefault(key, run)
         good.append(run)
-    if problems:
-        raise ValueError("\n".join(problems))
-    return sorted(good, key=lambda r: (r.record.battery.digest, r.record.digest, r.record.battery.tier))
+    return sorted(good, key=lambda r: (r.record.battery.digest, r.record.digest, r.record.battery.tier)), wrong
+
+
+def _refuse(wrong: Iterable[Unexpected]) -> None:
+    if problems := [Problem.of("FB112", error) for error in wrong]:
+        raise InvalidInput(*problems)
 
 
 def entry_folder(record: Record) -> str:
@@ -113,10 +125,14 @@ def entry_folder(record: Record) -> str:
 
 
 def _write(found: list[RunFolder], staged: Path, out: Path) -> SiteSummary:
-    made = boards(run.record for run in found)
+    try:
+        made = boards(run.record for run in found)
+    except Unexpected as error:
+        raise InvalidInput(Problem.of("FB112", error)) from error
     addresses = {id(run.record): f"{entry_folder(run.record)}index.html" for run in found}
     pages = Pages(staged, made, addresses, {id(run.record): run for run in found})
     pages.write()
+    _refuse(pages.refused)
     _text(staged / "data.json", leaderboard_json(made, addresses))
     (staged / "leaderboard.csv").write_bytes(leaderboard_csv(made, addresses).encode())
     _text(staged / ".nojekyll", "")

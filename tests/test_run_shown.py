@@ -53,7 +53,8 @@ def test_it_is_one_line(hostile: Run):
     line = repr(hostile)
     assert "\n" not in line
     assert line.isprintable()
-    assert " on digits-v1 (smoke tier): robust score — (not all six attacks were measured), clean accuracy 0.95" in line
+    reason = hostile.record.scores.robust_score.reason
+    assert f" on digits-v1 (smoke tier): robust score — ({reason}), clean accuracy 0.95 [" in line
     assert line.endswith("in runs/<u>-0123>")
 
 

@@ -63,7 +63,7 @@ background:none;color:inherit}
 <th class="fb-n">queries</th></tr></thead>
 <tbody>
 {%- for row in rows %}
-<tr{% if row.control %} class="fb-dim"{% endif %}><th>{{ row.title }}</th><td>{{ row.setting }}</td>
+<tr{% if row.dim %} class="fb-dim"{% endif %}><th>{{ row.title }}</th><td>{{ row.setting }}</td>
 {%- if row.reason %}<td colspan="4" class="fb-why">{{ dash }} {{ row.reason }}</td>
 {%- else %}<td><span class="fb-bar"><i style="width:{{ row.width }}%"></i></span>{{ row.fooled }}%</td>\
 <td class="fb-n">{{ row.counts }}</td><td class="fb-n">{{ row.interval }}</td><td class="fb-n">{{ row.queries }}</td>
@@ -85,7 +85,7 @@ background:none;color:inherit}
 
 def html(record: Record, folder: Path | None = None) -> str:
     """The scores, every attack, the flags, and the whole report to unfold."""
-    battery, scores, provenance = record.battery, record.scores, record.provenance
+    battery, scores, provenance, attacks = record.battery, record.scores, record.provenance, record.attacks
     tier = "" if battery.tier == "standard" else f" · {battery.tier} tier"
     heads = [("robust score, of 100", score(scores.robust_score), score_interval(scores.robust_score))]
     for title, measure in (
@@ -98,14 +98,16 @@ def html(record: Record, folder: Path | None = None) -> str:
     ends = [f"{provenance.backend} on {provenance.device}, {duration(provenance.seconds)}"]
     ends += [] if record.rankable else [f"not rankable: {printable(str(record.unranked_reason))}"]
     ends += [] if folder is None else [printable(str(folder), 1000)]
-    ranked = [row.name for row in battery.ranked if row.name in record.attacks]
-    order = [*ranked, *(name for name in record.attacks if name not in ranked)]
+    rows = [_row(printable(row.title, 60), attacks[row.entry]) for row in battery.ranked if row.entry in attacks]
+    for name in battery.unranked:
+        if name in attacks:
+            rows.append(_row(f"{_title(record, name)} (unranked)", attacks[name], True))
+    rows += [_row(f"{_title(record, name)} (control)", control, True) for name, control in record.controls.items()]
     return _template().render(
         name=printable(str(record.submission.get("name", "submission")), 70),
         on=f"{battery.name}{tier} · {battery.digest[:8]}",
         heads=heads,
-        rows=[_row(record, name, record.attacks[name], False) for name in order]
-        + [_row(record, name, control, True) for name, control in record.controls.items()],
+        rows=rows,
         flags=[(flag.code, _flagged(record, flag)) for flag in record.flags],
         report=text(record, folder),
         end=" · ".join(ends),
@@ -114,17 +116,21 @@ def html(record: Record, folder: Path | None = None) -> str:
 
 
 def _flagged(record: Record, flag: Flag) -> str:
-    named = record.battery.attacks.get(flag.attack or "")
-    about = f"{named.title}: " if named is not None and named.title not in flag.sentence else ""
-    return about + printable(flag.sentence, 1000)
+    title = "" if flag.attack is None else _title(record, flag.attack)
+    return ("" if not title or title in flag.sentence else f"{title}: ") + printable(flag.sentence, 1000)
 
 
-def _row(record: Record, name: str, attack: AttackResult, control: bool) -> dict[str, object]:
-    ratio, named = attack.fooling_ratio, record.battery.attacks.get(name)
+def _title(record: Record, name: str) -> str:
+    known = record.battery.attacks
+    return printable(known[name].title if name in known else name, 60)
+
+
+def _row(title: str, attack: AttackResult, dim: bool = False) -> dict[str, object]:
+    ratio = attack.fooling_ratio
     return {
-        "title": (name if named is None else named.title) + (" (control)" if control else ""),
+        "title": title,
+        "dim": dim,
         "setting": attack.title if attack.mode != "surrogate" else f"by transfer, {attack.budget} sources",
-        "control": control,
         "reason": None if ratio.value is not None else printable(ratio.reason or "not measured"),
         "width": 0 if ratio.value is None else round(100 * ratio.value, 1),
         "fooled": DASH if ratio.value is None else percent(ratio.value),

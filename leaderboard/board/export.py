@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ...bench.errors import Unexpected
 from ..record.describe import authors_of, date_of, defenses_of, model_of, name_of
 from ..record.record import Measure, Record
 from ..record.words import score, score_interval, slug
@@ -39,7 +40,7 @@ def leaderboard_csv(boards: Sequence[Board], pages: dict[int, str]) -> str:
     numbers = [f"{key}{part}" for key in keys for part in _PARTS]
     head = ["rank", "tier", *_TEXT, *numbers, *(f"{name}_mode" for name in rows), *_END]
     if twice := sorted({name for name in head if head.count(name) > 1}):
-        raise ValueError(f"expected ranked rows named otherwise than other columns, got {twice[0]}: leave its runs out")
+        raise Unexpected("ranked rows named otherwise than other columns", twice[0], "leave its runs out")
     writer.writerow(head)
     for board, own in zip(boards, columns, strict=True):
         for standing in board.standings:

@@ -189,9 +189,10 @@ def board(records: Sequence[Record]) -> Board:
     battery = newest.battery
     for record in records:
         if _ranking(record.battery) != _ranking(battery):
-            raise ValueError(
-                f"expected all records of {battery.name} to rank the same attacks, got others in {record.digest[:8]} "
-                f"than in {newest.digest[:8]}: evaluate both with the same foolbench"
+            raise Unexpected(
+                f"all records of {battery.name} to rank the same attacks",
+                f"others in {record.digest[:8]} than in {newest.digest[:8]}",
+                "evaluate both with the same foolbench",
             )
     reasons = {id(r): unranked_reason(r) for r in records}
     ranked = sorted((r for r in records if reasons[id(r)] is None), key=_order)

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ...bench.errors import Unexpected
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """An attack's, in a battery. It becomes part of files' names, of addresses and of the columns of downloads."""
 TAKEN = frozenset(
@@ -85,16 +87,17 @@ class BatteryRef(_Model):
     @model_validator(mode="after")
     def _rows_count_attacks(self) -> BatteryRef:
         if taken := sorted(TAKEN & {*self.attacks, *(row.name for row in self.ranked)}):
-            raise ValueError(f"expected attacks that are named otherwise than scores and evidence, got {taken[0]}")
+            raise Unexpected("attacks that are named otherwise than scores and evidence", taken[0], "rename it")
         for row in self.ranked:
             if len(row.entries) != 1:
-                raise ValueError(
-                    f"expected a ranked row to count one attack, got {len(row.entries)} in {row.name}: how several "
-                    "count together is not defined in this version"
+                raise Unexpected(
+                    "a ranked row to count one attack",
+                    f"{len(row.entries)} in {row.name}",
+                    "how several count together is not defined in this version",
                 )
             if row.entry not in self.attacks or self.attacks[row.entry].control:
-                raise ValueError(f"expected ranked attacks of the battery, none of them a control, got {row.entry}")
+                raise Unexpected("ranked attacks of the battery, none of them a control", row.entry, "remove its row")
         for names in ([row.name for row in self.ranked], self.counted):
             if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"expected each attack and each row once in the ranking, got {twice[0]} twice")
+                raise Unexpected("each attack and each row once in the ranking", f"{twice[0]} twice", "remove one")
         return self

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ...bench.errors import Unexpected, one_line
 from .record import SCHEMA, Record
@@ -72,11 +73,16 @@ def parse_record(data: bytes, where: Path) -> Record:
         return Record.model_validate(content)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        told = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'record'}: {p['msg']}" for p in problems[:5])
+        told = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'record'}: {_said(p)}" for p in problems[:5])
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise Unexpected(
             f"a record of schema {SCHEMA}", f"{told}{more}", "run the evaluation again", file=where
         ) from error
+
+
+def _said(detail: ErrorDetails) -> str:
+    error = detail.get("ctx", {}).get("error")
+    return error.sentence if isinstance(error, Unexpected) else detail["msg"]
 
 
 def _no_constant(name: str) -> float:

@@ -56,7 +56,10 @@ def build(runs: Sequence[Path], out: Path) -> SiteSummary:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         staged = Path(temporary) / "new"
         staged.mkdir()
-        summary = _write(found, staged, out)
+        try:
+            summary = _write(found, staged, out)
+        except Unexpected as error:
+            raise InvalidInput(Problem.of("FB112", error)) from error
         if out.exists():
             old = Path(temporary) / "old"
             out.rename(old)
@@ -125,10 +128,7 @@ def entry_folder(record: Record) -> str:
 
 
 def _write(found: list[RunFolder], staged: Path, out: Path) -> SiteSummary:
-    try:
-        made = boards(run.record for run in found)
-    except Unexpected as error:
-        raise InvalidInput(Problem.of("FB112", error)) from error
+    made = boards(run.record for run in found)
     addresses = {id(run.record): f"{entry_folder(run.record)}index.html" for run in found}
     pages = Pages(staged, made, addresses, {id(run.record): run for run in found})
     pages.write()

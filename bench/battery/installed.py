@@ -13,6 +13,7 @@ from typing import Any
 
 from ... import attacks
 from ...attacks.spec import Attack, FoolSpec, PerturbSpec
+from ...leaderboard.record.battery import TAKEN
 from ..errors import InvalidInput, Problem
 from ..submission.packages import Installed, installed
 
@@ -68,6 +69,9 @@ def _checked(package: Installed) -> Attack[Any]:
     if not issubclass(attack.spec, base):
         fix = f"derive its spec from {base.__name__}"
         raise _refused(package, f"a spec derived from {base.__name__}", attack.spec.__name__, fix)
+    if attack.name in TAKEN:
+        fix = "give it another name"
+        raise _refused(package, "a name that no score and no other evidence has", repr(attack.name), fix)
     if attack.name != package.name or not _NAME.fullmatch(attack.name):
         fix = "register it under its own name: lower-case letters, digits and underscores"
         raise _refused(package, f"an attack named {package.name!r}", repr(attack.name), fix)

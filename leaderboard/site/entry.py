@@ -27,6 +27,8 @@ class Attacked:
     """None: the record holds no result of it."""
     survival: float | None
     """0 to 1."""
+    package: str | None
+    """The installed package that the attack comes from; None: foolbench itself."""
 
 
 def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
@@ -34,7 +36,13 @@ def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
     ranked = [(row.entry, row.title, True) for row in battery.ranked]
     others = [(name, battery.attacks[name].title, False) for name in battery.unranked]
     return [
-        Attacked(printable(title, 60), is_ranked, record.attacks.get(name), survival(record, name))
+        Attacked(
+            printable(title, 60),
+            is_ranked,
+            record.attacks.get(name),
+            survival(record, name),
+            battery.attacks[name].package,
+        )
         for name, title, is_ranked in (*ranked, *others)
     ]
 

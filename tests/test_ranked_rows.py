@@ -15,9 +15,9 @@ from foolbench.leaderboard.board.board import controls_of
 from foolbench.leaderboard.board.columns import FOOL_RATIO, PERTURB_RATIO, columns_of, definitions_of
 from foolbench.leaderboard.board.export import leaderboard_csv
 from foolbench.leaderboard.board.rank import Board, Resamples, board, unranked_reason
-from foolbench.leaderboard.record.battery import TAKEN, BatteryRef, RankedRow
+from foolbench.leaderboard.record.battery import BatteryRef, RankedRow
 from foolbench.leaderboard.record.describe import summary_of, weakest
-from foolbench.leaderboard.record.record import Record, Scores
+from foolbench.leaderboard.record.record import Record
 from foolbench.leaderboard.record.store import dump_record, parse_record
 from foolbench.leaderboard.site.charts import THEMES, Line
 from record_attacks import SIX, TITLES
@@ -65,10 +65,6 @@ def test_an_attacks_name_that_is_no_name_is_refused(name: str) -> None:
     content["battery"]["attacks"][name] = content["battery"]["attacks"]["plasma"]
     with pytest.raises(ValueError, match=r"record\.json: expected a record of schema 1, got battery"):
         parse_record(json.dumps(content).encode(), Path("record.json"))
-
-
-def test_no_attack_has_the_name_of_a_score() -> None:
-    assert set(Scores.model_fields) < TAKEN
 
 
 def test_what_hurts_most_is_said_with_the_rows_own_title() -> None:

@@ -7,15 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...bench.errors import Unexpected
+from .measure import Scores
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """An attack's, in a battery. It becomes part of files' names, of addresses and of the columns of downloads."""
-TAKEN = frozenset(
-    (
-        *("robust_score", "worst_case", "clean_accuracy", "clean_rejection", "survives_all_perturb"),
-        *("original", "originals", "properties"),
-    )
-)
+TAKEN = frozenset((*Scores.model_fields, "original", "originals", "properties"))
 """Names that no attack may have: scores and other evidence have them."""
 
 

@@ -19,7 +19,7 @@ from foolbench.leaderboard.record.record import (
     Seen,
     TransferCell,
 )
-from foolbench.leaderboard.record.store import write_record
+from foolbench.leaderboard.record.store import dump_record
 from record_attacks import CLASSES, CONTROLS, FOOL, IMAGES, SIX, TITLES, Recipe, attack_of, wilson
 
 SEEN = Seen(
@@ -194,7 +194,8 @@ def write_run(folder: Path, recipe: Recipe) -> Path:
     """Write a run folder with its record and evidence, and return it."""
     made = record(recipe)
     run = folder / f"run-{made.digest[:8]}-{recipe.battery}-{recipe.tier}"
-    write_record(made, run / "record.json")
+    run.mkdir(parents=True)
+    (run / "record.json").write_bytes(dump_record(made))
     if recipe.evidence:
         (run / "evidence").mkdir()
         rng = np.random.default_rng(7)

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from foolbench.models.onnx.check import ModelFileError, checked_onnx, checked_safetensors, external_files, sha256_of
+from foolbench.models.files import sha256_of
+from foolbench.models.onnx.check import ModelFileError, checked_onnx, checked_safetensors, external_files
 from model_files import graph, linear, linear_scores, linear_weights, load, pictures, seeded
 from onnx import TensorProto, helper
 from safetensors.torch import save_file

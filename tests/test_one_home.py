@@ -20,6 +20,15 @@ HOMES = {
         # JPEG has 8 bits of its own, and a nearest neighbour's file holds uint8 by its format.
         {"models/levels.py", "attacks/levels.py", "defenses/images/jpeg.py", "models/training/classical.py"},
     ),
+    "writing whole or not at all": (
+        r"os\.fsync|os\.replace|mkstemp",
+        # Downloads are only moved: torchvision has written them.
+        {"bench/machine/folder.py", "bench/data/download.py"},
+    ),
+    "the digest of a file": (r"file_digest\(", {"models/files.py"}),
+    "survival of a Fool attack": (r"clean\w*(\.value)? \* \(1 - ", {"leaderboard/record/survival.py"}),
+    "resamples of tasks": (r"multinomial\(n|percentile\(|2\.5, 97\.5", {"leaderboard/record/bootstrap.py"}),
+    "why a result is not ranked": (r"never ranked\"", {"leaderboard/record/unranked.py"}),
 }
 """What is written once: a pattern of how it is written, and where it stands."""
 

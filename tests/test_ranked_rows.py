@@ -14,11 +14,12 @@ import pytest
 from foolbench.leaderboard.board.board import controls_of
 from foolbench.leaderboard.board.columns import FOOL_RATIO, PERTURB_RATIO, columns_of, definitions_of
 from foolbench.leaderboard.board.export import leaderboard_csv
-from foolbench.leaderboard.board.rank import Board, Resamples, board, unranked_reason
+from foolbench.leaderboard.board.rank import Board, Resamples, board
 from foolbench.leaderboard.record.battery import BatteryRef, RankedRow
 from foolbench.leaderboard.record.describe import summary_of, weakest
 from foolbench.leaderboard.record.record import Record
 from foolbench.leaderboard.record.store import dump_record, parse_record
+from foolbench.leaderboard.record.unranked import unranked
 from foolbench.leaderboard.site.charts import THEMES, Line
 from record_attacks import SIX, TITLES
 from records import RECIPES, record
@@ -81,14 +82,14 @@ def test_what_hurts_most_is_said_with_the_rows_own_title() -> None:
 
 def test_a_board_of_seven_is_ranked_by_all_seven() -> None:
     made = record(SEVEN)
-    assert unranked_reason(made) is None
+    assert unranked(made) is None
     scores = Resamples(made, np.random.default_rng(3)).scores(made)
     assert np.mean(scores) == pytest.approx(made.scores.robust_score.value, abs=0.3)
     stopped = record(replace(SEVEN, missing={"square": "out of budget"}))
-    assert unranked_reason(stopped) == f"{TITLES['square']}: out of budget"
-    assert unranked_reason(record(replace(SEVEN, absent=("square",)))) == f"{TITLES['square']}: no result"
-    assert unranked_reason(record(replace(SEVEN, absent=("plasma",)))) is None
-    assert unranked_reason(ranking(made)) == "its battery ranks no attack"
+    assert unranked(stopped) == f"{TITLES['square']}: out of budget"
+    assert unranked(record(replace(SEVEN, absent=("square",)))) == f"{TITLES['square']}: no result"
+    assert unranked(record(replace(SEVEN, absent=("plasma",)))) is None
+    assert unranked(ranking(made)) == "its battery ranks no attack"
 
 
 def test_one_board_ranks_one_set_of_attacks() -> None:

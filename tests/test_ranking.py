@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from foolbench.leaderboard.board.board import headline
 from foolbench.leaderboard.board.rank import Resamples, board, boards, tiers
+from foolbench.leaderboard.record.bootstrap import interval
 from foolbench.leaderboard.record.record import Record, TaskRow
 from record_attacks import SIX, Recipe
 from records import OTHERS, RECIPES, record
@@ -21,7 +22,7 @@ def test_ranked_by_score_and_unranked_after_with_reasons() -> None:
     values = [s.record.scores.robust_score.value or 0 for s in made.ranked]
     assert values == sorted(values, reverse=True)
     assert [s.rank for s in made.standings] == [1, 2, 3, 4, 5, 6, None, None]
-    assert {s.reason for s in made.unranked} == {
+    assert {s.reason for s in made.standings if s.rank is None} == {
         "FGSM: no result",
         "CPPN (indirect encoding): stopped: it asked for more than its budget",
     }
@@ -54,9 +55,9 @@ def test_a_tier_reaches_as_far_as_chance() -> None:
 
     assert tiers([one, weaker(2)], np.random.default_rng(1)) == [1, 1]
     assert tiers([one, weaker(8)], np.random.default_rng(1)) == [1, 2]
-    difference = Resamples(one, np.random.default_rng(2))
-    assert difference.interval(one, one) == (0.0, 0.0)
-    low, high = difference.interval(one, weaker(8))
+    resamples = Resamples(one, np.random.default_rng(2))
+    assert interval(resamples.scores(one) - resamples.scores(one)) == (0.0, 0.0)
+    low, high = interval(resamples.scores(one) - resamples.scores(weaker(8)))
     assert low < 100 * 8 / 360 < high
 
 
@@ -81,7 +82,5 @@ def test_batteries_never_mix() -> None:
         ("my signs", "standard", 0),
     ]
     assert len({b.slug for b in made}) == 3
-    assert made[1].standings[0].reason == "smoke tier, a quick check with a twentieth of the work"
-    assert (
-        headline(made[1]) == "No entry of this board is ranked: smoke tier, a quick check with a twentieth of the work."
-    )
+    assert made[1].standings[0].reason == "the smoke tier is never ranked"
+    assert headline(made[1]) == "No entry of this board is ranked: the smoke tier is never ranked."

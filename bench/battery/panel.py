@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from platformdirs import user_cache_path
 from ...attacks.entry import Entry
 from ..data.data import Data
 from ..errors import EnvironmentFault, Problem
+from ..machine.folder import atomically
 from ..machine.npz import packed
 from .battery import Battery
 from .entries import entries
@@ -134,13 +135,8 @@ def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources |
         return sources_from_bytes(path.read_bytes(), data.images)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         sources = make()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(sources.to_bytes(battery, data))
-        os.replace(temporary, path)
-    except OSError:
-        pass  # a cache that cannot be written costs time, not results
+    with contextlib.suppress(EnvironmentFault):  # a cache that cannot be written costs time, not results
+        atomically(path, sources.to_bytes(battery, data))
     return sources
 
 

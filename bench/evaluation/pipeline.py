@@ -15,13 +15,13 @@ import torch
 
 from ...attacks.spec import Attack
 from ...leaderboard.record.battery import AttackRef, BatteryRef, RankedRow
-from ...leaderboard.record.record import BareResult, Provenance, Record
-from ...leaderboard.record.store import write_record
+from ...leaderboard.record.record import Provenance, Record
+from ...leaderboard.record.store import RECORD, dump_record
+from ...leaderboard.record.unranked import unranked_reason
 from ..battery.battery import Battery
 from ..battery.entries import entries
 from ..battery.panel import find
 from ..data.data import Data
-from ..errors import disk_fault
 from ..machine.device import choose, default_workers, describe, host, repeatable
 from ..machine.folder import atomically, claimed
 from ..machine.memory import Memory, lack_told, sparing
@@ -96,10 +96,7 @@ def evaluate_subject(
         write_originals(folder / "evidence", data, full.properties, full.arena.clean)
         if bare is not None:
             write_evidence(folder / "evidence" / "bare", plan, bare.results)
-        try:
-            write_record(record, folder / "record.json")
-        except OSError as error:
-            raise disk_fault(error, folder / "record.json") from error
+        atomically(folder / RECORD, dump_record(record))
         atomically(folder / "report.txt", text(record, folder).encode())
     return Run(record, folder)
 
@@ -159,19 +156,20 @@ def _record(
             spec.name,
         )
     revision, dirty = commit()
-    reason = _unranked(battery, full.arena.data, mine)
+    described = BatteryRef(
+        name=spec.name,
+        tier=battery.tier,
+        digest=_board_digest(battery, full.arena.data),
+        shape=spec.shape,
+        classes=list(spec.class_names),
+        shipped=battery.shipped,
+        attacks={name: _described(attack, battery.packages.get(name)) for name, attack in battery.attacks.items()},
+        ranked=[RankedRow(name=name, title=battery.titles[name], entries=[name]) for name in spec.ranking],
+    )
+    reason = unranked_reason(described, mine.attacks, mine.scores, full.arena.data.no_training)
     return Record(
         schema=1,
-        battery=BatteryRef(
-            name=spec.name,
-            tier=battery.tier,
-            digest=_board_digest(battery, full.arena.data),
-            shape=spec.shape,
-            classes=list(spec.class_names),
-            shipped=battery.shipped,
-            attacks={name: _described(attack, battery.packages.get(name)) for name, attack in battery.attacks.items()},
-            ranked=[RankedRow(name=name, title=battery.titles[name], entries=[name]) for name in spec.ranking],
-        ),
+        battery=described,
         submission=subject.as_given,
         digest=subject.digest,
         scores=mine.scores,
@@ -220,13 +218,3 @@ def _board_digest(battery: Battery, data: Data) -> str:
 def _seeds(battery: Battery) -> dict[str, Any]:
     name = battery.spec.name
     return {e.name: [seed(name, e.name, shard.index, "attack") for shard in cut(e)] for e in entries(battery)}
-
-
-def _unranked(battery: Battery, data: Data, part: BareResult) -> str | None:
-    if battery.tier == "smoke":
-        return "the smoke tier is never ranked"
-    if not battery.shipped:
-        return "a battery of the user's own has a board of its own"
-    if data.no_training is not None:
-        return data.no_training
-    return part.scores.robust_score.reason

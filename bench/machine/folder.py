@@ -23,7 +23,10 @@ MANIFEST = "run.json"
 
 
 def atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises EnvironmentFault where the disk is full or the folder is read-only."""
+    """Write a file, and its folder where there is none, whole or not at all, even through a power cut.
+
+    Raises EnvironmentFault where the disk is full or the folder is read-only.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,10 +35,22 @@ def atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _synced(path.parent)
     except OSError as error:
         raise disk_fault(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _synced(folder: Path) -> None:
+    """Make the names in a folder last: a file's own content is safe before its name is."""
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def arrays(path: Path, **values: np.ndarray) -> None:

@@ -6,7 +6,6 @@ someone else cannot reach out of it. Where the validation context holds `folder`
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from ...models.files import sha256_of
 from ..choices import nearest
 from .wording import refuse
 
@@ -116,7 +116,7 @@ class NamesFile(Spec):
         folder, name = yaml_folder(info), self.named()
         if self.sha256 is not None and name is not None and folder is not None:
             try:
-                got = file_sha256(folder / name)
+                got = sha256_of(folder / name)
             except OSError as error:
                 raise refuse("FB108", f"{name} cannot be read: {error.strerror}.", "check its permissions") from None
             if got != self.sha256:
@@ -133,9 +133,3 @@ def files_named(value: object) -> Iterator[str]:
     held = vars(value).values() if isinstance(value, Spec) else value if isinstance(value, tuple) else ()
     for part in held:
         yield from files_named(part)
-
-
-def file_sha256(path: Path) -> str:
-    """Lower-case hexadecimal sha256 of a file's content, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

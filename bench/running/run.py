@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...attacks.entry import Entry
-from ..errors import FoolbenchError, OverBudget, Unexpected, disk_fault, one_line
+from ..errors import FoolbenchError, OverBudget, Unexpected, one_line
 from ..machine.memory import lack_told
 from .arena import Arena
 from .progress import Progress
@@ -66,7 +66,7 @@ def run_entries(
         finished = work(arena, shard, stop=stop.is_set, tick=tick)
         path = paths[shard]
         if path is not None:
-            _save(finished, path)
+            finished.save(path)
         progress.finished(shard.entry.name, shard.index, finished)
         return finished
 
@@ -101,10 +101,3 @@ def run_entries(
         failure = next((failed[key] for key in keys if key in failed), None)
         results[entry.name] = failure or join([done[key] for key in keys])
     return results
-
-
-def _save(result: ShardResult, path: Path) -> None:
-    try:
-        result.save(path)
-    except OSError as error:
-        raise disk_fault(error, path) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...attacks.entry import Entry
-from ..machine.npz import packed
+from ..machine.folder import arrays
 
 
 @dataclass(frozen=True)
@@ -78,16 +77,8 @@ class ShardResult:
     fewer where memory or the user allowed no more. Without a bound in files from before it was kept."""
 
     def save(self, path: Path) -> None:
-        """Write it whole or not at all. Raises OSError."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(packed({f.name: getattr(self, f.name) for f in fields(self)}))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write it whole or not at all. Raises EnvironmentFault where that is not possible."""
+        arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})
 
 
 def load_shard(path: Path) -> ShardResult | None:

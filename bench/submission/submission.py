@@ -16,11 +16,12 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from ...models.files import sha256_of
 from ..choices import nearest
 from ..errors import InvalidInput
 from ..reading.arguments import is_path, wrong
 from ..reading.source import Source, read_source
-from ..reading.values import Spec, Text, Web, file_sha256, files_named, yaml_folder
+from ..reading.values import Spec, Text, Web, files_named, yaml_folder
 from ..reading.wording import refuse
 from .defenses import Defense, PackageDefense
 from .models import Model
@@ -99,7 +100,7 @@ class GivenSubmission:
 
     def contents(self) -> dict[str, str]:
         """sha256 of every file that it names, by the name in the YAML. Raises OSError where one has gone meanwhile."""
-        return {name: file_sha256(path) for name, path in self.files().items()}
+        return {name: sha256_of(path) for name, path in self.files().items()}
 
     def digest(self, contents: Mapping[str, str] | None = None) -> str:
         """sha256 of what it means: the parsed values with all defaults, the content of every file it names, and the

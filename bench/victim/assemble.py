@@ -16,9 +16,10 @@ from torch import Tensor
 from ...models.backend import Backend
 from ...models.base import Classifier
 from ...models.certificate import Certificate
+from ...models.files import sha256_of
 from ...models.loaded import Loaded
 from ...models.modules.module import from_module, module_digest
-from ...models.onnx.check import Kind, ModelFileError, checked_onnx, external_files, sha256_of
+from ...models.onnx.check import Kind, ModelFileError, checked_onnx, external_files
 from ...models.onnx.load import load_onnx
 from ...models.preprocess import Preprocess
 from ..battery.battery import Battery, PanelModel

@@ -18,9 +18,12 @@ import numpy as np
 
 from ...bench.errors import Unexpected
 from ..record.battery import BatteryRef
+from ..record.bootstrap import interval, mean, weights
 from ..record.describe import name_of
 from ..record.record import AttackResult, Record
-from ..record.words import printable, slug
+from ..record.survival import survives_fool
+from ..record.unranked import unranked
+from ..record.words import slug
 
 RESAMPLES = 2000
 
@@ -51,38 +54,10 @@ class Board:
         return tuple(s for s in self.standings if s.rank is not None)
 
     @property
-    def unranked(self) -> tuple[Standing, ...]:
-        """Those without, measured ones first."""
-        return tuple(s for s in self.standings if s.rank is None)
-
-    @property
     def slug(self) -> str:
         """The board's part of an address; another digest of the same name is another board."""
         smoke = "-smoke" if self.battery.tier == "smoke" else ""
         return f"{slug(self.battery.name)}{smoke}-{slug(self.battery.digest)[:8]}"
-
-
-def unranked_reason(record: Record) -> str | None:
-    """Why the record has no place in the ranking; None if it has one."""
-    if record.battery.tier == "smoke":
-        return "smoke tier, a quick check with a twentieth of the work"
-    if not record.battery.shipped:
-        return "a battery of the submitter's own"
-    if not record.battery.ranked:
-        return "its battery ranks no attack"
-    for row in record.battery.ranked:
-        attack, title = record.attacks.get(row.entry), printable(row.title, 60)
-        if attack is None:
-            return f"{title}: no result"
-        ratio, stopped = attack.fooling_ratio, any(t.counts and t.fooled is None for t in attack.tasks)
-        # A ratio over no image at all is null too, and yet measured: the victim got none right.
-        if ratio.value is None and ratio.n != 0 and (stopped or not attack.tasks):
-            return f"{title}: {ratio.reason or 'not measured'}"
-        if stopped:
-            return f"{title}: not run on every task"
-    if record.scores.robust_score.value is None:
-        return record.scores.robust_score.reason or "no robust score"
-    return None if record.rankable else record.unranked_reason or "its record says that it is not rankable"
 
 
 def _tasks(attack: AttackResult) -> list[tuple[int | None, int | None]]:
@@ -104,9 +79,9 @@ class Resamples:
         perturb = [name for name in self._tasks if record.attacks[name].task == "perturb"]
         images = {task[0] for name in perturb for task in self._tasks[name]}
         self._place = {image: i for i, image in enumerate(sorted(i for i in images if i is not None))}
-        self._images = _weights(len(self._place), rng, resamples)
+        self._images = weights(len(self._place), rng, resamples)
         self._cells = {
-            name: _weights(len(tasks), rng, resamples) for name, tasks in self._tasks.items() if name not in perturb
+            name: weights(len(tasks), rng, resamples) for name, tasks in self._tasks.items() if name not in perturb
         }
 
     def scores(self, record: Record) -> np.ndarray:
@@ -122,35 +97,18 @@ class Resamples:
             for row in record.attacks[name].tasks:
                 if row.image is not None:
                     right[self._place[row.image]] = row.counts
-        clean = _mean(self._images, right)
+        clean = mean(self._images, right)
         survivals = []
         for name in self._tasks:
             rows = record.attacks[name].tasks
             if name in self._cells:
-                survivals.append(
-                    clean * (1 - _mean(self._cells[name], np.array([float(bool(r.fooled)) for r in rows])))
-                )
+                fooled = np.array([float(bool(r.fooled)) for r in rows])
+                survivals.append(survives_fool(clean, mean(self._cells[name], fooled)))
             else:
                 places = [self._place[r.image] for r in rows if r.image is not None]
                 stood = np.array([float(r.counts and not r.fooled) for r in rows if r.image is not None])
-                survivals.append(_mean(self._images[:, places], stood))
+                survivals.append(mean(self._images[:, places], stood))
         return 100 * np.mean(survivals, axis=0)
-
-    def interval(self, one: Record, other: Record) -> tuple[float, float]:
-        """The 95% interval of `one`'s robust score minus `other`'s."""
-        low, high = np.nanpercentile(self.scores(one) - self.scores(other), [2.5, 97.5])
-        return float(low), float(high)
-
-
-def _weights(n: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """`(resamples, n)`: how often each of n tasks was drawn, n draws with replacement."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64) if n else np.zeros((resamples, 0))
-
-
-def _mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Weighted means; NaN where a resample drew none of these tasks (they are few then, and it is left out)."""
-    total = weights.sum(axis=1)
-    return np.divide(weights @ values, total, out=np.full(len(total), np.nan), where=total > 0)
 
 
 def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None]:
@@ -162,7 +120,7 @@ def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None
     tier, anchor = 1, resamples.scores(ranked[0])
     for record in ranked[1:]:
         scores = resamples.scores(record)
-        low, high = np.nanpercentile(anchor - scores, [2.5, 97.5])
+        low, high = interval(anchor - scores)
         if not low <= 0 <= high:
             tier, anchor = tier + 1, scores
         out.append(tier)
@@ -194,7 +152,7 @@ def board(records: Sequence[Record]) -> Board:
                 f"others in {record.digest[:8]} than in {newest.digest[:8]}",
                 "evaluate both with the same foolbench",
             )
-    reasons = {id(r): unranked_reason(r) for r in records}
+    reasons = {id(r): unranked(r) for r in records}
     ranked = sorted((r for r in records if reasons[id(r)] is None), key=_order)
     seed = int.from_bytes(sha256(f"tiers:{battery.digest}".encode()).digest()[:8], "big")
     standings: list[Standing] = []

@@ -1,11 +1,8 @@
-"""Records and evidence on disk: written so that a reader never meets half a file, read so that nothing unchecked
-goes further."""
+"""Records and evidence on disk: what their bytes are, and reading them so that nothing unchecked goes further."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,28 +33,6 @@ def dump_record(record: Record) -> bytes:
     except ValueError as error:
         raise Unexpected("finite numbers in the record", one_line(error), "store null and a reason") from error
     return (text + "\n").encode()
-
-
-def write_record(record: Record, path: Path) -> None:
-    """Write the record so that `path` holds either the old file or the whole new one, even through a power cut."""
-    data = dump_record(record)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def parse_record(data: bytes, where: Path) -> Record:

@@ -57,12 +57,6 @@ class WrongCount(ModelFileError):
         super().__init__("classes", expected, got, fix)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def checked_onnx(path: Path, sha256: str | None = None) -> onnx.ModelProto:
     """Read an ONNX file without loading external data, after every check that needs no run.
 

@@ -28,6 +28,7 @@ def versions() -> dict[str, str]:
 MOVES_NO_NUMBER = (
     # entrances, screens and what people read
     "bench/__init__.py",
+    "bench/batteries/__init__.py",
     "bench/cli",
     "bench/evaluation/api.py",
     "bench/evaluation/door.py",

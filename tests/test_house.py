@@ -224,3 +224,8 @@ def test_no_file_names_a_machine_path_or_a_package_index():
 
 def test_no_lock_file_is_checked_in():
     assert [path for path in checked_in() if Path(path).name == "uv.lock"] == []
+
+
+def test_no_file_is_long():
+    lines = {path: (ROOT / path).read_bytes().count(b"\n") for path in checked_in() if path.endswith(".py")}
+    assert {path: n for path, n in lines.items() if n > (400 if path.startswith("tests/") else 300)} == {}

@@ -228,6 +228,14 @@ def test_settings_are_merged_task_by_task() -> None:
     assert partial.variants[entries[0].name].fooling_ratio.k == 2
 
 
+def test_the_best_of_settings_keeps_a_row_for_what_was_not_attacked() -> None:
+    entries = [entry(f"fgsm_{title}", "fgsm", best_of=True) for title in ("one", "two")]
+    sure = np.array([0.5, 0.6, 0.7, 0.8, 0.9, np.nan], np.float32)
+    both = [outcome(fooled, attacked=ATTACKED, confidence=sure) for fooled in ([1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0])]
+    rows = attack_results(entries, {e.name: r for e, r in zip(entries, both, strict=True)}, clean(), GRADIENT)["fgsm"]
+    assert [row.variant for row in rows.tasks] == [entries[i].title for i in (0, 1, 0, 0, 0)] + [None]
+
+
 def test_shards_are_joined_in_order() -> None:
     both = join([outcome([1, 0], counts=[1, 2, 3]), outcome([0], counts=[10, 20, 30], label=[-1])])
     assert both.fooled.tolist() == [True, False, False]

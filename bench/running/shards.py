@@ -76,6 +76,12 @@ class ShardResult:
     """`()` int64: how many images were asked about at once, at most, when it was finished: the battery's batch, or
     fewer where memory or the user allowed no more. Without a bound in files from before it was kept."""
 
+    @property
+    def cost(self) -> np.ndarray:
+        """`(t,)` int64: what had been spent on each task when it was first fooled; all that was spent on it where only
+        the judge saw it fooled, or nobody did."""
+        return np.where(self.first >= 0, self.first, self.spent)
+
     def save(self, path: Path) -> None:
         """Write it whole or not at all. Raises EnvironmentFault where that is not possible."""
         arrays(path, **{f.name: getattr(self, f.name) for f in fields(self)})
@@ -108,22 +114,25 @@ def join(results: list[ShardResult]) -> ShardResult:
     )
 
 
+def best_setting(parts: Sequence[ShardResult]) -> np.ndarray:
+    """`(t,)` int64: which of these settings of one attack counts for each task: one that fooled, and among those (or
+    among none) the most confident one, of equals the first."""
+    return np.stack([p.fooled * 2.0 + p.confidence for p in parts]).argmax(0)
+
+
 def best_of(parts: Sequence[ShardResult]) -> ShardResult:
-    """Task by task the setting that fooled, and among those (or among none) the most confident one.
+    """Task by task the `best_setting`.
 
     The settings run side by side: a task is first fooled when the first of them gets there; what is spent adds up.
     """
-    rank = np.stack([p.fooled * 2.0 + p.confidence for p in parts])
-    best = rank.argmax(0)
+    best = best_setting(parts)
     rows = np.arange(len(best))
 
     def pick(name: str) -> np.ndarray:
         return np.stack([getattr(p, name) for p in parts])[best, rows]
 
     never = np.iinfo(np.int64).max
-    # Where only the judge saw it fooled, the setting's own spending is the cost, as it is for a setting by itself.
-    costs = [np.where(p.first >= 0, p.first, p.spent) for p in parts]
-    first = np.stack([np.where(p.fooled, cost, never) for p, cost in zip(parts, costs, strict=True)]).min(0)
+    first = np.stack([np.where(p.fooled, p.cost, never) for p in parts]).min(0)
     names = ("images", "attacked", "fooled", "label", "confidence", "share", "size", "refused")
     return ShardResult(
         **{name: pick(name) for name in names},

@@ -13,7 +13,7 @@ from ...leaderboard.record.record import AttackResult, Measure, Scores, TaskRow,
 from ..asking.clean import Clean
 from ..machine.seeds import numpy_generator
 from ..running.run import EntryFailure
-from ..running.shards import ShardResult, best_of
+from ..running.shards import ShardResult, best_of, best_setting
 from ..running.surrogate import granted, stands_in
 from .intervals import Tally, bootstrapped, clean_accuracy, proportion, resamples, survivals, unmeasured
 
@@ -51,13 +51,25 @@ def headline(members: Sequence[Entry], results: Results) -> ShardResult | EntryF
     """A group's own outcome: that of its first entry, or task by task the best of all where that is the rule."""
     if not members[0].best_of:
         return results[members[0].name]
+    parts = _settings(members, results)
+    return parts if isinstance(parts, EntryFailure) else best_of(parts)
+
+
+def _settings(members: Sequence[Entry], results: Results) -> list[ShardResult] | EntryFailure:
+    """The results of all a group's settings; where one has none, why."""
     parts: list[ShardResult] = []
     for entry in members:
         result = results[entry.name]
         if isinstance(result, EntryFailure):
             return result
         parts.append(result)
-    return best_of(parts)
+    return parts
+
+
+def _which(members: Sequence[Entry], results: Results) -> list[str] | None:
+    """Task by task the title of the setting that counts; None where one setting is the rule, or one has no result."""
+    parts = _settings(members, results) if members[0].best_of else None
+    return [members[i].title for i in best_setting(parts)] if isinstance(parts, list) else None
 
 
 def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mode: Mode) -> AttackResult:
@@ -67,9 +79,7 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mod
     title = f"best of {len(members)} settings" if first.best_of else first.title
     own = _variant(first, outcome, clean, title=title, budget=mode.granted(first))
     others = members if first.best_of else members[1:]
-    rows = [] if isinstance(outcome, EntryFailure) else _rows(first, outcome, clean)
-    if first.best_of and not isinstance(outcome, EntryFailure):
-        rows = _name_variants(rows, members, results, outcome)
+    rows = [] if isinstance(outcome, EntryFailure) else _rows(first, outcome, clean, _which(members, results))
     kind = "black_box" if not white else "gradient" if mode.gradient else "surrogate"
     return AttackResult(
         **own.model_dump(exclude={"curve"}),
@@ -101,7 +111,7 @@ def _variant(entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *,
         )
     counts = _counts(entry, outcome, clean)
     won = outcome.fooled & counts
-    cost = _cost(outcome)[won]
+    cost = outcome.cost[won]
     n = int(counts.sum())
     measured: dict[str, Any] = {
         "fooling_ratio": proportion(int(won.sum()), n, "the victim gets no clean image right"),
@@ -143,11 +153,6 @@ def _counts(entry: Entry, outcome: ShardResult, clean: Clean) -> np.ndarray:
     return right
 
 
-def _cost(outcome: ShardResult) -> np.ndarray:
-    """What had been spent on each task when it was first fooled; all of it where only the judge saw it fooled."""
-    return np.where(outcome.first >= 0, outcome.first, outcome.spent)
-
-
 def _curve(cost: np.ndarray) -> list[tuple[int, int]]:
     at, counts = np.unique(cost, return_counts=True)
     return [(int(q), int(k)) for q, k in zip(at, counts.cumsum(), strict=True)]
@@ -162,8 +167,8 @@ def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
 
 
-def _rows(entry: Entry, outcome: ShardResult, clean: Clean) -> list[TaskRow]:
-    counts, cost = _counts(entry, outcome, clean), _cost(outcome)
+def _rows(entry: Entry, outcome: ShardResult, clean: Clean, which: list[str] | None) -> list[TaskRow]:
+    counts, cost = _counts(entry, outcome, clean), outcome.cost
     truth, before = clean.truth.tolist(), clean.reading.label.tolist()
     least = clean.least_likely.tolist() if entry.least_likely else None
     rows = []
@@ -185,6 +190,7 @@ def _rows(entry: Entry, outcome: ShardResult, clean: Clean) -> list[TaskRow]:
                 queries=int(cost[i]) if outcome.fooled[i] else None,
                 spent=int(outcome.spent[i]),
                 size=_finite(outcome.size[i]),
+                variant=which[i] if which is not None and attacked else None,
                 refused=str(outcome.refused[i]) or None,
             )
         )
@@ -193,18 +199,6 @@ def _rows(entry: Entry, outcome: ShardResult, clean: Clean) -> list[TaskRow]:
 
 def _finite(value: np.floating) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _name_variants(rows: list[TaskRow], members: Sequence[Entry], results: Results, best: ShardResult) -> list[TaskRow]:
-    named = []
-    for i, row in enumerate(rows):
-        for entry in members:
-            result = results[entry.name]
-            assert isinstance(result, ShardResult)
-            if result.fooled[i] == best.fooled[i] and result.confidence[i] == best.confidence[i]:
-                named.append(row.model_copy(update={"variant": entry.title}))
-                break
-    return named
 
 
 def tally_of(attacks: Mapping[str, AttackResult], ranked: Iterable[str], clean: Clean) -> Tally:

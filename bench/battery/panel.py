@@ -156,7 +156,8 @@ def _named(path: Path, sha256: str | None, data: Data) -> Sources:
 
 
 def _cache_digest(battery: Battery, data: Data) -> str:
-    from ..machine.provenance import source_digest, versions
+    from ..machine.provenance import versions
+    from ..machine.source import source_digest
 
-    what = [battery.digest, data.digest, data.training_digest(), source_digest(), versions()]
+    what = [battery.digest, data.digest, data.training_digest(), source_digest("shards"), versions()]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

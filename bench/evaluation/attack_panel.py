@@ -17,7 +17,8 @@ from ..errors import InvalidInput, Problem
 from ..machine.device import choose, default_workers, repeatable
 from ..machine.folder import atomically
 from ..machine.memory import Memory, lack_told, sparing
-from ..machine.provenance import source_digest, versions
+from ..machine.provenance import versions
+from ..machine.source import source_digest
 from ..running.arena import Arena
 from ..running.progress import Progress, planned
 from ..running.run import run_entries
@@ -64,7 +65,7 @@ def attack_panel(
             "battery": battery.digest,
             "data": data.digest,
             "training": data.training_digest(),
-            "source": source_digest(),
+            "source": source_digest("shards"),
             "versions": versions(),
         }
         results = run_entries(

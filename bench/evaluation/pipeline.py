@@ -25,8 +25,9 @@ from ..data.data import Data
 from ..machine.device import choose, default_workers, describe, host, repeatable
 from ..machine.folder import atomically, claimed
 from ..machine.memory import Memory, lack_told, sparing
-from ..machine.provenance import commit, source_digest, versions
+from ..machine.provenance import commit, versions
 from ..machine.seeds import seed
+from ..machine.source import source_digest
 from ..running.progress import Progress, Silent
 from ..running.shards import cut, shards_beside
 from ..scores import scores
@@ -120,7 +121,7 @@ def _manifest(
         "device": describe(device),
         "backend": whole.backend,
         "max_batch": max_batch,
-        "source": source_digest(),
+        "source": source_digest("shards"),
         "versions": versions(),
     }
 
@@ -191,7 +192,7 @@ def _record(
             backend=full.assembled.backend,
             commit=revision,
             dirty=dirty,
-            source_digest=source_digest(),
+            source_digest=source_digest("record"),
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - clock, 3),
             workers=workers,

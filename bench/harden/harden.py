@@ -20,7 +20,8 @@ from ..errors import ModelFailure, Problem
 from ..machine.device import DeviceName, choose, describe, repeatable
 from ..machine.folder import atomically, claimed
 from ..machine.memory import lack_told
-from ..machine.provenance import source_digest, versions
+from ..machine.provenance import versions
+from ..machine.source import source_digest
 from ..submission.submission import read_submission
 from ..victim.assemble import subject_of
 from .adversarial import AdversarialRecipe
@@ -125,7 +126,7 @@ def _manifest(shop: Shop) -> dict[str, Any]:
         "battery": shop.battery.digest,
         "images": shop.images.digest,
         "device": describe(shop.device),
-        "source": source_digest(),
+        "source": source_digest("hardened"),
         "versions": versions(),
     }
 
@@ -199,7 +200,7 @@ def _log(shop: Shop, product: Product, state: State, measured: Row) -> dict[str,
         "epsilon": how.distance(shop.battery),
         "seed": how.seed,
         "device": describe(shop.device),
-        "source": source_digest(),
+        "source": source_digest("hardened"),
         "versions": versions(),
         "steps": list(state.log),
         "submission": measured,

@@ -187,7 +187,7 @@ class Provenance(_Model):
     commit: str | None
     dirty: bool | None
     source_digest: str
-    """sha256 of foolbench's own source files."""
+    """sha256 of those of foolbench's own source files that can move a number of a record."""
     started: str
     """ISO 8601, UTC."""
     seconds: float

@@ -8,7 +8,6 @@ from functools import cache
 import torch
 from defense_victims import CPU, ask_logits
 from foolbench.bench.battery.battery import read_battery
-from foolbench.bench.machine.memory import Memory
 from foolbench.bench.victim.assemble import panel_classifier
 from foolbench.bench.victim.fitting import training_images
 from foolbench.defenses.detectors.density import density
@@ -20,7 +19,7 @@ from foolbench.defenses.detectors.onnx_detector import onnx_detector
 from foolbench.defenses.detectors.reject import SLOPE
 from foolbench.defenses.detectors.threshold import Clean, Threshold
 from foolbench.models.base import Classifier
-from planted import seeded
+from planted import ground, seeded
 from torch import Tensor
 
 At = Threshold | Clean
@@ -31,8 +30,8 @@ Detector = Callable[[Classifier, At], Classifier]
 def digits() -> tuple[Classifier, Tensor, Tensor, Tensor]:
     """LeNet-5 on the digits; evaluation images, training images and their labels."""
     battery = read_battery("digits-v1")
-    data = battery.load()
-    return panel_classifier(battery, "lenet-a", data, CPU, Memory()), data.pixels(CPU), *training_images(battery, 900)
+    given = ground(battery)
+    return panel_classifier(given, "lenet-a"), given.data.pixels(CPU), *training_images(battery, 900)
 
 
 def noise(n: int = 100, seed: int = 3) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from foolbench.bench import evaluate
-from foolbench.bench.evaluation.door import Execution
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
 from foolbench.bench.scores.flags import flags_of
 from foolbench.leaderboard.record.record import Flag, Record

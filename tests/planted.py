@@ -17,7 +17,9 @@ from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
 from foolbench.attacks.entry import Entry
 from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.entries import entries
+from foolbench.bench.battery.ground import Ground
 from foolbench.bench.evaluation import pipeline
+from foolbench.bench.machine.memory import Memory
 from foolbench.bench.running.drive import Meter
 from foolbench.bench.victim.assemble import Assembled, Subject
 from foolbench.leaderboard.record.record import Record
@@ -258,6 +260,11 @@ def classifier(
             return logits(images, rng).softmax(1)[:, :classes]
 
     return Classifier(shape, classes, CPU, probabilities, logits, rejects=rejects, randomised=noise > 0)
+
+
+def ground(battery: Battery, memory: Memory | None = None) -> Ground:
+    """A battery's ground on the CPU, its data loaded."""
+    return Ground(battery, battery.load(), torch.device("cpu"), memory or Memory())
 
 
 def subject(victim: Classifier, *, bare: Classifier | None = None, certificate: Certificate | None = None) -> Subject:

@@ -12,8 +12,9 @@ from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim import assemble
 from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
-from model_files import CPU, graph
+from model_files import graph
 from onnx import ModelProto, TensorProto, helper
+from planted import ground
 from small_runs import SUBMISSION, changed, submit
 
 DEFENDED = changed(SUBMISSION, defenses=[{"kind": "onnx", "role": "preprocess", "path": "dim.onnx"}])
@@ -46,7 +47,7 @@ def submission(folder: Path) -> Path:
 def loaded(path: Path) -> tuple[Subject, Assembled]:
     given = read_submission(path)
     subject, battery = subject_of(given), read_battery(given.spec.battery, folder=given.folder)
-    return subject, subject.assemble(battery, battery.load(), CPU)
+    return subject, subject.assemble(ground(battery))
 
 
 def test_the_digests_by_which_runs_and_shards_are_found(tmp_path: Path):

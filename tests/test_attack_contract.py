@@ -36,6 +36,7 @@ from planted import (
     Linear,
     battery,
     classifier,
+    ground,
     halves,
     left_or_right,
     meter,
@@ -178,14 +179,14 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Arena:
         tmp_path_factory.mktemp("arena"), *halves(8), classes=CLASSES, attacks=SMALL, controls=SMALL_CONTROLS
     )
     victim = classifier(left_or_right(columns=CLASSES), (1, 8, 8), CLASSES)
-    data = made.load()
-    return Arena(made, data, victim, examine(victim, made, data), None)
+    given = ground(made)
+    return Arena(given, victim, examine(victim, given), None)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_doing_nothing_scores_zero(arena: Arena, name: str) -> None:
     """In every entry's place, judged like every entry."""
-    (entry,) = (e for e in entries(arena.battery) if e.name == name)
+    (entry,) = (e for e in entries(arena.ground.battery) if e.name == name)
     idle = Shard(replace(entry, attack=Idle()), 0, 0, entry.tasks)
     result = work(arena, idle, stop=lambda: False, tick=lambda asked, fooled: None)
     tasks = entry.tasks * CLASSES if entry.task == "fool" else 8
@@ -212,7 +213,7 @@ def test_an_epsilon_grid_takes_one_gradient_and_comes_out_as_if_each_step_took_i
         return {name: value.tolist() for name, value in vars(result).items() if name != "seconds"}
 
     shared = replace(arena, victim=replace(arena.victim, logits=logits), looks={})
-    grid = [e for e in entries(arena.battery) if e.name.startswith("fgsm")]
+    grid = [e for e in entries(arena.ground.battery) if e.name.startswith("fgsm")]
     assert len(grid) == 4
     for entry in [*grid, *grid[::-1]]:
         assert repr(worked(entry, shared)) == repr(worked(entry, replace(arena, looks={})))

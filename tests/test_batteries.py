@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 from foolbench.attacks.spec import pixel_range
 from foolbench.bench.asking.clean import examine
 from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.entries import entries
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.battery.named import shipped_names
 from foolbench.bench.data.data import training
-from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.harden.recipes import RECIPES
 from foolbench.bench.running.progress import planned
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import subject_of
+from planted import ground
 from third_party import Net, nets, write_submission
 
 REAL = Path(os.environ.get("FOOLBENCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -262,9 +262,9 @@ def test_a_network_is_as_good_on_the_batterys_images_as_it_is_elsewhere(
 ):
     net, battery = of_name(victim), read_battery(name)
     given = read_submission(write_submission(net, tmp_path, name))
-    data = battery.load()
-    assembled = subject_of(given).assemble(battery, data, torch.device("cpu"))
-    clean = examine(assembled.victim, battery, data)
+    on = ground(battery)
+    assembled = subject_of(given).assemble(on)
+    clean = examine(assembled.victim, on)
     assert assembled.certificate.mismatch is False
     assert float(clean.right.float().mean()) == pytest.approx(net.right / net.images, abs=0.025)
 

@@ -23,7 +23,7 @@ from foolbench.bench.victim.assemble import subject_of
 from foolbench.defenses.images.bit_depth import bit_depth
 from foolbench.defenses.images.jpeg import jpeg
 from foolbench.models.base import Classifier
-from planted import CPU
+from planted import ground
 from torch import Tensor
 
 SUBMISSION = Path(__file__).resolve().parents[1] / "submissions" / "digits-lenet" / "submission.yaml"
@@ -57,15 +57,15 @@ def test_through_its_surrogate_a_defense_keeps_less_than_half_of_its_apparent_ga
     defense: Callable[[Classifier], Classifier], forward: Callable[[Tensor], Tensor] | None
 ) -> None:
     battery = read_battery("digits-v1")
-    data = battery.load()
-    bare = subject_of(read_submission(SUBMISSION)).assemble(battery, data, CPU).victim
+    given = ground(battery)
+    bare = subject_of(read_submission(SUBMISSION)).assemble(given).victim
     headline = next(entry for entry in entries(battery) if entry.group == "fgsm")
     assert headline.parameters["epsilon"] == 0.2
 
     def fooled(victim: Classifier) -> float:
         """Share of the images that the victim gets right, by the judge."""
-        clean = examine(victim, battery, data)
-        arena = Arena(battery, data, victim, clean, None)
+        clean = examine(victim, given)
+        arena = Arena(given, victim, clean, None)
         done = [work(arena, shard, stop=lambda: False, tick=lambda asked, fooled: None) for shard in cut(headline)]
         return float(np.concatenate([result.fooled for result in done])[clean.right.numpy()].mean())
 

@@ -19,6 +19,7 @@ from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.defenses.randomized_smoothing import fewest_votes
 from model_files import graph
 from onnx import helper
+from planted import ground
 from small_runs import BATTERY, SUBMISSION, changed, inside, nearest_mean, refused, submit
 
 PACKAGE = """\
@@ -74,7 +75,7 @@ def shifted():
 def assembled(path: Path) -> Assembled:
     submission = read_submission(path)
     battery = read_battery(submission.spec.battery, folder=submission.folder)
-    return subject_of(submission).assemble(battery, battery.load(), torch.device("cpu"))
+    return subject_of(submission).assemble(ground(battery))
 
 
 def answer(whole: Assembled, images: torch.Tensor) -> torch.Tensor:

@@ -12,10 +12,9 @@ import scipy.ndimage
 import scipy.stats
 import torch
 from defense_victims import CPU, Defense, ask_logits, gradient, pixels, seeded, small_net, through
-from foolbench.bench.battery.battery import Battery, read_battery
-from foolbench.bench.data.data import Data
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.ground import Ground
 from foolbench.bench.errors import Failed
-from foolbench.bench.machine.memory import Memory
 from foolbench.bench.submission.defenses import Defense as Spec
 from foolbench.bench.victim.assemble import panel_classifier
 from foolbench.bench.victim.defended import Made, defended
@@ -30,6 +29,7 @@ from foolbench.defenses.images.total_variation import total_variation
 from foolbench.defenses.packaged import packaged
 from foolbench.defenses.randomized_smoothing import randomized_smoothing
 from foolbench.models.base import Classifier
+from planted import ground
 from pydantic import TypeAdapter
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -187,11 +187,10 @@ def test_what_a_package_returns_is_checked():
 
 
 @cache
-def digits() -> tuple[Battery, Data, Classifier]:
-    battery = read_battery("digits-v1")
-    data = battery.load()
-    assert battery.spec.panel is not None
-    return battery, data, panel_classifier(battery, battery.spec.panel.models[0].name, data, CPU, Memory())
+def digits() -> tuple[Ground, Classifier]:
+    given = ground(read_battery("digits-v1"))
+    assert given.spec.panel is not None
+    return given, panel_classifier(given, given.spec.panel.models[0].name)
 
 
 CHAIN = {
@@ -206,10 +205,10 @@ CHAIN = {
 
 
 def built(kinds: tuple[str, ...]) -> Classifier:
-    battery, data, victim = digits()
+    given, victim = digits()
     for kind in reversed(kinds):
         spec = TypeAdapter(Spec).validate_python({"kind": kind, **CHAIN[kind]})
-        victim = defended(victim, spec, Path(), battery, data, partial(training_images, battery), Made(), Memory())
+        victim = defended(victim, spec, Path(), given, partial(training_images, given.battery), Made())
     return victim
 
 
@@ -224,8 +223,8 @@ def built(kinds: tuple[str, ...]) -> Classifier:
     ids="-".join,
 )
 def test_defenses_compose_in_any_order_on_a_real_network(kinds: tuple[str, ...]):
-    _, data, bare = digits()
-    victim, images = built(kinds), data.pixels(CPU)[:100]
+    given, bare = digits()
+    victim, images = built(kinds), given.data.pixels(CPU)[:100]
     declared = [kind for kind in reversed(kinds) if kind in ("bit_depth", "randomized_smoothing")]
     assert victim.surrogates == (*bare.surrogates, *declared)
     assert victim.rejects == ("randomized_smoothing" in kinds)
@@ -234,7 +233,7 @@ def test_defenses_compose_in_any_order_on_a_real_network(kinds: tuple[str, ...])
     assert torch.equal(answer, victim.probabilities(images, seeded()))
     assert bool((answer >= 0).all())
     assert bool((answer.sum(1) <= 1 + 1e-5).all())
-    right = (answer.argmax(1) == torch.tensor(data.labels[:100])) & (answer.sum(1) > 0.5)
+    right = (answer.argmax(1) == torch.tensor(given.data.labels[:100])) & (answer.sum(1) > 0.5)
     assert float(right.float().mean()) > 0.8
     logits = ask_logits(victim, images)
     assert logits.shape == (100, 10 + victim.rejects)
@@ -244,11 +243,11 @@ def test_defenses_compose_in_any_order_on_a_real_network(kinds: tuple[str, ...])
 
 
 def test_training_images_are_spread_evenly_and_are_no_evaluation_images():
-    battery, data, _ = digits()
-    images, labels = training_images(battery, 200)
+    given, _ = digits()
+    images, labels = training_images(given.battery, 200)
     assert (images.shape, images.dtype, labels.shape) == ((200, 1, 8, 8), torch.float32, (200,))
     assert float(images.max()) == 1
-    everything, truth = training_images(battery, 10**6)
+    everything, truth = training_images(given.battery, 10**6)
     assert len(everything) == 1597
     # One in eight of each class, evenly: each eighth part of a class holds one.
     places = {image.numpy().tobytes(): i for i, image in enumerate(everything)}
@@ -259,5 +258,5 @@ def test_training_images_are_spread_evenly_and_are_no_evaluation_images():
         ranks = torch.searchsorted(own, taken[labels == label])
         assert torch.equal(ranks * len(ranks) // len(own), torch.arange(len(ranks)))
         assert abs(len(ranks) - 200 * len(own) / 1597) <= 1
-    kept = {image.numpy().tobytes() for image in data.pixels(CPU)}
+    kept = {image.numpy().tobytes() for image in given.data.pixels(CPU)}
     assert not kept & {image.numpy().tobytes() for image in everything}

@@ -19,6 +19,7 @@ from foolbench.bench.victim.fitting import training_images
 from foolbench.models.onnx.score_graph import load_score_graph
 from model_files import SHAPE, graph, pictures
 from onnx import ModelProto, TensorProto, helper
+from planted import ground
 from small_runs import BATTERY, changed, inside, nearest_mean, submit
 
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ def detector(last: str = "Identity", columns: int | None = None, scale: float = 
 def assembled(path: Path) -> Assembled:
     submission = read_submission(path)
     battery = read_battery(submission.spec.battery, folder=submission.folder)
-    return subject_of(submission).assemble(battery, battery.load(), CPU)
+    return subject_of(submission).assemble(ground(battery))
 
 
 def seeded() -> torch.Generator:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from foolbench.bench import FoolbenchError, evaluate, read_battery, read_submission
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.errors import InvalidInput, Problem
 from foolbench.bench.evaluation import api
-from foolbench.bench.evaluation.door import TOLD, Execution
+from foolbench.bench.evaluation.door import TOLD
 from foolbench.bench.running.progress import Progress, Silent
 from foolbench.models.preprocess import Preprocess
 from small_runs import submit

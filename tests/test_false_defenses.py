@@ -10,14 +10,14 @@ import pytest
 import torch
 from foolbench.bench import evaluate, read_submission
 from foolbench.bench.battery.battery import Battery, read_battery
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.data.data import Data
-from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.victim.assemble import subject_of
 from foolbench.bench.victim.fitting import training_images
 from foolbench.leaderboard.record.record import Flag, Record
 from foolbench.models.base import Classifier
-from planted import CPU, flag_codes, seeded, subject
+from planted import flag_codes, ground, seeded, subject
 from planted_defenses import PLANTED, Planted
 from torch import nn
 
@@ -59,12 +59,12 @@ class Bare:
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
     planned = smaller(panel=False)
-    data = planned.load()
+    on = ground(planned)
     given = subject_of(read_submission(SUBMISSION))
-    victim = given.assemble(planned, data, CPU).victim
+    victim = given.assemble(on).victim
     run = evaluate_subject(given, planned, Execution("cpu", 1), out=tmp_path_factory.mktemp("bare"))
     assert run.record.scores.robust_score.value is not None
-    return Bare(victim, data, run.record)
+    return Bare(victim, on.data, run.record)
 
 
 def measured(planted: Planted, bare: Bare, folder: Path) -> Record:

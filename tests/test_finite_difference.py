@@ -10,8 +10,8 @@ import torch
 from foolbench.attacks.entry import FiniteDifferences
 from foolbench.attacks.fgsm import FiniteSpec
 from foolbench.bench.asking.expectation import expected
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.errors import InvalidInput
-from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.running.finite_difference import FiniteDifferenceOracle
 from foolbench.models.levels import rounded

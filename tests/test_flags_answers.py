@@ -18,7 +18,7 @@ from foolbench.bench.machine.seeds import generator
 from foolbench.bench.scores import flags, masking
 from foolbench.leaderboard.board.columns import FLAGS
 from foolbench.models.base import Classifier
-from planted import CPU, battery, classifier, flag_codes, halves, left_or_right, seeded, small
+from planted import CPU, battery, classifier, flag_codes, ground, halves, left_or_right, seeded, small
 from torch import Tensor, nn
 
 
@@ -55,10 +55,10 @@ def test_memorised(tmp_path: Path) -> None:
     """A victim that knows the first images by heart, and one that turns away all noise alike."""
     searches = small(evolution={"children": 60}) | {"cppn": None}
     planted = battery(tmp_path, *halves(8), attacks=searches, train=halves(8, seed=1))
-    data, plan = planted.load(), entries(planted)
+    on, plan = ground(planted), entries(planted)
     plain = classifier(left_or_right(), SHAPE, 2)
     search = plan[0].attack.search(  # type: ignore[union-attr]
-        Fool(SHAPE, torch.arange(2), 1, torch.tensor(data.mean)),
+        Fool(SHAPE, torch.arange(2), 1, torch.tensor(on.data.mean)),
         generator("planted", "evolution", 0, "attack", device=CPU),
     )
     known = (next(search).images * 255).round()
@@ -77,7 +77,7 @@ def test_memorised(tmp_path: Path) -> None:
         return images.diff(dim=-1).abs().mean((1, 2, 3)) > 40
 
     for knows, expected in ((by_heart, True), (rough, False)):
-        seen = recognition(wary(knows), planted, data, plan, "0" * 64)
+        seen = recognition(wary(knows), on, plan, "0" * 64)
         assert seen is not None
         assert (seen.own.n, seen.memorised) == (60, expected)
     assert seen.own.k == seen.fresh.k == 0  # all of it is turned away

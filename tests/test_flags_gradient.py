@@ -11,7 +11,7 @@ from flagged import SHAPE, Rounding, WrongGradient, flag, judged, run
 from foolbench.bench import evaluate
 from foolbench.bench.asking.clean import blinded, examine
 from foolbench.models.certificate import Certificate
-from planted import Linear, battery, classifier, flag_codes, halves, left_or_right, linear_onnx, small
+from planted import Linear, battery, classifier, flag_codes, ground, halves, left_or_right, linear_onnx, small
 from torch import Tensor, nn
 
 
@@ -69,7 +69,7 @@ def test_zero_gradient_behind_a_victim_of_its_own(tmp_path: Path) -> None:
 def test_a_gradient_that_vanishes_on_most_images_is_none(tmp_path: Path) -> None:
     planted = battery(tmp_path, *halves(8))
     victim = classifier(left_or_right(), SHAPE, 2)
-    clean = examine(victim, planted, planted.load())
+    clean = examine(victim, ground(planted))
     assert blinded(victim, replace(clean, zero_gradient_share=0.5)).logits is victim.logits
     without = blinded(victim, replace(clean, zero_gradient_share=0.51))
     assert (without.logits, without.no_gradient) == (None, "its gradient vanishes on 51% of the evaluation images")
@@ -80,7 +80,7 @@ def test_a_rejection_without_gradient_hides_no_gradient(tmp_path: Path) -> None:
     net, planted = left_or_right(), battery(tmp_path, *halves(8))
     inner = classifier(net, SHAPE, 2)
     victim = replace(inner, rejects=True, logits=lambda x, rng: nn.functional.pad(net(x), (0, 1), value=1e3))
-    assert examine(victim, planted, planted.load()).zero_gradient_share == 0
+    assert examine(victim, ground(planted)).zero_gradient_share == 0
 
 
 # gradients of something else

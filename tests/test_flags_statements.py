@@ -13,7 +13,7 @@ import torch
 from defense_victims import small_net
 from flagged import FGSM, SHAPE, Rounding, WrongGradient, flag, judged
 from foolbench.bench.asking.clean import examine
-from foolbench.bench.evaluation.door import Execution
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.honesty.statements import false_statements
 from foolbench.defenses.images.bit_depth import bit_depth
@@ -23,7 +23,7 @@ from foolbench.defenses.images.jpeg import jpeg
 from foolbench.defenses.images.median import median
 from foolbench.defenses.images.total_variation import total_variation
 from foolbench.models.base import Classifier
-from planted import battery, classifier, flag_codes, halves, left_or_right, small, subject
+from planted import battery, classifier, flag_codes, ground, halves, left_or_right, small, subject
 from torch import Tensor
 
 
@@ -71,7 +71,7 @@ def test_an_answer_by_the_parity_of_the_calls_is_seen_whatever_the_number_of_bat
         return plain.probabilities(images, rng).roll(next(count) % 2, 1)
 
     planted = battery(tmp_path, *halves(8), attacks=FGSM, batch=-(-8 // calls))
-    clean = examine(replace(plain, probabilities=probabilities), planted, planted.load())
+    clean = examine(replace(plain, probabilities=probabilities), ground(planted))
     assert clean.randomised
     assert clean.difference > 0.5
     assert not clean.right.any()  # right on half of the draws, and so on no more than half
@@ -92,13 +92,13 @@ def test_chance_that_nobody_declared(tmp_path: Path) -> None:
 def test_gradients_and_logits_that_are_not_what_they_are_said_to_be(tmp_path: Path) -> None:
     """A defense's statements are looked at; the model's own were certified when it was loaded."""
     planted = battery(tmp_path, *halves(20), attacks=FGSM)
-    data, plain = planted.load(), classifier(left_or_right(), SHAPE, 2)
+    on, plain = ground(planted), classifier(left_or_right(), SHAPE, 2)
     lying = replace(plain, logits=classifier(WrongGradient(), SHAPE, 2).logits)
     other = replace(plain, logits=classifier(left_or_right(gain=2.0), SHAPE, 2).logits)
 
     def found(victim: Classifier, **changes: Any) -> list[str]:
-        clean = examine(victim, planted, data)
-        statements = false_statements(replace(victim, **changes), clean, planted, certified=False)
+        clean = examine(victim, on)
+        statements = false_statements(replace(victim, **changes), clean, on, certified=False)
         return [f"{statement.what}: {statement.finding}" for statement in statements]
 
     assert found(plain) == []
@@ -120,7 +120,7 @@ def test_the_statements_of_the_zoo_are_true(tmp_path: Path, shape: tuple[int, in
     images = rng.integers(0, 256, (20, *shape))
     images[:, :, 2:5] = 0  # plain background, where sorting and clipping have ties
     planted = battery(tmp_path, images, np.arange(20) % 4, attacks={}, classes=4)
-    data, inner = planted.load(), small_net(shape, rejects=True)
+    on, inner = ground(planted), small_net(shape, rejects=True)
     for defense in (
         lambda c: bit_depth(c, bits=3),
         lambda c: jpeg(c, quality=50),
@@ -131,4 +131,4 @@ def test_the_statements_of_the_zoo_are_true(tmp_path: Path, shape: tuple[int, in
         lambda c: median(gaussian_blur(c, sigma=0.5), size=2),
     ):
         victim = defense(inner)
-        assert false_statements(victim, examine(victim, planted, data), planted, certified=False) == ()
+        assert false_statements(victim, examine(victim, on), on, certified=False) == ()

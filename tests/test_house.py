@@ -229,3 +229,42 @@ def test_no_lock_file_is_checked_in():
 def test_no_file_is_long():
     lines = {path: (ROOT / path).read_bytes().count(b"\n") for path in checked_in() if path.endswith(".py")}
     assert {path: n for path, n in lines.items() if n > (400 if path.startswith("tests/") else 300)} == {}
+
+
+TOGETHER = {"battery", "data", "device", "memory", "backend"}
+"""What a Ground holds (bench/battery/ground.py): it travels as one thing."""
+APART = {"bench.battery.ground.Ground", "bench.evaluation.api.evaluate"}
+"""Where it is put together: the thing itself, and the door that a user knocks at."""
+
+
+def test_what_makes_a_ground_travels_as_one():
+    found = {
+        name: sorted(TOGETHER & set(parts))
+        for name, parts in signatures(ROOT).items()
+        if len(TOGETHER & set(parts)) >= 3 and name not in APART
+    }
+    assert found == {}
+
+
+def signatures(root: Path) -> dict[str, list[str]]:
+    """Every function's parameters and every class's fields (but for texts, which tell of a thing and are none), by the
+    dotted name below `foolbench`."""
+    found: dict[str, list[str]] = {}
+
+    def walk(node: ast.AST, name: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = f"{name}.{child.name}" if isinstance(child, DEFINED) else name
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = child.args
+                found[inner] = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+            elif isinstance(child, ast.ClassDef):
+                fields = [f for f in child.body if isinstance(f, ast.AnnAssign) and ast.unparse(f.annotation) != "str"]
+                found[inner] = [f.target.id for f in fields if isinstance(f.target, ast.Name)]
+            walk(child, inner)
+
+    for name, file in modules(root).items():
+        walk(ast.parse(file.read_text(encoding="utf-8")), name)
+    return found
+
+
+DEFINED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)

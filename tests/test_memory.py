@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from foolbench.bench.asking.strangers import twice
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.evaluation import attack_panel as panel_evidence
 from foolbench.bench.evaluation import pipeline
-from foolbench.bench.evaluation.door import Execution
 from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
 from foolbench.bench.machine.memory import Memory, sparing
 from foolbench.bench.machine.npz import packed
@@ -154,7 +154,7 @@ def test_a_resumed_run_says_in_what_batches_its_finished_shards_were_answered(tm
 def test_a_probe_goes_on_in_smaller_batches_and_says_so(tmp_path: Path):
     chosen = battery(tmp_path / "battery", *halves(40), train=halves(40, seed=1))
     whole, halved, limited = (
-        probe(subject(classifier(Hungry(most), (1, 8, 8), 2)), chosen, images=4, device="cpu", max_batch=max_batch)
+        probe(subject(classifier(Hungry(most), (1, 8, 8), 2)), chosen, Execution("cpu", max_batch=max_batch), images=4)
         for most, max_batch in ((1000, None), (40, None), (1000, 13))
     )
     # A batch of 64 images does not fit, nor do the 40 evaluation images where only 13 may be asked about.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from foolbench.bench.asking.clean import examine
 from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.ground import Execution
 from foolbench.bench.errors import EnvironmentFault
 from foolbench.bench.evaluation.api import evaluate
 from foolbench.bench.evaluation.pipeline import Run
@@ -29,7 +30,7 @@ from foolbench.models.preprocess import Preprocess
 from model_files import conv, graph, load, pictures
 from onnx import helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
-from planted import CPU, battery, classifier, halves, left_or_right, seeded, subject
+from planted import CPU, battery, classifier, ground, halves, left_or_right, seeded, subject
 from small_runs import SUBMISSION, changed, submit
 from torch import Tensor, nn
 
@@ -181,7 +182,7 @@ def test_a_defense_is_fitted_in_as_many_images_as_fit(tmp_path: Path, monkeypatc
     images = pictures(7)
 
     def assembled(memory: Memory) -> Assembled:
-        return subject_of(given).assemble(chosen, chosen.load(), CPU, memory=memory)
+        return subject_of(given).assemble(ground(chosen, memory))
 
     whole = assembled(Memory()).victim.probabilities(images, seeded())
     asked, memory = stingy(monkeypatch, 10), Memory()
@@ -210,14 +211,15 @@ def test_a_run_whose_network_barely_loads_has_the_same_scores(tmp_path: Path):
 def test_what_a_victim_states_is_checked_in_as_many_images_as_fit(tmp_path: Path):
     chosen = battery(tmp_path / "battery", *halves(40), train=halves(40, seed=1))
     net, memory = Hungry(24), Memory()
+    on = ground(chosen, memory)
     victim = sparing(classifier(net, (1, 8, 8), 2, noise=0.5), memory)
-    clean = examine(victim, chosen, chosen.load(), memory)
+    clean = examine(victim, on)
     assert memory.limit == 10  # and it is checked on 16 images
     net.error = AssertionError("asked for more than fit")
-    assert false_statements(victim, clean, chosen, certified=False, memory=memory) == ()
+    assert false_statements(victim, clean, on, certified=False) == ()
 
 
 def test_a_probe_of_a_network_without_room_for_an_image_says_so(tmp_path: Path):
     chosen = battery(tmp_path / "battery", *halves(40), train=halves(40, seed=1))
     with pytest.raises(EnvironmentFault, match=r"FB403.* one image at a time"):
-        probe(subject(classifier(Hungry(0), (1, 8, 8), 2)), chosen, images=4, device="cpu")
+        probe(subject(classifier(Hungry(0), (1, 8, 8), 2)), chosen, Execution("cpu"), images=4)

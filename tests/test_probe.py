@@ -17,6 +17,7 @@ import torch
 import yaml
 from foolbench.bench.asking.clean import examine
 from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.ground import Execution, Ground
 from foolbench.bench.cli.options import images_of
 from foolbench.bench.cli.probe_report import render
 from foolbench.bench.errors import EnvironmentFault, InvalidInput
@@ -32,6 +33,7 @@ from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
 from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from PIL import Image
+from planted import ground
 from records import RECIPES, Recipe, write_run
 from rich.console import Console
 from small_runs import BATTERY
@@ -55,8 +57,8 @@ def constant() -> Subject:
     answer = torch.full((10,), 0.05)
     answer[3] = 0.55
 
-    def assemble(battery, data, device, *_) -> Assembled:
-        victim = Classifier(battery.spec.shape, 10, device, lambda x, rng: answer.expand(len(x), 10), None)
+    def assemble(ground: Ground) -> Assembled:
+        victim = Classifier(ground.spec.shape, 10, ground.device, lambda x, rng: answer.expand(len(x), 10), None)
         return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "constant", "0" * 64)
 
     return Subject("constant", {"name": "constant"}, "0" * 64, assemble)
@@ -126,26 +128,26 @@ def test_images_are_a_count_or_positions(text: str, images: int | tuple[int, ...
 
 def test_a_probe_gives_an_evaluations_numbers(tmp_path: Path) -> None:
     battery = read_battery("digits-v1", tier="smoke")
-    subject, device = lenet(), torch.device("cpu")
-    found = probe(subject, battery, images=5, device="cpu")
-    data = battery.load()
-    victim = subject.assemble(battery, data, device).victim
-    arena = Arena(battery, data, victim, examine(victim, battery, data), None)
-    evaluated = properties.measure(battery, data, victim, arena.clean)
+    subject = lenet()
+    found = probe(subject, battery, Execution("cpu"), images=5)
+    on = ground(battery)
+    victim = subject.assemble(on).victim
+    arena = Arena(on, victim, examine(victim, on), None)
+    evaluated = properties.measure(on, victim, arena.clean)
     assert evaluated is not None
     assert len(evaluated.gain) == 5
     assert np.array_equal(found.properties.local_map, evaluated.local_map)
     assert np.array_equal(found.properties.activation_map, evaluated.activation_map, equal_nan=True)
     assert np.array_equal(found.properties.cumulative_random, evaluated.cumulative_random, equal_nan=True)
-    assert (found.label == data.labels[found.rows]).all()
-    write_originals(tmp_path, data, evaluated, arena.clean)
+    assert (found.label == on.data.labels[found.rows]).all()
+    write_originals(tmp_path, on.data, evaluated, arena.clean)
     with np.load(tmp_path / "properties.npz") as written:
         assert written["image"].tolist() == found.rows.tolist()
         assert written["other"].tolist() == found.other.tolist() == [*found.rows[1:], found.rows[0]]
 
 
 def test_a_constant_victim_has_flat_maps_and_flat_curves() -> None:
-    found = probe(constant(), read_battery("digits-v1"), images=(0, 3), device="cpu")
+    found = probe(constant(), read_battery("digits-v1"), Execution("cpu"), images=(0, 3))
     assert found.label.tolist() == [3, 3]
     assert found.accepted.all()
     p = found.properties
@@ -157,7 +159,7 @@ def test_a_constant_victim_has_flat_maps_and_flat_curves() -> None:
     assert removal.given.targets.tolist() == [3]
     assert removal.removals is not None
     assert np.nanmax(np.abs(removal.removals.curve - 0.55)) < 1e-6
-    only = probe(constant(), read_battery("digits-v1"), images=3, device="cpu")
+    only = probe(constant(), read_battery("digits-v1"), Execution("cpu"), images=3)
     assert only.rows.tolist() == [3, 13, 23]
 
 
@@ -169,11 +171,11 @@ def test_what_could_not_be_measured_is_null_with_its_reason(tmp_path: Path) -> N
     def answer(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
         return torch.eye(10)[torch.tensor([3, 5])[torch.cdist(images.flatten(1), known).argmin(1)]]
 
-    def assemble(battery, data, device, *_) -> Assembled:
-        victim = Classifier(battery.spec.shape, 10, device, answer, None)
+    def assemble(ground: Ground) -> Assembled:
+        victim = Classifier(ground.spec.shape, 10, ground.device, answer, None)
         return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "sure", "0" * 64)
 
-    found = probe(Subject("sure", {"name": "sure"}, "0" * 64, assemble), battery, images=(0, 3), device="cpu")
+    found = probe(Subject("sure", {"name": "sure"}, "0" * 64, assemble), battery, Execution("cpu"), images=(0, 3))
     assert found.label.tolist() == [3, 5]
     assert np.isnan(found.properties.activation_map).all()
     record = write_probe(found, tmp_path)
@@ -214,11 +216,11 @@ def test_fooling_images_of_a_run(tmp_path: Path) -> None:
     (given,) = of_run(run, battery)
     assert given.targets.tolist() == [1, 3, 5, 7, 9] * 4
     assert np.array_equal(given.images, images[1:40:2])
-    found = probe(lenet(), battery, images=2, run=run, device="cpu")
+    found = probe(lenet(), battery, Execution("cpu"), images=2, run=run)
     assert [r.given.attack for r in found.removals] == ["cppn"]
     np.savez_compressed(path, images=images, fooled=np.zeros(len(images), bool), target=target)
     assert of_run(run, battery)[0].reason == "none of them fooled the victim they were made on"
-    assert probe(lenet(), battery, images=2, run=run, device="cpu").removals[0].removals is None
+    assert probe(lenet(), battery, Execution("cpu"), images=2, run=run).removals[0].removals is None
     np.savez_compressed(path, images=images, fooled=fooled, target=target + 5)
     with pytest.raises(InvalidInput, match="expected a class and a verdict for each image"):
         of_run(run, battery)
@@ -229,18 +231,18 @@ def test_fooling_images_of_a_run(tmp_path: Path) -> None:
 
 def test_same_probe_same_bytes_and_the_next_replaces_it(tmp_path: Path) -> None:
     battery = read_battery("digits-v1")
-    found = probe(lenet(), battery, images=(4, 1), device="cpu")
+    found = probe(lenet(), battery, Execution("cpu"), images=(4, 1))
     for name in ("one", "two"):
         write_probe(found, tmp_path / name)
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert one == two
-    record = write_probe(probe(constant(), battery, images=(4,), device="cpu"), tmp_path / "two")
+    record = write_probe(probe(constant(), battery, Execution("cpu"), images=(4,)), tmp_path / "two")
     assert sorted([*record.files, "probe.json"]) == sorted(p.name for p in (tmp_path / "two").iterdir())
     assert "maps-00001.png" not in record.files
 
 
 def test_every_number_is_explained_in_the_terminal(tmp_path: Path) -> None:
-    found = probe(lenet(), read_battery("digits-v1"), images=2, device="cpu")
+    found = probe(lenet(), read_battery("digits-v1"), Execution("cpu"), images=2)
     text = io.StringIO()
     Console(file=text, width=120).print(render(write_probe(found, tmp_path), tmp_path))
     said = text.getvalue()
@@ -253,9 +255,9 @@ def test_every_number_is_explained_in_the_terminal(tmp_path: Path) -> None:
 
 def test_an_image_that_there_is_not_is_told() -> None:
     with pytest.raises(InvalidInput, match="expected positions of 0 to 199, got 200"):
-        probe(lenet(), read_battery("digits-v1"), images=(3, 200), device="cpu")
+        probe(lenet(), read_battery("digits-v1"), Execution("cpu"), images=(3, 200))
     with pytest.raises(InvalidInput, match="expected a record"):
-        probe(lenet(), read_battery("digits-v1"), run=Path("nowhere"), device="cpu")
+        probe(lenet(), read_battery("digits-v1"), Execution("cpu"), run=Path("nowhere"))
 
 
 def test_a_battery_of_one_image_is_refused_before_any_query(tmp_path: Path) -> None:
@@ -267,5 +269,5 @@ def test_a_battery_of_one_image_is_refused_before_any_query(tmp_path: Path) -> N
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({**told, "images": images}))
     unasked = Subject("x", {"name": "x"}, "0" * 64, lambda *given: pytest.fail("a victim was made"))
     with pytest.raises(EnvironmentFault, match=r"FB400.*one evaluation image and no training image in small"):
-        probe(unasked, read_battery("./one.yaml", folder=tmp_path), images=(0,), device="cpu")
-    assert probe(constant(), read_battery("./two.yaml", folder=tmp_path), images=(1,), device="cpu").rows == [1]
+        probe(unasked, read_battery("./one.yaml", folder=tmp_path), Execution("cpu"), images=(0,))
+    assert probe(constant(), read_battery("./two.yaml", folder=tmp_path), Execution("cpu"), images=(1,)).rows == [1]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.ground import Execution, Ground
 from foolbench.bench.probe.files import default_folder, write_probe
 from foolbench.bench.probe.probe import probe
 from foolbench.bench.victim.assemble import Assembled, Subject
@@ -138,12 +139,14 @@ def test_a_probe_of_ones_own_run_goes_into_its_folder_and_onto_its_page(tmp_path
     answer = torch.full((10,), 0.05)
     answer[3] = 0.55
 
-    def assemble(battery, data, device, *_) -> Assembled:
-        victim = Classifier(battery.spec.shape, 10, device, lambda x, rng: answer.expand(len(x), 10), None)
+    def assemble(ground: Ground) -> Assembled:
+        victim = Classifier(ground.spec.shape, 10, ground.device, lambda x, rng: answer.expand(len(x), 10), None)
         return Assembled(victim, None, Certificate(agrees=False, reason="no gradient"), "constant", "0" * 64)
 
     for digest, own in ((RunFolder(run).record.digest, True), ("0" * 64, False)):
-        found = probe(Subject("constant", {}, digest, assemble), read_battery("digits-v1"), images=(0, 1), device="cpu")
+        found = probe(
+            Subject("constant", {}, digest, assemble), read_battery("digits-v1"), Execution("cpu"), images=(0, 1)
+        )
         assert default_folder(found).parts[0] == "runs"
         assert (default_folder(found, run) == run / "probe") is own
         write_probe(found, run / "probe")

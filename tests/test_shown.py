@@ -30,8 +30,9 @@ from foolbench.defenses.images.bit_depth import bit_depth
 from foolbench.defenses.images.gaussian_noise import gaussian_noise
 from foolbench.defenses.randomized_smoothing import randomized_smoothing
 from foolbench.models.base import Classifier
-from model_files import CPU, graph, seeded
+from model_files import graph, seeded
 from onnx import ModelProto, helper
+from planted import ground
 from small_runs import submit
 from torch import Tensor
 
@@ -173,7 +174,7 @@ def submission(folder: Path, *defenses: str, network: ModelProto | None = None) 
 def assembled(folder: Path, *defenses: str, network: ModelProto | None = None) -> Assembled:
     given = read_submission(submission(folder, *defenses, network=network))
     battery = read_battery(given.spec.battery, folder=given.folder)
-    return subject_of(given).assemble(battery, battery.load(), CPU)
+    return subject_of(given).assemble(ground(battery))
 
 
 def clean(folder: Path) -> Tensor:

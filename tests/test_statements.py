@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from defense_victims import CPU
 from foolbench.bench.asking.clean import Clean, examine
-from foolbench.bench.battery.battery import Battery, read_battery
-from foolbench.bench.data.data import Data
-from foolbench.bench.evaluation.door import Execution
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.ground import Execution, Ground
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.honesty.statements import false_statements
 from foolbench.bench.submission.submission import read_submission
@@ -30,7 +28,7 @@ from foolbench.defenses.images.gaussian_noise import gaussian_noise
 from foolbench.defenses.packaged import packaged
 from foolbench.leaderboard.record.record import Record
 from foolbench.models.base import Classifier
-from planted import battery, classifier, flag_codes, halves, left_or_right, small, subject
+from planted import battery, classifier, flag_codes, ground, halves, left_or_right, small, subject
 from torch import Tensor
 
 SUBMISSION = Path(__file__).resolve().parents[1] / "submissions" / "digits-lenet" / "submission.yaml"
@@ -41,27 +39,25 @@ SHAPE = (1, 8, 8)
 class Digits:
     """The shipped network on the smoke tier of its battery."""
 
-    battery: Battery
-    data: Data
+    ground: Ground
     bare: Classifier
 
     def statements(self, victim: Classifier) -> list[str]:
         """What is false."""
-        clean = examine(victim, self.battery, self.data)
-        found = false_statements(victim, clean, self.battery, certified=victim is self.bare, model=self.bare)
+        clean = examine(victim, self.ground)
+        found = false_statements(victim, clean, self.ground, certified=victim is self.bare, model=self.bare)
         return [statement.what for statement in found]
 
     def far(self, images: Tensor) -> Tensor:
         """Far from every training image; no evaluation image is."""
-        known, _ = training_images(self.battery, 2000)
+        known, _ = training_images(self.ground.battery, 2000)
         return torch.cdist(images.flatten(1), known.flatten(1)).amin(1) > 1.8
 
 
 @cache
 def digits() -> Digits:
-    planned = read_battery("digits-v1", tier="smoke")
-    data = planned.load()
-    return Digits(planned, data, subject_of(read_submission(SUBMISSION)).assemble(planned, data, CPU).victim)
+    on = ground(read_battery("digits-v1", tier="smoke"))
+    return Digits(on, subject_of(read_submission(SUBMISSION)).assemble(on).victim)
 
 
 # rejection and chance away from the clean images
@@ -75,7 +71,7 @@ def test_a_detector_that_declares_no_rejection(tmp_path: Path) -> None:
         return given.bare.probabilities(images, rng) * ~given.far(images).unsqueeze(1)
 
     victim = replace(given.bare, probabilities=silent)
-    clean = examine(victim, given.battery, given.data)
+    clean = examine(victim, given.ground)
     assert bool(clean.accepted.all())
     assert clean.missing == 1
     assert given.statements(victim) == ["rejection"]
@@ -118,7 +114,7 @@ def test_what_shows_on_the_images_of_an_attack_alone(tmp_path: Path, what: str) 
         return own * ~odd if what == "rejection" else torch.where(odd, torch.cat([drawn, 1 - drawn], 1), own)
 
     victim = replace(plain, probabilities=probabilities)
-    clean = examine(victim, planted, planted.load())
+    clean = examine(victim, ground(planted))
     assert not clean.randomised
     assert clean.missing < 1e-6
     made = evaluate_subject(subject(victim, bare=plain), planted, Execution("cpu"), out=tmp_path / "run").record
@@ -254,9 +250,9 @@ def test_the_zoo_alone_and_in_chains_makes_true_statements(defense: Any, tmp_pat
         content = yaml.safe_load(path.read_text())
         content["defenses"] = front + content["defenses"] + back
         path.write_text(yaml.safe_dump(content))
-        whole: Assembled = subject_of(read_submission(path)).assemble(given.battery, given.data, CPU)
+        whole: Assembled = subject_of(read_submission(path)).assemble(given.ground)
         assert whole.bare is not None
-        clean: Clean = examine(whole.victim, given.battery, given.data, digest=whole.digest)
+        clean: Clean = examine(whole.victim, given.ground, whole.digest)
         assert clean.randomised == whole.victim.randomised
-        found = false_statements(whole.victim, clean, given.battery, certified=False, model=whole.bare.victim)
+        found = false_statements(whole.victim, clean, given.ground, certified=False, model=whole.bare.victim)
         assert found == (), (front, back)

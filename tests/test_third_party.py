@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import yaml
 from foolbench.bench.asking.clean import examine
-from foolbench.bench.battery.battery import Battery, Tier, read_battery
+from foolbench.bench.battery.battery import Tier, read_battery
 from foolbench.bench.battery.entries import entries
-from foolbench.bench.data.data import Data
+from foolbench.bench.battery.ground import Ground
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.leaderboard.record.record import Record
-from model_files import CPU, DATA, needs_data
+from model_files import DATA, needs_data
 from pages import blocks
-from planted import RANKED
+from planted import RANKED, ground
 from small_runs import COMMAND, ENVIRONMENT, inside, refused, submit
 from third_party import Net, nets, photo_rows, write_batteries, write_photos_as_measured, write_submission
 
@@ -55,16 +55,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @lru_cache(maxsize=2)
-def loaded(path: Path) -> tuple[Battery, Data]:
-    battery = read_battery(path.name, folder=path.parent)
-    return battery, battery.load()
+def loaded(path: Path) -> Ground:
+    return ground(read_battery(path.name, folder=path.parent))
 
 
-def opened(submission: Path) -> tuple[Assembled, Battery, Data]:
+def opened(submission: Path) -> tuple[Assembled, Ground]:
     """What `evaluate` does with a submission before it attacks."""
     given = read_submission(submission)
-    battery, data = loaded((given.folder / given.spec.battery).resolve())
-    return subject_of(given).assemble(battery, data, CPU), battery, data
+    on = loaded((given.folder / given.spec.battery).resolve())
+    return subject_of(given).assemble(on), on
 
 
 # the documented batteries
@@ -129,8 +128,8 @@ def documented(language: str) -> list[str]:
 @needs_data
 @pytest.mark.parametrize("net", only("mnist", "cifar10", quick=ONE_OF_EACH_KIND))
 def test_the_stated_accuracy_is_met_to_the_image(net: Net, home: Path):
-    whole, battery, data = opened(write_submission(net, home / "clean", f"../../{net.dataset}-clean.yaml"))
-    clean = examine(whole.victim, battery, data)
+    whole, on = opened(write_submission(net, home / "clean", f"../../{net.dataset}-clean.yaml"))
+    clean = examine(whole.victim, on)
     assert (int(clean.right.sum()), len(clean.truth)) == (net.right, net.images)
     assert not clean.randomised
     assert clean.accepted.all()
@@ -147,8 +146,8 @@ def test_on_the_very_pixels_that_were_measured_photographs_are_met_to_the_image(
     given = net.model["input"]
     battery = write_photos_as_measured(home, given["size"][0], given["resize"])
     submission = write_submission(net, home / "stored", f"../../{battery}.yaml", as_stored=True)
-    whole, read, data = opened(submission)
-    clean = examine(replace(whole.victim, logits=None), read, data)
+    whole, on = opened(submission)
+    clean = examine(replace(whole.victim, logits=None), on)
     assert (int(clean.right.sum()), len(clean.truth)) == (net.right, net.images)
     assert whole.certificate.agrees, whole.certificate
 
@@ -162,8 +161,8 @@ BAND = 5
 def test_photographs_cut_twice_stay_close_to_the_stated_accuracy(net: Net, home: Path):
     """A battery has images of one size, so the long side is cut off before the network's own resizing and not after:
     the picture may lie a pixel further left, and is scaled by 183/256 where it was by 243/341. That turns near-ties."""
-    whole, battery, data = opened(write_submission(net, home / "cut", "../../imagenet-clean.yaml"))
-    clean = examine(replace(whole.victim, logits=None), battery, data)
+    whole, on = opened(write_submission(net, home / "cut", "../../imagenet-clean.yaml"))
+    clean = examine(replace(whole.victim, logits=None), on)
     assert abs(int(clean.right.sum()) - net.right) <= BAND
 
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.base import Classifier
-from ..battery.battery import Battery
-from ..data.data import Data
+from ..battery.ground import Ground
 from ..machine.memory import Memory
 from ..machine.seeds import generator
 from .answers import victim_call
@@ -63,22 +62,20 @@ class Clean:
         return self.reading.probabilities.argmin(1)
 
 
-def examine(victim: Classifier, battery: Battery, data: Data, memory: Memory | None = None, digest: str = "") -> Clean:
+def examine(victim: Classifier, ground: Ground, digest: str = "") -> Clean:
     """Ask the victim about every evaluation image and about images unlike them, twice, and as often as the judge would
-    where that shows that it is randomised. `memory` bounds the images that gradients are taken of at once; the images
-    unlike them are drawn from a stream of the victim's `digest`, so that nobody knows them beforehand.
+    where that shows that it is randomised. The images unlike them are drawn from a stream of the victim's `digest`, so
+    that nobody knows them beforehand.
     """
-    images = torch.tensor(data.images).to(victim.device)
-    truth = torch.tensor(data.labels).to(victim.device)
-    return examine_images(victim, battery, images, truth, memory, digest)
+    images = torch.tensor(ground.data.images).to(victim.device)
+    truth = torch.tensor(ground.data.labels).to(victim.device)
+    return examine_images(victim, ground, images, truth, digest)
 
 
-def examine_images(
-    victim: Classifier, battery: Battery, images: Tensor, truth: Tensor, memory: Memory | None = None, digest: str = ""
-) -> Clean:
+def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Tensor, digest: str = "") -> Clean:
     """`examine` on some images `(n, c, h, w)` uint8 with their classes `(n,)`, on the victim's device."""
-    memory = memory or Memory()
-    name, batch = battery.spec.name, battery.spec.batch
+    spec, memory = ground.spec, ground.memory
+    name, batch = spec.name, spec.batch
     rng = generator(name, "clean", device=victim.device)
     pixels = images.to(torch.float32) / 255
     first, second = twice(victim, pixels, rng, batch, memory)
@@ -93,14 +90,14 @@ def examine_images(
     share = None
     if randomised:
         labels = [reading.label, read(second).label]
-        labels += [read(asked(victim, pixels, rng, batch)).label for _ in range(battery.spec.judge.draws - len(labels))]
+        labels += [read(asked(victim, pixels, rng, batch)).label for _ in range(spec.judge.draws - len(labels))]
         share = (torch.stack(labels) == truth).double().mean(0)
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
-    tau = tau_of(reading.confidence[right], battery.spec.judge.tau_quantile)
+    tau = tau_of(reading.confidence[right], spec.judge.tau_quantile)
     clean = Clean(images, truth, reading, tau, randomised, difference, None, share=share, missing=kept)
     if victim.logits is None:
         return clean
-    vanishes = _vanishes(victim, pixels, rng, battery.spec.gradient_batch, memory)
+    vanishes = _vanishes(victim, pixels, rng, spec.gradient_batch, memory)
     return replace(clean, zero_gradient_share=float(vanishes.double().mean()), vanishes=vanishes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -102,7 +102,7 @@ def evaluate(
 
     given = read_submission(submission)
     battery = read_battery(given.spec.battery, tier=tier, folder=given.folder)
-    from ..evaluation.door import Execution
+    from ..battery.ground import Execution
     from ..evaluation.pipeline import evaluate_subject
     from ..victim.assemble import subject_of
 
@@ -156,6 +156,7 @@ def probe(
 
     given = read_submission(submission)
     battery = read_battery(given.spec.battery, folder=given.folder)
+    from ..battery.ground import Execution
     from ..probe import files as probe_files
     from ..probe.probe import probe as measured
     from ..victim.assemble import subject_of
@@ -163,9 +164,9 @@ def probe(
 
     if out is not None:
         probe_files.check_folder(out)
-    how: dict[str, Any] = {"device": device, "backend": backend, "max_batch": max_batch}
+    execution = Execution(device, backend=backend, max_batch=max_batch)
     with shown(progress, context.obj, as_json) as display:
-        done = measured(subject_of(given), battery, images=chosen, run=run, progress=display, **how)
+        done = measured(subject_of(given), battery, execution, images=chosen, run=run, progress=display)
     folder = out or probe_files.default_folder(done, run)
     record = probe_files.write_probe(done, folder)
     if as_json:

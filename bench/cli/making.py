@@ -54,8 +54,9 @@ def panel(
 
     Whoever makes a battery does this once: the images that fool its reference models are then tried on every victim.
     """
+    from ..battery.ground import Execution
     from ..evaluation.attack_panel import build
 
     with shown(progress, context.obj) as display:
-        digest = build(battery, out, device, workers, display)
+        digest = build(battery, out, Execution(device, workers), display)
     typer.echo(f"{out}: sha256 {digest}")

@@ -11,12 +11,13 @@ from ...models.choices import Backend
 from ...models.head import Output
 from ...models.preprocess import Preprocess
 from ..battery.battery import Battery, read_battery
+from ..battery.ground import Execution, execution_problems
 from ..choices import DeviceName, Tier
 from ..reading.arguments import count
 from ..running.progress import Progress
 from ..submission.submission import GivenSubmission, read_submission
 from ..victim.assemble import Subject, subject_of, subject_of_module
-from .door import Execution, call_problems, execution_problems, refuse
+from .door import call_problems, refuse
 from .finished import Run
 from .pipeline import evaluate_subject
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import torch
-
 from ..asking.clean import blinded, examine
-from ..battery.battery import Battery, read_battery
+from ..battery.battery import read_battery
 from ..battery.entries import entries
+from ..battery.ground import Execution, Ground
 from ..battery.panel import Member, SourceImages, Sources, wanted
-from ..choices import DeviceName
-from ..data.data import Data
 from ..errors import InvalidInput, Problem
-from ..machine.device import choose, default_workers, repeatable
 from ..machine.folder import atomically
-from ..machine.memory import Memory, lack_told, sparing
+from ..machine.memory import sparing
 from ..machine.provenance import versions
 from ..machine.source import source_digest
 from ..running.arena import Arena
@@ -26,37 +22,31 @@ from ..running.shards import ShardResult
 from ..victim.assemble import panel_member
 
 
-def build(battery: str, out: Path, device: DeviceName, workers: int | None, progress: Progress) -> str:
+def build(battery: str, out: Path, execution: Execution, progress: Progress) -> str:
     """Write the evidence of a battery's panel to an npz. Returns its sha256; raises InvalidInput without a panel."""
     read = read_battery(battery)
     if read.spec.panel is None:
         message = f"expected a battery with a panel, and {read.spec.name} has none."
         raise InvalidInput(Problem("FB105", message, "add `panel:` with its models", key="panel"))
-    target = choose(device)
-    with repeatable(target), lack_told():
-        data = read.load()
-        sources = attack_panel(read, data, target, workers or default_workers(target), progress, None, Memory())
-    content = sources.to_bytes(read, data)
+    with execution.on(read) as ground:
+        sources = attack_panel(ground, execution.workers_on(ground.device), progress, None)
+    content = sources.to_bytes(read, ground.data)
     atomically(out, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def attack_panel(
-    battery: Battery,
-    data: Data,
-    device: torch.device,
-    workers: int,
-    progress: Progress,
-    folder: Path | None,
-    memory: Memory,
-) -> Sources:
-    """Run each attack's headline setting, and every white-box one, against each panel model."""
+def attack_panel(ground: Ground, workers: int, progress: Progress, folder: Path | None) -> Sources:
+    """Run each attack's headline setting, and every white-box one, against each panel model.
+
+    Finished shards are kept in `folder`, where there is one.
+    """
+    battery, data = ground.battery, ground.data
     members, images = [], {}
     assert battery.spec.panel is not None
     for spec in battery.spec.panel.models:
-        loaded = panel_member(battery, spec, data, device, memory)
-        whole = sparing(loaded.classifier, memory)
-        clean = examine(whole, battery, data, memory)
+        loaded = panel_member(ground, spec)
+        whole = sparing(loaded.classifier, ground.memory)
+        clean = examine(whole, ground)
         victim = blinded(whole, clean)
         plan = [e for e in wanted(entries(battery)) if e.box == "black" or victim.logits is not None]
         progress.begin(f"panel: {spec.title}", [planned(e, len(data.labels), battery.titles[e.group]) for e in plan])
@@ -69,7 +59,7 @@ def attack_panel(
             "versions": versions(),
         }
         results = run_entries(
-            Arena(battery, data, victim, clean, None, memory),
+            Arena(ground, victim, clean, None),
             plan,
             folder=folder,
             determined_by=determined_by,

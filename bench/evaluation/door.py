@@ -6,17 +6,15 @@ Legal words stand in the types alone (`DeviceName`, `Backend`, `Tier`, `Output`)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import torch
 
-from ...models.choices import Backend
 from ...models.head import Output
 from ...models.preprocess import Preprocess
 from ..battery.battery import Battery
-from ..choices import DeviceName, Tier
+from ..choices import Tier
 from ..errors import InvalidInput, Problem
 from ..reading.arguments import count, is_path, new_folder, word, wrong
 from ..reading.values import is_text
@@ -24,36 +22,6 @@ from ..submission.submission import GivenSubmission
 
 TOLD = ("begin", "shard", "finished", "end", "say")
 """The methods of a Progress."""
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a run is carried out. None of it changes what is measured; device, backend and batch move last bits.
-
-    Raises InvalidInput, where it is made, for values that no run can have.
-    """
-
-    device: DeviceName = "auto"
-    """`auto` takes the GPU where there is one."""
-    workers: int | None = None
-    """Shards worked on side by side, at least 1; None: one a core on the CPU, one on a GPU."""
-    backend: Backend = "auto"
-    """Which implementation answers for the network; `auto` is a fixed rule."""
-    max_batch: int | None = None
-    """The most images that go through the network at once, at least 1; None: the battery's batch."""
-
-    def __post_init__(self) -> None:
-        refuse(execution_problems(self.device, self.workers, self.backend, self.max_batch))
-
-
-def execution_problems(device: object, workers: object, backend: object, max_batch: object) -> list[Problem]:
-    """What keeps these from being an Execution."""
-    return [
-        *word("device", device, get_args(DeviceName), {"gpu": "cuda", "cuda:0": "cuda"}),
-        *([] if workers is None else count("workers", workers)),
-        *word("backend", backend, get_args(Backend), {"onnx": "onnxruntime", "ort": "onnxruntime", "eager": "torch"}),
-        *([] if max_batch is None else count("max_batch", max_batch)),
-    ]
 
 
 def refuse(problems: list[Problem]) -> None:

@@ -15,15 +15,15 @@ from ...leaderboard.record.words import duration
 from ..asking.clean import blinded, examine
 from ..battery.battery import Battery
 from ..battery.entries import entries
-from ..machine.device import choose, default_workers, describe, repeatable
-from ..machine.memory import Memory, lack_told, sparing
+from ..battery.ground import Execution
+from ..machine.device import describe
+from ..machine.memory import sparing
 from ..running.arena import Arena
 from ..running.progress import planned
 from ..running.shards import Shard, cut, longest_first
 from ..running.surrogate import granted
 from ..victim.assemble import Subject
 from .calibrate import Pace, paces
-from .door import Execution
 
 
 @dataclass(frozen=True)
@@ -67,26 +67,24 @@ def estimate(
 ) -> Estimate:
     """Load the subject, try the first shards of each entry for a moment, and scale up. Writes nothing."""
     started = time.perf_counter()
-    target, memory = choose(execution.device), Memory(execution.max_batch)
-    workers = execution.workers or default_workers(target)
     titles = battery.titles
     costs: dict[str, Cost] = {}
     tried = attacking = 0.0
-    with repeatable(target), lack_told():
-        data = battery.load()
-        whole = subject.assemble(battery, data, target, execution.backend, memory)
+    with execution.on(battery) as ground:
+        workers = execution.workers_on(ground.device)
+        whole = subject.assemble(ground)
         victims = [whole] if whole.bare is None else [whole, whole.bare]
         for assembled in victims:
-            victim = sparing(assembled.victim, memory)
-            clean = examine(victim, battery, data, memory)
-            arena = Arena(battery, data, blinded(victim, clean), clean, None, memory)
+            victim = sparing(assembled.victim, ground.memory)
+            clean = examine(victim, ground)
+            arena = Arena(ground, blinded(victim, clean), clean, None)
             before_trials = time.perf_counter()
             each: dict[Shard, float] = {}
             for entry in entries(battery):
                 if entry.finite is not None and arena.victim.logits is None:
                     entry = replace(entry, budget=granted(entry, 0))
                 title = titles[entry.group]
-                images = planned(entry, len(data.labels), title).images
+                images = planned(entry, len(ground.data.labels), title).images
                 expected, seconds = _cost(arena, entry, images, workers)
                 shards = cut(entry)
                 each |= dict.fromkeys(shards, seconds)
@@ -100,7 +98,8 @@ def estimate(
             attacking += makespan(each, workers)
             tried += time.perf_counter() - before_trials
     overhead = time.perf_counter() - started - tried
-    return Estimate(list(costs.values()), attacking, overhead, describe(target), whole.backend, workers, len(victims))
+    device = describe(ground.device)
+    return Estimate(list(costs.values()), attacking, overhead, device, whole.backend, workers, len(victims))
 
 
 def _cost(arena: Arena, entry: Entry, images: int, workers: int) -> tuple[int, float]:

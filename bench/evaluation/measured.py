@@ -11,14 +11,13 @@ from ...attacks.deepception import DeepceptionSpec
 from ...attacks.entry import Entry
 from ...leaderboard.record.record import BareResult, Seen
 from ..asking.clean import blinded, examine
-from ..battery.battery import Battery
+from ..battery.ground import Ground
 from ..battery.panel import Sources
-from ..data.data import Data
 from ..honesty import properties
 from ..honesty.finals import false_at_the_end
 from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
-from ..machine.memory import Memory, sparing
+from ..machine.memory import sparing
 from ..running.arena import Arena
 from ..running.progress import Progress, planned
 from ..running.run import EntryFailure, run_entries
@@ -43,8 +42,7 @@ class Measured:
 class Measuring:
     """What a run's victims are measured with."""
 
-    battery: Battery
-    data: Data
+    ground: Ground
     sources: Sources | None
     plan: tuple[Entry, ...]
     folder: Path
@@ -55,19 +53,18 @@ class Measuring:
     """Everything that determines the record."""
     workers: int
     progress: Progress
-    memory: Memory
 
     def measure(self, phase: str, assembled: Assembled) -> Measured:
         """Attack it with every entry, question it, and score what comes out. `phase` names it on the screen."""
-        battery, data, plan, progress, memory = self.battery, self.data, self.plan, self.progress, self.memory
-        spec, sources = battery.spec, self.sources
-        whole = sparing(assembled.victim, memory)
-        clean = examine(whole, battery, data, memory, assembled.digest)
+        ground, plan, progress, sources = self.ground, self.plan, self.progress, self.sources
+        battery, spec = ground.battery, ground.spec
+        whole = sparing(assembled.victim, ground.memory)
+        clean = examine(whole, ground, assembled.digest)
         victim = blinded(whole, clean)
         mode = scores.Mode(victim.logits is not None, victim.no_gradient, _stand_ins(sources, plan))
-        arena = Arena(battery, data, victim, clean, sources, memory)
+        arena = Arena(ground, victim, clean, sources)
         runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.granted(e)]
-        images, titles = len(data.labels), battery.titles
+        images, titles = len(ground.data.labels), battery.titles
         progress.begin(phase, [planned(replace(e, budget=mode.granted(e)), images, titles[e.group]) for e in runnable])
         # The victim, not what the whole submission says, so that every defense of a model has the same bare model.
         determined_by = {**self.manifest, "submission": None, "victim": assembled.digest}
@@ -93,7 +90,7 @@ class Measuring:
         name = spec.attacks.name_of(DeepceptionSpec)
         patches = None if name is None else groups[name]
         # What keeps the attack from running, such as no donors, keeps them from being measured.
-        measured = properties.measure(battery, data, victim, clean) if patches is not None and patches.tasks else None
+        measured = properties.measure(ground, victim, clean) if patches is not None and patches.tasks else None
         if measured is not None and patches is not None and name is not None:
             groups[name] = patches.model_copy(update={"properties": properties.as_json(measured)})
         attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
@@ -112,10 +109,10 @@ class Measuring:
             zero_gradient_share=None if certificate.mismatch else vanishing,
             mismatch=certificate.reason if certificate.mismatch else None,
             false_statements=(
-                *false_statements(whole, clean, battery, certified=bare is None, model=bare, memory=memory),
-                *false_at_the_end(whole, clean, battery, results, memory),
+                *false_statements(whole, clean, ground, certified=bare is None, model=bare),
+                *false_at_the_end(whole, clean, ground, results),
             ),
-            recognition=recognition(whole, battery, data, plan, self.manifest["submission"]),
+            recognition=recognition(whole, ground, plan, self.manifest["submission"]),
         )
         flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}

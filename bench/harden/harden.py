@@ -14,6 +14,7 @@ import yaml
 
 from ...models.levels import to_bytes
 from ..battery.battery import read_battery
+from ..battery.ground import Ground
 from ..choices import HardenHow
 from ..data.data import Data
 from ..errors import ModelFailure, Problem
@@ -153,7 +154,7 @@ def _written(shop: Shop, product: Product, out: Path, head: dict[str, Any]) -> R
     text = yaml.safe_dump(submission, sort_keys=False, allow_unicode=True, width=120)
     atomically(out / SUBMISSION, text.encode())
     given = read_submission(out / SUBMISSION)
-    whole = subject_of(given).assemble(shop.battery, _as_data(shop.images), shop.device)
+    whole = subject_of(given).assemble(Ground(shop.battery, _as_data(shop.images), shop.device))
     bare = of_victim((whole.bare or whole).victim, shop.rng_there("written"))
     difference = float((bare.probabilities(shop.images.held) - expected.to(shop.device)).abs().max())
     if difference > 1e-3:

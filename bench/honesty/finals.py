@@ -10,8 +10,7 @@ from ...leaderboard.record.record import Statement
 from ...models.base import Classifier
 from ..asking.clean import SAME, Clean
 from ..asking.strangers import missing, twice
-from ..battery.battery import Battery
-from ..machine.memory import Memory
+from ..battery.ground import Ground
 from ..machine.seeds import generator
 from ..running.run import EntryFailure
 from ..running.shards import ShardResult
@@ -22,11 +21,7 @@ MOST = 100
 
 
 def false_at_the_end(
-    victim: Classifier,
-    clean: Clean,
-    battery: Battery,
-    results: Mapping[str, ShardResult | EntryFailure],
-    memory: Memory,
+    victim: Classifier, clean: Clean, ground: Ground, results: Mapping[str, ShardResult | EntryFailure]
 ) -> tuple[Statement, ...]:
     """Statements that hold on the images of `examine` and not on those of the attacks. Costs two queries of each of at
     most 100 images of an entry; none where `clean` has settled both. Raises ModelFailure.
@@ -34,13 +29,13 @@ def false_at_the_end(
     silent = not victim.rejects and clean.missing <= KEPT
     if clean.randomised and not silent:
         return ()
-    rng = generator(battery.spec.name, "finals", device=victim.device)
+    rng = generator(ground.spec.name, "finals", device=victim.device)
     difference = kept = 0.0
     for result in results.values():
         if isinstance(result, EntryFailure) or not result.attacked.any():
             continue
         images = torch.from_numpy(result.images[result.attacked][:MOST]).to(victim.device).to(torch.float32) / 255
-        first, second = twice(victim, images, rng, battery.spec.batch, memory)
+        first, second = twice(victim, images, rng, ground.spec.batch, ground.memory)
         difference, kept = max(difference, float((first - second).abs().max())), max(kept, missing(first))
     found = []
     if difference > SAME and not clean.randomised:

@@ -14,8 +14,7 @@ from ...leaderboard.record.record import Recognition
 from ...models.base import Classifier
 from ..asking.answers import answers
 from ..asking.reading import read
-from ..battery.battery import Battery
-from ..data.data import Data
+from ..battery.ground import Ground
 from ..machine.seeds import generator
 from ..running.shards import cut
 from ..scores.intervals import proportion
@@ -24,9 +23,7 @@ MOST = 200
 """Images of each attack, at most: its first query."""
 
 
-def recognition(
-    victim: Classifier, battery: Battery, data: Data, plan: Iterable[Entry], digest: str
-) -> Recognition | None:
+def recognition(victim: Classifier, ground: Ground, plan: Iterable[Entry], digest: str) -> Recognition | None:
     """Ask about the first query of each search from nothing (evolution, CPPN and their controls), just as the
     first shard asks it, and about as many images that the same search draws from a stream of the submission's `digest`.
 
@@ -34,20 +31,20 @@ def recognition(
     A rejected image has confidence 0 here, so turning away and answering without confidence are one thing. None where
     the battery has no such search. Raises ModelFailure.
     """
-    name, device = battery.spec.name, victim.device
+    name, device = ground.spec.name, victim.device
     rng = generator(name, "recognition", device=device)
-    mean = torch.tensor(data.mean).to(device)
+    mean = torch.tensor(ground.data.mean).to(device)
     own = fresh = total = 0
     for entry in plan:
         if entry.task != "fool" or entry.box != "black":
             continue
         shard = cut(entry)[0]
-        task = Fool(battery.spec.shape, torch.tensor(entry.targets, device=device), shard.stop, mean)
+        task = Fool(ground.spec.shape, torch.tensor(entry.targets, device=device), shard.stop, mean)
         seen = _first(entry, task, generator(name, entry.name, shard.index, "attack", device=device))
         unseen = _first(entry, task, generator(digest, name, entry.name, shard.index, "fresh", device=device))
         if seen is None or unseen is None:
             continue
-        sure = [_confidence(answers(victim, images, rng, battery.spec.batch)) for images in (seen, unseen)]
+        sure = [_confidence(answers(victim, images, rng, ground.spec.batch)) for images in (seen, unseen)]
         median = torch.cat(sure).cpu().median().to(device)
         own, fresh = own + int((sure[0] > median).sum()), fresh + int((sure[1] > median).sum())
         total += len(seen)

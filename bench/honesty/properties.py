@@ -14,19 +14,19 @@ from ...attacks.responses.psychophysics import Properties, Psychophysics
 from ...models.base import Classifier
 from ..asking.answers import answers
 from ..asking.clean import Clean
-from ..battery.battery import Battery
-from ..data.data import Data
+from ..battery.ground import Ground
 from ..machine.seeds import generator
 
 T = TypeVar("T")
 
 
-def measure(battery: Battery, data: Data, victim: Classifier, clean: Clean) -> Properties | None:
+def measure(ground: Ground, victim: Classifier, clean: Clean) -> Properties | None:
     """Measure the properties on the first images that the victim gets right; None where there are none.
 
     The number of images is the battery's `deepception.properties`.
     """
-    spec = battery.spec.attacks.of(DeepceptionSpec)
+    name, data = ground.spec.name, ground.data
+    spec = ground.spec.attacks.of(DeepceptionSpec)
     rows = clean.right.nonzero().flatten()[: spec.properties] if spec is not None else torch.zeros(0)
     if spec is None or len(rows) == 0:
         return None
@@ -37,10 +37,10 @@ def measure(battery: Battery, data: Data, victim: Classifier, clean: Clean) -> P
         torch.tensor(data.donors).to(device).to(torch.float32) / 255,
         torch.tensor(data.mean).to(device),
     )
-    rng = generator(battery.spec.name, "properties", device=device)
+    rng = generator(name, "properties", device=device)
     measuring = Psychophysics(side=spec.side, stride=spec.stride, copies=spec.copies).measure(task, rng)
-    victim_rng = generator(battery.spec.name, "properties", "victim", device=device)
-    return ask(measuring, victim, victim_rng, battery.spec.batch)
+    victim_rng = generator(name, "properties", "victim", device=device)
+    return ask(measuring, victim, victim_rng, ground.spec.batch)
 
 
 def ask(measuring: Generator[Query, Tensor, T], victim: Classifier, rng: torch.Generator, batch: int) -> T:

@@ -14,8 +14,8 @@ from ...models.base import Answer, Classifier
 from ...models.certificate import Certificate, certify
 from ..asking.answers import victim_call
 from ..asking.clean import Clean, examine_images
-from ..battery.battery import Battery
-from ..machine.memory import Memory, sparing
+from ..battery.ground import Ground
+from ..machine.memory import sparing
 from ..machine.seeds import generator
 
 IMAGES = 16
@@ -37,13 +37,7 @@ APART = 0.1
 
 
 def false_statements(
-    victim: Classifier,
-    clean: Clean,
-    battery: Battery,
-    *,
-    certified: bool,
-    model: Classifier | None = None,
-    memory: Memory | None = None,
+    victim: Classifier, clean: Clean, ground: Ground, *, certified: bool, model: Classifier | None = None
 ) -> tuple[Statement, ...]:
     """The victim's statements that are not true. Costs about 400 looks at the victim; and, where one defense could hide
     what is wrong with another, about 1,000 at each part of the chain.
@@ -53,16 +47,13 @@ def false_statements(
     model by itself is the victim, and was `certified` when it was loaded, in double precision. `model` is that model,
     behind the victim's defenses.
     """
-    memory = memory or Memory()
-    found = list(_of_the_whole(victim, clean, battery, certified, memory))
+    found = list(_of_the_whole(victim, clean, ground, certified))
     if victim.surrogates or victim.randomised or victim.rejects or victim.logits is None:
-        found += _of_the_parts(victim, clean, battery, model, memory)
+        found += _of_the_parts(victim, clean, ground, model)
     return tuple(found)
 
 
-def _of_the_whole(
-    victim: Classifier, clean: Clean, battery: Battery, certified: bool, memory: Memory
-) -> Iterator[Statement]:
+def _of_the_whole(victim: Classifier, clean: Clean, ground: Ground, certified: bool) -> Iterator[Statement]:
     if clean.randomised and not victim.randomised:
         finding = f"it declares nothing random, and two answers to one image differed by {clean.difference:.3g}"
         yield Statement("deterministic", finding)
@@ -72,7 +63,7 @@ def _of_the_whole(
         )
     if victim.logits is None or certified:
         return
-    calls = _Calls(victim, battery, memory)
+    calls = _Calls(victim, ground)
     columns, expected = calls.logits(clean.images[:1].to(torch.float32) / 255).shape[1], calls.columns
     if columns != expected:
         yield Statement("logits", f"its logits have {columns} columns, and what it declares asks for {expected}")
@@ -80,16 +71,14 @@ def _of_the_whole(
         yield from _gradient(victim, clean, calls)
 
 
-def _of_the_parts(
-    victim: Classifier, clean: Clean, battery: Battery, model: Classifier | None, memory: Memory
-) -> Iterator[Statement]:
+def _of_the_parts(victim: Classifier, clean: Clean, ground: Ground, model: Classifier | None) -> Iterator[Statement]:
     """The innermost part that states something false: what stands behind some of the defenses, or one defense in front
     of the model alone. There, a surrogate or chance that another defense declares hides nothing."""
     images, truth = clean.images[: 2 * IMAGES], clean.truth[: 2 * IMAGES]
     for what, where, part in _parts(victim, model):
-        spared = sparing(part, memory)
-        seen = examine_images(spared, battery, images, truth, memory)
-        wrong = list(_of_the_whole(spared, seen, battery, False, memory))
+        spared = sparing(part, ground.memory)
+        seen = examine_images(spared, ground, images, truth)
+        wrong = list(_of_the_whole(spared, seen, ground, False))
         if wrong:
             yield from (Statement(f"{s.what} {what}", f"{where}, {s.finding}") for s in wrong)
             return
@@ -110,8 +99,8 @@ def _parts(victim: Classifier, model: Classifier | None) -> Iterator[tuple[str, 
 class _Calls:
     """The victim's two callables, each call on the same state of the generator: what is random is fixed."""
 
-    def __init__(self, victim: Classifier, battery: Battery, memory: Memory) -> None:
-        self.victim, self.battery, self.memory = victim, battery.spec.name, memory
+    def __init__(self, victim: Classifier, ground: Ground) -> None:
+        self.victim, self.battery, self.memory = victim, ground.spec.name, ground.memory
         self.columns = victim.classes + victim.rejects
 
     def _call(self, ask: Answer, images: Tensor, turn: int) -> Tensor:

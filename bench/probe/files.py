@@ -71,13 +71,13 @@ def write_probe(probe: Probe, folder: Path) -> ProbeRecord:
 
 def _maps(probe: Probe) -> dict[str, bytes]:
     p, settings = probe.properties, probe.settings
-    _, height, width = probe.battery.spec.shape
+    _, height, width = probe.ground.spec.shape
     frame = Frame(height, width, settings.side, settings.stride)
     scale = scales([p.local_map, p.spatial_map], [p.activation_map])
-    names = probe.battery.spec.class_names
+    names = probe.ground.spec.class_names
     files = {}
     for i, row in enumerate(probe.rows.tolist()):
-        label, truth = int(probe.label[i]), int(probe.data.labels[row])
+        label, truth = int(probe.label[i]), int(probe.ground.data.labels[row])
         verdict = f"the victim says {names[label]!r} with p = {_plain(probe.confidence[i])}"
         if label != truth:
             verdict += f" (it is {names[truth]!r})"
@@ -90,8 +90,8 @@ def _maps(probe: Probe) -> dict[str, bytes]:
             _of_changes(p.activation_map[i], p.threshold[i]),
         )
         mapped = MappedImage(
-            probe.data.images[row],
-            probe.data.images[other] if (other := int(probe.other[i])) >= 0 else probe.data.donors[0],
+            probe.ground.data.images[row],
+            probe.ground.data.images[other] if (other := int(probe.other[i])) >= 0 else probe.ground.data.donors[0],
             p.local_map[i],
             p.spatial_map[i],
             p.activation_map[i],
@@ -130,7 +130,7 @@ def _motifs(removal: Removal, probe: Probe) -> dict[str, bytes]:
         whole = from_bytes(torch.tensor(given.images[i]))
         left = to_bytes(removed(whole, torch.tensor(corners)[None], side)[0]).numpy()
         labels = ["p " + _plain(p) for p in found.curve[i, : k + 1]]
-        name = probe.battery.spec.class_names[int(given.targets[i])]
+        name = probe.ground.spec.class_names[int(given.targets[i])]
         title = f"{given.attack} image {i}, made for {name!r}: {k} copies of a motif of side {side}, removed one by one"
         file = f"motif-{given.attack}-{i:02d}.png"
         files[file] = removal_figure([given.images[i], *left], labels, corners, side, title)

@@ -16,17 +16,16 @@ from ...attacks.deepception import DeepceptionSpec
 from ...attacks.responses.psychophysics import Properties, Psychophysics, others
 from ...attacks.responses.repeated_instance import Removals, RepeatedInstance
 from ...leaderboard.record.words import plural
-from ...models.backend import Backend
 from ...models.base import Classifier
 from ...models.levels import from_bytes, to_bytes
 from ..asking.answers import answers
 from ..asking.reading import read
 from ..battery.battery import Battery
-from ..data.data import Data
+from ..battery.ground import Execution, Ground
 from ..errors import EnvironmentFault, InvalidInput, Problem
 from ..honesty.properties import ask
-from ..machine.device import DeviceName, choose, describe, repeatable
-from ..machine.memory import Memory, lack_told, sparing
+from ..machine.device import describe
+from ..machine.memory import sparing
 from ..machine.seeds import generator
 from ..running.progress import Progress, Silent
 from ..victim.assemble import Subject
@@ -57,10 +56,9 @@ class Probe:
     """What was measured. Arrays have one row an image."""
 
     subject: Subject
-    battery: Battery
-    data: Data
-    device: str
+    ground: Ground
     backend: str
+    """What answered for the subject's network."""
     batch: int | None
     """Images asked about at once, at most, where that was fewer than the battery's batch."""
     rows: np.ndarray
@@ -81,13 +79,11 @@ class Probe:
 def probe(
     subject: Subject,
     battery: Battery,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
     *,
     images: int | tuple[int, ...] = IMAGES,
     run: Path | None = None,
-    device: DeviceName = "auto",
     progress: Progress | None = None,
-    backend: Backend = "auto",
-    max_batch: int | None = None,
 ) -> Probe:
     """Probe a subject with the data of a battery.
 
@@ -95,14 +91,12 @@ def probe(
         subject: the victim, from `subject_of`.
         battery: gives the images, the patch's side, stride and copies (its `deepception`; without that: a quarter of
             the shorter side, half of that, and 4), and the device batch.
+        execution: device, backend and batch, as for an evaluation; a probe has no workers.
         images: how many: the first so many evaluation images that the victim gets right; or which, by their position
             in the battery, right or wrong.
         run: a finished run's folder, whose CPPN and evolution images the repeated-instance test then takes; without
             it CPPN images are evolved here.
-        device: where to run.
         progress: told of each step.
-        backend: what answers, as for an evaluation.
-        max_batch: images sent through the network at once, at most. When memory runs out they halve in any case.
 
     Raises:
         InvalidInput: an image that the battery does not have; no image that the victim gets right; a run that is none,
@@ -110,9 +104,9 @@ def probe(
         EnvironmentFault: a battery of one image in all, since the third property needs two.
         FoolbenchError: as for an evaluation.
     """
-    progress, target, memory = progress or Silent(), choose(device), Memory(max_batch)
-    with repeatable(target), lack_told():
-        data = battery.load()
+    progress = progress or Silent()
+    with execution.on(battery) as ground:
+        data = ground.data
         if not isinstance(images, int) and (wrong := [i for i in images if not 0 <= i < len(data.labels)]):
             message = f"--images: expected positions of 0 to {len(data.labels) - 1}, got {wrong[0]}."
             raise InvalidInput(Problem("FB114", message, f"--images 0,{len(data.labels) - 1}"))
@@ -122,17 +116,17 @@ def probe(
             fix = "add an evaluation image, or training images (the battery's `data.train`)"
             raise EnvironmentFault(Problem("FB400", message, fix))
         of_the_run = None if run is None else of_run(run, battery)
-        assembled = subject.assemble(battery, data, target, backend, memory)
-        victim = sparing(assembled.victim, memory)
-        progress.say(f"{subject.name} on {battery.spec.name}, {describe(target)}")
-        rows, probabilities = _chosen(images, victim, battery, data)
+        assembled = subject.assemble(ground)
+        victim = sparing(assembled.victim, ground.memory)
+        progress.say(f"{subject.name} on {battery.spec.name}, {describe(ground.device)}")
+        rows, probabilities = _chosen(images, victim, ground)
         reading = read(probabilities)
         settings = psychophysics(battery)
         progress.say(f"local, spatial, activation-inhibition, cumulative: {plural(len(rows), 'image')}")
-        properties, other = _properties(settings, victim, battery, data, rows, probabilities.argmax(1))
+        properties, other = _properties(settings, victim, ground, rows, probabilities.argmax(1))
         if of_the_run is None:
             progress.say(f"evolving CPPN images: {FRESH.children * FRESH.generations:,} queries")
-            of_the_run = (_fresh(victim, battery, data),)
+            of_the_run = (_fresh(victim, ground),)
         test = repeated_instance(battery.spec.shape)
         removals = []
         for given in of_the_run:
@@ -140,11 +134,9 @@ def probe(
             removals.append(_removal(given, test, victim, battery))
         return Probe(
             subject,
-            battery,
-            data,
-            describe(target),
+            ground,
             assembled.backend,
-            memory.below(battery.spec.batch),
+            ground.memory.below(battery.spec.batch),
             rows,
             probabilities.argmax(1).cpu().numpy(),
             (reading.label >= 0).cpu().numpy(),
@@ -177,19 +169,18 @@ def _pixels(images: np.ndarray, device: torch.device) -> Tensor:
     return from_bytes(torch.tensor(images).to(device))
 
 
-def _chosen(
-    images: int | tuple[int, ...], victim: Classifier, battery: Battery, data: Data
-) -> tuple[np.ndarray, Tensor]:
+def _chosen(images: int | tuple[int, ...], victim: Classifier, ground: Ground) -> tuple[np.ndarray, Tensor]:
     """Rows of the evaluation images, and the victim's probabilities on them, on its device."""
-    rng = generator(battery.spec.name, "probe", "clean", device=victim.device)
+    data, batch = ground.data, ground.spec.batch
+    rng = generator(ground.spec.name, "probe", "clean", device=victim.device)
     if not isinstance(images, int):
         rows = np.array(images, np.int64)
-        return rows, answers(victim, _pixels(data.images[rows], victim.device), rng, battery.spec.batch)
+        return rows, answers(victim, _pixels(data.images[rows], victim.device), rng, batch)
     found: list[int] = []
     kept: list[Tensor] = []
-    for start in range(0, len(data.labels), battery.spec.batch):
-        part = slice(start, start + battery.spec.batch)
-        asked = answers(victim, _pixels(data.images[part], victim.device), rng, battery.spec.batch)
+    for start in range(0, len(data.labels), batch):
+        part = slice(start, start + batch)
+        asked = answers(victim, _pixels(data.images[part], victim.device), rng, batch)
         right = (read(asked).label.cpu().numpy() == data.labels[part]).nonzero()[0][: images - len(found)]
         found += (start + right).tolist()
         kept.append(asked[torch.tensor(right, device=victim.device)])
@@ -202,17 +193,17 @@ def _chosen(
 
 
 def _properties(
-    settings: Psychophysics, victim: Classifier, battery: Battery, data: Data, rows: np.ndarray, labels: Tensor
+    settings: Psychophysics, victim: Classifier, ground: Ground, rows: np.ndarray, labels: Tensor
 ) -> tuple[Properties, np.ndarray]:
     """The properties, and `Probe.other`.
 
     In as few blocks as the memory allows. One block, asked for the images that an evaluation takes, gives the numbers
     of that evaluation.
     """
-    name, device = battery.spec.name, victim.device
-    _, height, width = battery.spec.shape
+    name, shape, data, device = ground.spec.name, ground.spec.shape, ground.data, victim.device
+    _, height, width = shape
     windows = math.prod((length - settings.side) // settings.stride + 1 for length in (height, width))
-    share = max(2, _BYTES // (4 * max(1, windows) * math.prod(battery.spec.shape)))
+    share = max(2, _BYTES // (4 * max(1, windows) * math.prod(shape)))
     # An image without donors needs another of its block: no block of one, unless there is one image.
     blocks = np.array_split(np.arange(len(rows)), max(1, min(-(-len(rows) // share), len(rows) // 2)))
     # Without donors, the first other evaluation image is the one of a single image.
@@ -231,19 +222,19 @@ def _properties(
         )
         rng = generator(name, "properties", *suffix, device=device)
         victim_rng = generator(name, "properties", "victim", *suffix, device=device)
-        parts.append(ask(settings.measure(task, rng), victim, victim_rng, battery.spec.batch))
+        parts.append(ask(settings.measure(task, rng), victim, victim_rng, ground.spec.batch))
     return Properties.join(parts), np.concatenate(other)
 
 
-def _fresh(victim: Classifier, battery: Battery, data: Data) -> FoolingImages:
+def _fresh(victim: Classifier, ground: Ground) -> FoolingImages:
     """CPPN images evolved with a small budget, those that the victim accepts as their class."""
-    name, device = battery.spec.name, victim.device
-    targets = torch.arange(min(battery.classes, TARGETS), device=device)
-    task = Fool(battery.spec.shape, targets, 1, torch.tensor(data.mean).to(device))
+    name, batch, device = ground.spec.name, ground.spec.batch, victim.device
+    targets = torch.arange(min(ground.battery.classes, TARGETS), device=device)
+    task = Fool(ground.spec.shape, targets, 1, torch.tensor(ground.data.mean).to(device))
     search = FRESH.search(task, generator(name, "probe", "cppn", device=device))
     victim_rng = generator(name, "probe", "cppn", "victim", device=device)
-    finals = to_bytes(ask(search, victim, victim_rng, battery.spec.batch)[0])
-    label = read(answers(victim, from_bytes(finals), victim_rng, battery.spec.batch)).label
+    finals = to_bytes(ask(search, victim, victim_rng, batch)[0])
+    label = read(answers(victim, from_bytes(finals), victim_rng, batch)).label
     good = (label == targets).cpu().numpy()
     reason = None if good.any() else "no image of the small budget is accepted as its class: give a run's with --run"
     images = finals.cpu().numpy()[good]

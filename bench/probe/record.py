@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...attacks.responses.psychophysics import UNMEASURED
 from ...attacks.responses.repeated_instance import Removals
+from ..machine.device import describe
 from .probe import Probe, Removal
 
 SCHEMA: Literal[1] = 1
@@ -115,10 +116,10 @@ def record_of(probe: Probe, files: list[str]) -> ProbeRecord:
         schema=SCHEMA,
         name=probe.subject.name,
         digest=probe.subject.digest,
-        battery=probe.battery.spec.name,
-        battery_digest=probe.battery.digest,
-        data_digest=probe.data.digest,
-        device=probe.device,
+        battery=probe.ground.spec.name,
+        battery_digest=probe.ground.battery.digest,
+        data_digest=probe.ground.data.digest,
+        device=describe(probe.ground.device),
         backend=probe.backend,
         batch=probe.batch,
         settings=asdict(probe.settings),
@@ -133,8 +134,8 @@ def _image(probe: Probe, i: int) -> ProbedImage:
     p, row = probe.properties, int(probe.rows[i])
     return ProbedImage(
         image=row,
-        index=int(probe.data.indices[row]),
-        truth=int(probe.data.labels[row]),
+        index=int(probe.ground.data.indices[row]),
+        truth=int(probe.ground.data.labels[row]),
         label=int(probe.label[i]),
         accepted=bool(probe.accepted[i]),
         confidence=float(probe.confidence[i]),

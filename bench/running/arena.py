@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 from ...models.base import Classifier
 from ..asking.clean import Clean
-from ..battery.battery import Battery
+from ..battery.battery import BatterySpec
+from ..battery.ground import Ground
 from ..battery.panel import Sources
-from ..data.data import Data
-from ..machine.memory import Memory
 from .oracle import Look
 
 
@@ -17,19 +16,21 @@ from .oracle import Look
 class Arena:
     """One victim on one battery: where shards are worked on."""
 
-    battery: Battery
-    data: Data
+    ground: Ground
     victim: Classifier
     clean: Clean
     sources: Sources | None
     """The panel's images, for a victim without gradients; None where there is no panel."""
-    memory: Memory = field(default_factory=Memory)
-    """How many images fit into it at once."""
     looks: dict[tuple[int, int], dict[str, Look]] = field(default_factory=dict)
     """By a shard's first task and its end: what was differentiated there, for all entries on those images. A look
     depends on nothing else, so it does not matter which entry comes first, or whether two take it side by side."""
 
     @property
+    def spec(self) -> BatterySpec:
+        """The battery's definition."""
+        return self.ground.spec
+
+    @property
     def draws(self) -> int:
         """How often the judge asks about each image."""
-        return self.battery.spec.judge.draws if self.clean.randomised else 1
+        return self.spec.judge.draws if self.clean.randomised else 1

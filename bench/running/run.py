@@ -38,7 +38,7 @@ def run_entries(
     elsewhere: Mapping[str, Path] = MappingProxyType({}),
 ) -> dict[str, ShardResult | EntryFailure]:
     """Work on every shard of these entries; finished shards found in `folder`, or by their file's name `elsewhere`, are
-    taken as they are, and `arena.memory` is told of their batch.
+    taken as they are, and `arena.ground.memory` is told of their batch.
 
     The result does not depend on `workers` or on the order in which shards finish. Raises the first error that no
     other entry can survive (ModelFailure, EnvironmentFault, KeyboardInterrupt), with finished shards saved.
@@ -58,7 +58,7 @@ def run_entries(
     }
     done = {(shard.entry.name, shard.index): result for shard, result in found.items() if result is not None}
     for (name, index), result in done.items():
-        arena.memory.taken(int(result.batch))
+        arena.ground.memory.taken(int(result.batch))
         progress.finished(name, index, result)
 
     def one(shard: Shard) -> ShardResult:

@@ -46,7 +46,7 @@ def best_fool(arena: Arena, entry: Entry, shard: Shard, meter: Meter, rng: torch
     k = len(entry.targets)
     rows = torch.arange(shard.start * k, shard.stop * k)
     aims = torch.tensor(entry.targets, device=arena.victim.device).repeat(shard.stop - shard.start)
-    best = _Best(arena, meter, rng, torch.zeros(len(rows), *arena.battery.spec.shape, device=arena.victim.device))
+    best = _Best(arena, meter, rng, torch.zeros(len(rows), *arena.spec.shape, device=arena.victim.device))
 
     def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
         accepted = read(probabilities).label == aims[owners]
@@ -124,7 +124,7 @@ class _Best:
     ) -> None:
         """Ask about one image for each of `owners`; those not `available` are asked about and not taken."""
         at = self.meter.charge(owners)
-        probabilities = answers(self.arena.victim, images, self.rng, self.arena.battery.spec.batch)
+        probabilities = answers(self.arena.victim, images, self.rng, self.arena.spec.batch)
         self.meter.queries += len(images)
         self.meter.observe(probabilities, owners, at)
         value = score(probabilities, images, owners)

@@ -34,7 +34,7 @@ def work(arena: Arena, shard: Shard, *, stop: Callable[[], bool], tick: Tick) ->
     started = time.perf_counter()
     run = _Run(arena, shard, stop, tick)
     values = run.fool() if shard.entry.task == "fool" else run.perturb()
-    batch = arena.memory.at_once(arena.battery.spec.batch)
+    batch = arena.ground.memory.at_once(arena.spec.batch)
     return ShardResult(**values, seconds=np.array(time.perf_counter() - started), batch=np.array(batch))
 
 
@@ -51,7 +51,7 @@ class _Run:
         targets = torch.tensor(entry.targets, dtype=torch.int64, device=device)
         # A victim that gets no clean image right has no τ; then nothing can be called fooled, and any image will do.
         tau = 2.0 if arena.clean.tau is None else arena.clean.tau
-        task = Fool(arena.battery.spec.shape, targets, runs, torch.tensor(arena.data.mean).to(device))
+        task = Fool(arena.spec.shape, targets, runs, torch.tensor(arena.ground.data.mean).to(device))
         per_task = entry.box == "white"  # a white-box image works on one target, so each target is an owner
 
         def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
@@ -63,15 +63,15 @@ class _Run:
         if entry.box == "white" and arena.victim.logits is None:
             finals = best_fool(arena, entry, self.shard, meter, self._rng("victim"))
         else:
-            finals = self._attack(task, meter).reshape(runs * k, *arena.battery.spec.shape)
+            finals = self._attack(task, meter).reshape(runs * k, *arena.spec.shape)
         verdicts = judge_fool(
             arena.victim,
             finals,
             aims,
             tau=tau,
-            flat=arena.battery.spec.judge.flat_confidence,
+            flat=arena.spec.judge.flat_confidence,
             draws=arena.draws,
-            batch=arena.battery.spec.batch,
+            batch=arena.spec.batch,
             rng=self._rng("judge"),
         )
         spent = meter.spent if per_task else meter.spent.repeat_interleave(k)
@@ -88,8 +88,8 @@ class _Run:
         task = Perturb(
             originals.to(torch.float32) / 255,
             labels,
-            torch.tensor(arena.data.donors).to(device).to(torch.float32) / 255,
-            torch.tensor(arena.data.mean).to(device),
+            torch.tensor(arena.ground.data.donors).to(device).to(torch.float32) / 255,
+            torch.tensor(arena.ground.data.mean).to(device),
             targets,
         )
 
@@ -114,7 +114,7 @@ class _Run:
             targets,
             limit=entry.limit,
             draws=arena.draws,
-            batch=arena.battery.spec.batch,
+            batch=arena.spec.batch,
             rng=self._rng("judge"),
         )
         return self._values(verdicts, meter, meter.spent, attacked.cpu())
@@ -134,7 +134,7 @@ class _Run:
                 how,
                 self._rng("finite differences"),
                 self._rng("directions"),
-                arena.battery.spec.batch,
+                arena.spec.batch,
                 self.stop,
             )
             targets = None if task.targets is None else task.targets[left]
@@ -155,7 +155,7 @@ class _Run:
         attack_rng, victim_rng = self._rng("attack"), self._rng("victim")
         if entry.box == "black":
             search = cast(BlackBox[Any], entry.attack)
-            batch = arena.battery.spec.batch
+            batch = arena.spec.batch
             return drive_black_box(
                 search,
                 task,
@@ -166,12 +166,12 @@ class _Run:
                 batch=batch,
                 stop=self.stop,
             )
-        draws = arena.battery.spec.judge.expectation_draws if arena.clean.randomised else 1
-        batch = arena.battery.spec.gradient_batch
+        draws = arena.spec.judge.expectation_draws if arena.clean.randomised else 1
+        batch = arena.spec.gradient_batch
         # What a randomised victim answers depends on the entry's own stream of chance.
         looks = {} if arena.clean.randomised else arena.looks.setdefault((self.shard.start, self.shard.stop), {})
         oracle = DrivenOracle(
-            arena.victim, meter, victim_rng, batch, draws, self.stop, arena.memory, self._asked, looks
+            arena.victim, meter, victim_rng, batch, draws, self.stop, arena.ground.memory, self._asked, looks
         )
         return drive_white_box(cast(WhiteBox[Any], entry.attack), task, oracle, attack_rng=attack_rng)
 
@@ -179,7 +179,7 @@ class _Run:
     def _asked(self) -> Classifier:
         """The victim as attacks are answered by it."""
         arena = self.arena
-        return expected(arena.victim, arena.battery.spec.judge.query_draws) if arena.clean.randomised else arena.victim
+        return expected(arena.victim, arena.spec.judge.query_draws) if arena.clean.randomised else arena.victim
 
     def _meter(self, owners: int, tasks_per_owner: int, hit: Callable[[Tensor, Tensor], Tensor]) -> Meter:
         entry = self.shard.entry
@@ -195,7 +195,7 @@ class _Run:
 
     def _rng(self, purpose: str) -> torch.Generator:
         # The stream belongs to (battery, entry, shard) alone, so a bare model meets the very attacks its defense met.
-        name, entry = self.arena.battery.spec.name, self.shard.entry.name
+        name, entry = self.arena.spec.name, self.shard.entry.name
         return generator(name, entry, self.shard.index, purpose, device=self.arena.victim.device)
 
     def _values(self, verdicts: Verdicts, meter: Meter, spent: Tensor, attacked: Tensor) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ...models.backend import Backend
 from ...models.base import Classifier
 from ...models.certificate import Certificate
 from ...models.files import sha256_of
@@ -22,10 +21,10 @@ from ...models.modules.module import from_module, module_digest
 from ...models.onnx.check import Kind, ModelFileError, checked_onnx, external_files
 from ...models.onnx.load import load_onnx
 from ...models.preprocess import Preprocess
-from ..battery.battery import Battery, PanelModel
-from ..data.data import Data
+from ..battery.battery import PanelModel
+from ..battery.ground import Ground
 from ..errors import Failed, FoolbenchError, InvalidInput, ModelFailure, Problem, Unexpected, one_line
-from ..machine.memory import Memory, lack_told, sparing
+from ..machine.memory import lack_told, sparing
 from ..machine.seeds import generator
 from ..reading.values import files_named
 from ..submission.defenses import Defense
@@ -76,29 +75,16 @@ class Subject:
     as_given: dict[str, Any]
     digest: str
     """sha256 of everything that makes it what it is."""
-    load: Callable[[Battery, Data, torch.device, Backend, Memory], Assembled]
-
-    def assemble(
-        self,
-        battery: Battery,
-        data: Data,
-        device: torch.device,
-        backend: Backend = "auto",
-        memory: Memory | None = None,
-    ) -> Assembled:
-        """Load and certify it on the battery's data, asked about no more images at once than `memory` allows.
-
-        Raises FoolbenchError.
-        """
-        return self.load(battery, data, device, backend, memory or Memory())
+    assemble: Callable[[Ground], Assembled]
+    """Load it, certify it on the ground's data, and put its defenses in front of it. Raises FoolbenchError."""
 
 
 def subject_of(given: GivenSubmission) -> Subject:
     """A submission read from YAML."""
     digest, bare_digest = _digests(given)
 
-    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend, memory: Memory) -> Assembled:
-        return _submitted(given, digest, bare_digest, battery, data, device, backend, memory)
+    def assemble(ground: Ground) -> Assembled:
+        return _submitted(given, digest, bare_digest, ground)
 
     return Subject(given.spec.name, given.as_given, digest, assemble)
 
@@ -108,8 +94,8 @@ def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess
     digest = module_digest(module)
     shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
 
-    def assemble(battery: Battery, data: Data, device: torch.device, backend: Backend, memory: Memory) -> Assembled:
-        given = common(battery, data, device, memory, backend)
+    def assemble(ground: Ground) -> Assembled:
+        given = common(ground)
         loaded = _loading(lambda: from_module(module, preprocess=preprocess, **given, **declared), "the module")
         return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, whole)
 
@@ -142,38 +128,26 @@ def _external_data(given: GivenSubmission, name: str, path: Path) -> set[Path]:
     return _loading(lambda: set(external_files(checked_onnx(path), path.parent)), where, given)
 
 
-def _submitted(
-    given: GivenSubmission,
-    given_digest: str,
-    bare_digest: str,
-    battery: Battery,
-    data: Data,
-    device: torch.device,
-    backend: Backend,
-    memory: Memory,
-) -> Assembled:
-    spec, folder = given.spec, given.folder
-    loaded = _loading(lambda: load_model(spec.model, folder, battery, data, device, backend, memory), "model", given)
+def _submitted(given: GivenSubmission, given_digest: str, bare_digest: str, ground: Ground) -> Assembled:
+    spec = given.spec
+    loaded = _loading(lambda: load_model(spec.model, given.folder, ground), "model", given)
     # Defenses ask it too, while they are fitted and of copies that they make.
-    model = sparing(loaded.classifier, memory)
+    model = sparing(loaded.classifier, ground.memory)
     bare = Assembled(model, None, loaded.certificate, loaded.backend, bare_digest)
     if not spec.defenses:
         return bare
-    victim = _behind_defenses(model, given, battery, data, memory)
+    victim = _behind_defenses(model, given, ground)
     return replace(bare, victim=victim, bare=bare, digest=given_digest)
 
 
-def _behind_defenses(
-    model: Classifier, given: GivenSubmission, battery: Battery, data: Data, memory: Memory
-) -> Classifier:
+def _behind_defenses(model: Classifier, given: GivenSubmission, ground: Ground) -> Classifier:
     """Build the chain from the model outwards. What is fitted to training images is fitted to them as it will see them,
     changed by the defenses in front of it, which are not built yet: each stands in front of an eye for that."""
     defenses = given.spec.defenses
     made = [Made() for _ in defenses]
 
     def build(i: int, defense: Defense, inner: Classifier) -> Classifier:
-        fit = partial(training, i)
-        return defended(inner, defense, given.folder, battery, data, fit, made[i], memory)
+        return defended(inner, defense, given.folder, ground, partial(training, i), made[i])
 
     @cache
     def shown(i: int) -> Shown | None:
@@ -181,11 +155,11 @@ def _behind_defenses(
 
     def after(i: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         defense = shown(i)
-        rng = generator(battery.spec.name, "defense", "shown", i, device=model.device)
+        rng = generator(ground.spec.name, "defense", "shown", i, device=model.device)
         return (images, labels) if defense is None else defense.change(images, labels, rng)
 
     def training(i: int, most: int) -> tuple[Tensor, Tensor]:
-        images, labels = training_images(battery, most)
+        images, labels = training_images(ground.battery, most)
         for j in range(i):
             images, labels = _loading(lambda j=j, x=images, y=labels: after(j, x, y), ("defenses", j), given)
         return images, labels
@@ -193,31 +167,33 @@ def _behind_defenses(
     victim = model
     # An image meets the defenses in the order in which they are written, so the last one wraps the model first.
     for i, defense in reversed(list(enumerate(defenses))):
-        victim = sparing(_loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given), memory)
+        built = _loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given)
+        victim = sparing(built, ground.memory)
     return victim
 
 
-def panel_member(battery: Battery, model: PanelModel, data: Data, device: torch.device, memory: Memory) -> Loaded:
-    """Load one of a battery's reference models, certified like a submission's."""
+def panel_member(ground: Ground, model: PanelModel) -> Loaded:
+    """Load one of a battery's reference models, certified like a submission's. It answers by the fixed rule, whatever
+    answers for the subject."""
     return _loading(
         lambda: load_onnx(
-            battery.panel_path(model),
+            ground.battery.panel_path(model),
             preprocess=preprocess_of(model.input),
             output=model.output,
             output_name=model.output_name,
             input_name=model.input.name,
             sha256=model.sha256,
-            **common(battery, data, device, memory),
+            **common(replace(ground, backend="auto")),
         ),
         f"the panel model {model.name}",
     )
 
 
-def panel_classifier(battery: Battery, name: str, data: Data, device: torch.device, memory: Memory) -> Classifier:
+def panel_classifier(ground: Ground, name: str) -> Classifier:
     """One of a battery's reference models, by name."""
-    assert battery.spec.panel is not None
-    model = next(m for m in battery.spec.panel.models if m.name == name)
-    return panel_member(battery, model, data, device, memory).classifier
+    assert ground.spec.panel is not None
+    model = next(m for m in ground.spec.panel.models if m.name == name)
+    return panel_member(ground, model).classifier
 
 
 def _digest(what: object) -> str:

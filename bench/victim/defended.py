@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
@@ -20,10 +21,8 @@ from ...defenses.packaged import packaged
 from ...defenses.randomized_smoothing import randomized_smoothing
 from ...models.base import Classifier
 from ...models.onnx.image_graph import load_image_graph
-from ..battery.battery import Battery
-from ..data.data import Data
+from ..battery.ground import Ground
 from ..errors import Unexpected
-from ..machine.memory import Memory
 from ..submission.defenses import (
     BitDepth,
     Defense,
@@ -67,16 +66,14 @@ def defended(
     inner: Classifier,
     defense: Defense,
     folder: Path,
-    battery: Battery,
-    data: Data,
+    ground: Ground,
     training: TrainingImages,
     made: Made,
-    memory: Memory,
 ) -> Classifier:
     """Put one defense in front of a Classifier.
 
     `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to; `made` is
-    the defense's own; `memory` bounds the images that what it loads is asked about at once. Raises ModelFileError,
+    the defense's own; what it loads answers by the fixed rule, whatever answers for the model. Raises ModelFileError,
     ValueError and RuntimeError where the defense does not fit the model or the battery, and what `training` raises.
     """
     match defense:
@@ -106,28 +103,26 @@ def defended(
             fit = made.once(lambda: fitted(training(defense.images)[0], inner.shape, defense.components))
             return projected(inner, *fit)
         case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
-            return detecting(inner, defense, battery, training)
+            return detecting(inner, defense, ground.battery, training)
         case Ensemble():
-            others = [_member(model, i, folder, battery, data, inner, memory) for i, model in enumerate(defense.models)]
+            others = [_member(model, i, folder, ground) for i, model in enumerate(defense.models)]
             return ensemble(inner, others)
         case PackageDefense():
             return packaged(inner, defense.name, named(defense.name).load(), defense.args)
         case OnnxDefense(role="detector"):
-            return detecting_by_graph(inner, defense, folder, battery, data, training, memory)
+            return detecting_by_graph(inner, defense, folder, ground, training)
         case OnnxDefense():
-            given = graph_keywords(defense, battery, data, inner.device, memory)
+            given = graph_keywords(defense, ground)
             graph = made.once(lambda: load_image_graph(folder / defense.path, **given))
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
         case _:
             assert_never(defense)
 
 
-def _member(
-    model: OnnxFile, i: int, folder: Path, battery: Battery, data: Data, inner: Classifier, memory: Memory
-) -> Classifier:
+def _member(model: OnnxFile, i: int, folder: Path, ground: Ground) -> Classifier:
     """Load the `i`-th of an ensemble's further models; what is wrong with it says which it is."""
     try:
-        return load_onnx_file(model, folder, battery, data, inner.device, memory).classifier
+        return load_onnx_file(model, folder, replace(ground, backend="auto")).classifier
     except Unexpected as error:
         error.at = ("models", i, *error.at)
         raise

@@ -20,10 +20,9 @@ from ...defenses.detectors.threshold import Clean, Threshold
 from ...models.base import Classifier
 from ...models.onnx.score_graph import load_score_graph
 from ..battery.battery import Battery
-from ..data.data import Data
+from ..battery.ground import Ground
 from ..data.spread import spread
 from ..errors import EnvironmentFault, Unexpected
-from ..machine.memory import Memory
 from ..machine.seeds import generator
 from ..submission.defenses import OnnxDefense
 from ..submission.detectors import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
@@ -78,17 +77,11 @@ def detecting(
 
 
 def detecting_by_graph(
-    inner: Classifier,
-    defense: OnnxDefense,
-    folder: Path,
-    battery: Battery,
-    data: Data,
-    training: TrainingImages,
-    memory: Memory,
+    inner: Classifier, defense: OnnxDefense, folder: Path, ground: Ground, training: TrainingImages
 ) -> Classifier:
     """Let a graph of the researcher's own reject. Raises ModelFileError, ValueError and RuntimeError."""
-    graph = load_score_graph(folder / defense.path, **graph_keywords(defense, battery, data, inner.device, memory))
-    at = _by_clean_images(inner, defense, "onnx", battery, training)
+    graph = load_score_graph(folder / defense.path, **graph_keywords(defense, ground))
+    at = _by_clean_images(inner, defense, "onnx", ground.battery, training)
     return onnx_detector(inner, graph.run, at, graph.differentiable, name=defense.path)
 
 

@@ -15,7 +15,7 @@ from defenses_models import Model, write_submission
 from defenses_zoo import Defense
 from foolbench.attacks import table
 from foolbench.bench.battery.battery import Battery, Tier, read_battery
-from foolbench.bench.evaluation.door import Execution
+from foolbench.bench.battery.ground import Execution, Ground
 from foolbench.bench.evaluation.pipeline import evaluate_subject
 from foolbench.bench.machine.device import DeviceName, choose, repeatable
 from foolbench.bench.machine.seeds import generator
@@ -59,7 +59,7 @@ def row_of_defense(defense: Defense, model: Model, setting: Setting, folder: Pat
     """Measure one defense of one model; its submission is written into `folder`. Raises FoolbenchError."""
     battery = setting.battery_of(model)
     subject = subject_of(read_submission(write_submission(model, defense, folder)))
-    assembled = subject.assemble(battery, battery.load(), choose(setting.device))
+    assembled = subject.assemble(Ground(battery, battery.load(), choose(setting.device)))
     record = _record(subject, assembled, battery, setting, setting.workers)
     stated = {"parameters": defense.stated(model.dataset), "why": defense.why}
     return _row(defense.name, model, record, overhead_ms(assembled, battery, setting.timing)) | stated
@@ -68,14 +68,14 @@ def row_of_defense(defense: Defense, model: Model, setting: Setting, folder: Pat
 def row_of_false_defense(planted: Planted, model: Model, setting: Setting, folder: Path) -> Row:
     """Measure a planted false defense, and say whether it is caught. Raises FoolbenchError."""
     battery = setting.battery_of(model)
-    data, device = battery.load(), choose(setting.device)
+    ground = Ground(battery, battery.load(), choose(setting.device))
     bare = subject_of(read_submission(write_submission(model, None, folder)))
-    inside = bare.assemble(battery, data, device)
+    inside = bare.assemble(ground)
     digest = sha256(f"{bare.digest} {planted.name}".encode() + _source()).hexdigest()
-    victim = planted.defend(inside.victim, battery, data)
+    victim = planted.defend(inside.victim, battery, ground.data)
     assembled = replace(inside, victim=victim, bare=inside, digest=digest)
     name = f"{model.name} behind {planted.name}"
-    subject = Subject(name, {"name": name, "planted": planted.name}, digest, lambda *_: assembled)
+    subject = Subject(name, {"name": name, "planted": planted.name}, digest, lambda _: assembled)
     # One worker: what a victim that counts its calls answers depends on their order.
     record = _record(subject, assembled, battery, setting, 1)
     assert record.bare is not None
@@ -92,7 +92,7 @@ def _source() -> bytes:
 
 def _record(subject: Subject, assembled: Assembled, battery: Battery, setting: Setting, workers: int | None) -> Record:
     """Evaluate what was assembled already, so that fitting a defense is paid for once."""
-    ready = replace(subject, load=lambda *_: assembled)
+    ready = replace(subject, assemble=lambda _: assembled)
     execution = Execution(setting.device, workers)
     return evaluate_subject(ready, battery, execution, out=setting.out, progress=setting.progress).record
 

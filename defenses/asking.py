@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.answers import with_rejected
 from ..models.base import Answer, Classifier
 from .toy import hold, seeded
 
@@ -37,7 +38,7 @@ def shares(victim: Classifier) -> list[Answer]:
 
     def answered(images: Tensor, rng: torch.Generator) -> Tensor:
         own = victim.probabilities(images, rng)
-        return torch.cat([own, 1 - own.sum(1, keepdim=True)], 1) if victim.rejects else own
+        return with_rejected(own) if victim.rejects else own
 
     logits = victim.logits
     said = [] if logits is None else [lambda images, rng: logits(images, rng).softmax(1)]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..bench.errors import Unexpected
 from ..models.base import Classifier
+from ..models.levels import rounded
 from .packaged import packaged
 
 Shape = tuple[int, int, int]
@@ -105,7 +106,7 @@ def usual_images(shape: Shape) -> Tensor:
     y, x = torch.meshgrid(torch.linspace(0, math.pi, h), torch.linspace(0, math.pi, w), indexing="ij")
     waves = [torch.sin((i + 1) * x / 2 + k) * torch.cos((4 - i) * y / 2 - k) for i in range(4) for k in range(c)]
     smooth = 0.5 + 0.45 * torch.stack(waves).view(4, *shape)
-    return (torch.cat([noise, smooth]) * 255).round() / 255
+    return rounded(torch.cat([noise, smooth]))
 
 
 def extreme_images(shape: Shape) -> Tensor:

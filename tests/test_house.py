@@ -29,7 +29,7 @@ FLOORS = (
 LEAVES = {
     "attacks": {"attacks"},
     "models": {"models"},
-    "defenses": {"defenses", "models.base", "models.answers"},
+    "defenses": {"defenses", "models.base", "models.answers", "models.levels"},
     "leaderboard.record": {"leaderboard.record"},
     "leaderboard.board": {"leaderboard.board", "leaderboard.record"},
     "leaderboard.site": {"leaderboard.site", "leaderboard.board", "leaderboard.record"},

@@ -21,9 +21,10 @@ from example import PACKAGE, attack, in_the_table, installed
 from foolbench import attacks
 from foolbench.attacks.checks import Check, parametrize_with_checks
 from foolbench.bench import evaluate
-from foolbench.bench.battery.battery import Battery, Tier, read_battery
+from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.entries import entries
 from foolbench.bench.battery.named import shipped_names
+from foolbench.bench.choices import Tier
 from foolbench.bench.cli.catalogue import table
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.evaluation.pipeline import Run

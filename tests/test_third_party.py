@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import yaml
 from foolbench.bench.asking.clean import examine
-from foolbench.bench.battery.battery import Tier, read_battery
+from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.battery.entries import entries
 from foolbench.bench.battery.ground import Ground
+from foolbench.bench.choices import Tier
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.leaderboard.record.record import Record

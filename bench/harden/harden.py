@@ -15,10 +15,10 @@ import yaml
 from ...models.levels import to_bytes
 from ..battery.battery import read_battery
 from ..battery.ground import Ground
-from ..choices import HardenHow
+from ..choices import DeviceName, HardenHow
 from ..data.data import Data
 from ..errors import ModelFailure, Problem
-from ..machine.device import DeviceName, choose, describe, repeatable
+from ..machine.device import choose, describe, repeatable
 from ..machine.folder import atomically, claimed
 from ..machine.memory import lack_told
 from ..machine.provenance import versions

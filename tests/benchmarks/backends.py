@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from floor import Floor, device_name, fastest
-from foolbench.models.backend import Backend
+from foolbench.models.choices import Backend
 from foolbench.models.onnx.check import ModelFileError
 from published_networks import network
 from real_data import DataError

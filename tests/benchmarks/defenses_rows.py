@@ -14,10 +14,11 @@ import torch
 from defenses_models import Model, write_submission
 from defenses_zoo import Defense
 from foolbench.attacks import table
-from foolbench.bench.battery.battery import Battery, Tier, read_battery
+from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.ground import Execution, Ground
+from foolbench.bench.choices import DeviceName, Tier
 from foolbench.bench.evaluation.pipeline import evaluate_subject
-from foolbench.bench.machine.device import DeviceName, choose, repeatable
+from foolbench.bench.machine.device import choose, repeatable
 from foolbench.bench.machine.seeds import generator
 from foolbench.bench.running.progress import Progress
 from foolbench.bench.submission.submission import read_submission

@@ -10,8 +10,8 @@ import numpy as np
 import real_data
 import torch
 from foolbench.bench.machine.seeds import generator
-from foolbench.models.backend import Backend
 from foolbench.models.base import Classifier
+from foolbench.models.choices import Backend
 from foolbench.models.modules.timm import load_timm
 from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..bench.errors import Unexpected
+
 if TYPE_CHECKING:
     from .spec import Attack
 
@@ -26,10 +28,14 @@ NAMES = (
 
 
 def declared(name: str) -> Attack[Any]:
-    """The declaration of one of NAMES. Imports its file, and torch with it. Raises KeyError for another name."""
+    """The declaration of one of NAMES. Imports its file, and torch with it. Raises KeyError for another name, and
+    Unexpected where its file declares it under another."""
     if name not in NAMES:
         raise KeyError(name)
-    return import_module(f".{name}", __name__).ATTACK
+    attack = import_module(f".{name}", __name__).ATTACK
+    if attack.name != name:
+        raise Unexpected(f"ATTACK in attacks/{name}.py to be named {name!r}", repr(attack.name), "give both one name")
+    return attack
 
 
 def table() -> tuple[Attack[Any], ...]:

@@ -25,6 +25,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from ..bench.errors import Unexpected
 from .base import Fool, Perturb
 from .entry import Entry
 from .levels import to_bytes
@@ -167,7 +168,11 @@ def checks_of(attack: Attack[Any]) -> Iterator[Check]:
     """Every check of an attack: its declaration, and each of its entries on gray and on colour images."""
     yield Check(f"{attack.name}-declaration", lambda: declaration(attack))
     for channels in CHANNELS:
-        for entry in plan(attack, channels):
+        try:
+            planned = plan(attack, channels)
+        except (ValidationError, Unexpected):
+            return  # the check of the declaration says so, and there is nothing else to check
+        for entry in planned:
             for check in EACH:
                 name = f"{entry.name}-{check.__name__}-{'gray' if channels == 1 else 'colour'}"
                 yield Check(name, lambda check=check, e=entry, c=channels: check(attack, e, c))

@@ -38,7 +38,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 # Batteries
 
 TITLES = {attack.name: attack.title for attack in table()}
-RANKED = {attack.name: attack.title for attack in table() if not attack.control}
+RANKED = {name: TITLES[name] for name in ("evolution", "cppn", "deepception", "one_pixel", "fgsm", "gradient_ascent")}
+"""What SMALL has; a further attack in the table changes nothing here."""
 SMALL: dict[str, Any] = {
     "evolution": {
         "runs": 2,

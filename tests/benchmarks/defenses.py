@@ -38,7 +38,14 @@ from rich.table import Table
 SETS: tuple[DataSet, ...] = ("digits", "mnist", "cifar10")
 PLANTED = "planted"
 """All false defenses by one name."""
-SHORT = dict(zip(RANKED, ("evol.", "CPPN", "decep.", "1 px", "FGSM", "ascent"), strict=True))
+SHORT = {
+    "evolution": "evol.",
+    "cppn": "CPPN",
+    "deepception": "decep.",
+    "one_pixel": "1 px",
+    "fgsm": "FGSM",
+    "gradient_ascent": "ascent",
+}
 VERDICTS = {True: "[green]caught[/]", False: "[red]NOT CAUGHT[/]", None: ""}
 
 

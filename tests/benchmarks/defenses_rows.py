@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from defenses_models import Model, write_submission
 from defenses_zoo import Defense
-from foolbench.attacks import table
 from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.ground import Execution, Ground
 from foolbench.bench.choices import DeviceName, Tier
@@ -32,7 +31,7 @@ sys.path.append(str(ROOT / "tests"))
 from planted_defenses import PLANTED, Planted
 
 Row = dict[str, Any]
-RANKED = tuple(attack.name for attack in table() if not attack.control)
+RANKED = read_battery("digits-v1").spec.ranking
 FALSE = {planted.name: planted for planted in PLANTED}
 
 

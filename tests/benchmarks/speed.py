@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 import peers
 import torch
 from floor import Floor, device_name
-from foolbench.attacks import table as attacks
+from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.machine.device import repeatable
 from options import device, new_file
 from peers import Cost
@@ -29,7 +29,7 @@ from speed_plan import median, plan_of
 from speed_table import Row, table
 from victims import Victim, victims
 
-RANKED = tuple(attack.name for attack in attacks() if not attack.control)
+RANKED = read_battery("digits-v1").spec.ranking
 WHITE = ("gradient_ascent", "fgsm")
 """Attacks that ask for gradients: their floor is a forward and a backward pass."""
 WITH_PEERS = {"evolution", "cppn", "one_pixel", "fgsm"}

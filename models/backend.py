@@ -11,6 +11,7 @@ from torch import Tensor
 from ..bench.errors import one_line
 from .certificate import Scores
 from .choices import Backend
+from .conditions import Conditions
 from .loaded import agree
 from .memory import Room, out_of_memory
 from .onnx.check import ModelFileError
@@ -29,7 +30,7 @@ def refuse_backend(backend: Backend, got: str) -> ModelFileError:
     )
 
 
-def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int, room: Room) -> Scores:
+def compiled(scores: Scores, reference: Scores, conditions: Conditions) -> Scores:
     """Compile `scores` with torch.compile and check it on real images.
 
     Shapes are fixed: a batch is filled up with its last image to the next of a few sizes, each compiled once, here.
@@ -37,13 +38,13 @@ def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int, room
     Args:
         scores: images `(n, c, h, w)` -> `(n, columns)`.
         reference: what must come out, within rounding.
-        images: real images, on the device.
-        batch: the largest number of images to answer at once, where `room` allows as many.
-        room: halved where memory runs out; then what was compiled for too many is left.
+        conditions: real images, on the device; the largest number of them to answer at once, where the room allows as
+            many. Where memory runs out it halves, and what was compiled for too many is left.
 
     Raises:
         ModelFileError: backend, where there is no compiler or the network cannot be compiled, or answers otherwise.
     """
+    images, room = conditions.images, conditions.room
     fixed = torch.compile(scores, dynamic=False)
 
     def answer(images: Tensor, batch: int, sizes: list[int]) -> Tensor:
@@ -69,7 +70,7 @@ def compiled(scores: Scores, reference: Scores, images: Tensor, batch: int, room
         return lambda images: answer(images, batch, sizes)
 
     def attempt() -> Scores:
-        found = room.fitting(batch, trial)
+        found = room.fitting(conditions.batch, trial)
         check_backend("compiled", found, reference, images, room)
         return found
 

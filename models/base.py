@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 Answer = Callable[[Tensor, torch.Generator], Tensor]
 """Images `(n, c, h, w)` float32 in [0, 1] and the generator for whatever is random -> `(n, ...)` float32."""
+
+
+class Changes(TypedDict, total=False):
+    """What a defense changes of the Classifier that it is put in front of; see there."""
+
+    probabilities: Answer
+    logits: Answer | None
+    rejects: bool
+    randomised: bool
+    surrogates: tuple[str, ...]
+    no_gradient: str | None
+    alone: Classifier | None
 
 
 @dataclass(frozen=True)
@@ -47,9 +59,9 @@ class Classifier:
     alone: Classifier | None = None
     """The outermost defense in front of the model alone, where it was built so as well, to be looked at by itself."""
 
-    def defended(self, **changes: Any) -> Classifier:
+    def defended(self, **changes: Unpack[Changes]) -> Classifier:
         """Return this Classifier behind one more defense, which changes the named fields."""
-        return replace(self, **{"behind": self, "alone": None} | changes)
+        return replace(replace(self, behind=self, alone=None), **changes)
 
     def innermost(self) -> Classifier:
         """Return the model behind all defenses."""

@@ -11,6 +11,8 @@ from torch import Tensor
 from ..bench.errors import Unexpected
 from .base import Classifier
 from .certificate import Certificate, Scores
+from .conditions import Conditions
+from .head import Head
 from .onnx.check import ModelFileError
 
 MOST_IMAGES, MOST_PIXELS, FEWEST_IMAGES = 200, 6_000_000, 50
@@ -33,38 +35,32 @@ class Loaded:
     """Images `(n, c, h, w)` -> logits `(n, columns)`, of the network run just as it is, without gradients."""
 
 
-def taken(images: Tensor, shape: tuple[int, int, int], device: torch.device) -> Tensor:
+def taken(conditions: Conditions) -> Tensor:
     """Return the evaluation images to check a network on, spread evenly, on the device: 200 at most.
 
     Raises ValueError where there are none or they have another shape than the battery's.
     """
+    images, shape = conditions.images, conditions.shape
     if images.ndim != 4 or len(images) == 0 or tuple(images.shape[1:]) != tuple(shape):
         wanted = ", ".join(map(str, shape))
         raise Unexpected(f"images (m, {wanted})", tuple(images.shape), "pass the battery's evaluation images")
     most = min(len(images), MOST_IMAGES, max(FEWEST_IMAGES, MOST_PIXELS // images[0].numel()))
     chosen = torch.linspace(0, len(images) - 1, most).round().long()
-    return images[chosen.to(images.device)].to(device, torch.float32)
+    return images[chosen.to(images.device)].to(conditions.device, torch.float32)
 
 
 def assembled(
-    shape: tuple[int, int, int],
-    classes: int,
-    device: torch.device,
-    probabilities: Scores,
-    logits: Scores | None,
-    certificate: Certificate,
-    *,
-    rejects: bool,
+    conditions: Conditions, head: Head, probabilities: Scores, logits: Scores | None, certificate: Certificate
 ) -> Classifier:
     """Put a Classifier together, with logits only where the certificate allows."""
     certified = logits if certificate.agrees else None
     return Classifier(
-        shape=shape,
-        classes=classes,
-        device=device,
+        shape=conditions.shape,
+        classes=head.classes,
+        device=conditions.device,
         probabilities=lambda images, rng: probabilities(images),
         logits=None if certified is None else lambda images, rng: certified(images),
-        rejects=rejects,
+        rejects=head.reject_index is not None,
         no_gradient=None if certified is not None else certificate.reason,
     )
 

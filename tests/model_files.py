@@ -6,6 +6,8 @@ import csv
 import gzip
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from foolbench.models.conditions import Conditions
 from foolbench.models.loaded import Loaded
 from foolbench.models.onnx.load import load_onnx
+from foolbench.models.onnx.ports import Names
 from foolbench.models.preprocess import Preprocess
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -93,16 +97,19 @@ def load(model: onnx.ModelProto | bytes, folder: Path, **kwargs: Any) -> Loaded:
     """Save a model and load it as a submission would be."""
     path = folder / "model.onnx"
     path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
-    given: dict[str, Any] = {
-        "shape": SHAPE,
-        "classes": CLASSES,
-        "preprocess": Preprocess(),
-        "output": "logits",
-        "device": CPU,
-        "images": pictures(shape=kwargs.get("shape", SHAPE)),
-        "rng": seeded(),
-    }
-    return load_onnx(path, **(given | kwargs))
+    where, rest = apart(kwargs)
+    names = Names(rest.pop("input_name", None), rest.pop("output_name", None))
+    usual: dict[str, Any] = {"preprocess": Preprocess(), "output": "logits"}
+    return load_onnx(path, where, names=names, **(usual | rest))
+
+
+def apart(given: Mapping[str, Any], **usual: Any) -> tuple[Conditions, dict[str, Any]]:
+    """Of a loader's keywords, those that are Conditions, filled up with what is usual here, and the rest."""
+    every = {"shape": SHAPE, "classes": CLASSES, "device": CPU, "rng": seeded(), **usual, **given}
+    every.setdefault("images", pictures(shape=every["shape"]))
+    known = {field.name for field in fields(Conditions)}
+    where = Conditions(**{name: value for name, value in every.items() if name in known})
+    return where, {name: value for name, value in given.items() if name not in known}
 
 
 # the real data and networks

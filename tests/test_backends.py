@@ -1,17 +1,21 @@
 """What answers for a network: ONNX Runtime, eager torch, compiled torch. All must say the same."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from foolbench.models.backend import check_backend
+from foolbench.models.choices import Backend
+from foolbench.models.conditions import Conditions
 from foolbench.models.loaded import Loaded
 from foolbench.models.memory import Room
 from foolbench.models.modules.module import from_module
 from foolbench.models.onnx.check import ModelFileError
 from foolbench.models.onnx.load import load_onnx
+from foolbench.models.onnx.ports import Names
 from foolbench.models.preprocess import Preprocess
 from model_files import CPU, pictures, seeded
 from torch import Tensor, nn
@@ -22,11 +26,14 @@ FOREST = ROOT / "models" / "panel" / "digits-forest.onnx"
 COMPILER = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
 SHAPE = (1, 8, 8)
-COMMON: dict[str, Any] = {"shape": SHAPE, "classes": 10, "preprocess": Preprocess(), "output": "logits", "device": CPU}
+
+
+def conditions(count: int, **changes: Any) -> Conditions:
+    return replace(Conditions(SHAPE, 10, CPU, pictures(count, SHAPE), seeded()), **changes)
 
 
 def lenet(**kwargs: Any) -> Loaded:
-    return load_onnx(LENET, images=pictures(40, SHAPE), rng=seeded(), **COMMON, **kwargs)
+    return load_onnx(LENET, conditions(40, **kwargs), preprocess=Preprocess(), output="logits")
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("compiled", marks=needs_compiler)])
@@ -49,8 +56,8 @@ def test_nothing_is_compiled_once_a_network_is_loaded():
     shape = (3, 8, 8)
     as_stored = pictures(40, shape).permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-    given = COMMON | {"shape": shape, "images": as_stored, "rng": seeded(), "backend": "compiled", "batch": 20}
-    loaded = from_module(net, **given)
+    where = conditions(40, shape=shape, images=as_stored, backend="compiled", batch=20)
+    loaded = from_module(net, where, preprocess=Preprocess())
     with torch.compiler.set_stance("fail_on_recompile"):
         for images in (as_stored, as_stored.clone(memory_format=torch.contiguous_format), as_stored.flip(3)):
             for count in (1, 6, 20, 40):
@@ -76,8 +83,8 @@ class FixedWhenExported(Net):
         return super().forward(x) * torch.ones(len(x), 1)
 
 
-def module(net: nn.Module, **kwargs):
-    return from_module(net, images=pictures(30, SHAPE), rng=seeded(), **COMMON, **kwargs)
+def module(net: nn.Module, backend: Backend = "auto", export: bool = False) -> Loaded:
+    return from_module(net, conditions(30, backend=backend), preprocess=Preprocess(), export=export)
 
 
 def test_a_module_of_one_s_own_answers_itself_and_exported_the_same():
@@ -103,14 +110,9 @@ def test_what_cannot_be_exported_answers_itself_unless_the_export_was_asked_for(
 
 
 def test_a_file_without_a_torch_copy_is_refused_to_torch():
-    forest: dict[str, Any] = COMMON | {"output": "probabilities", "output_name": "probabilities", "backend": "torch"}
+    where, names = conditions(40, backend="torch"), Names(output="probabilities")
     with pytest.raises(ModelFileError, match="no torch copy") as refused:
-        load_onnx(
-            FOREST,
-            images=pictures(40, SHAPE),
-            rng=seeded(),
-            **forest,
-        )
+        load_onnx(FOREST, where, preprocess=Preprocess(), output="probabilities", names=names)
     assert refused.value.kind == "backend"
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from foolbench.models.certificate import Certificate, certify
 from foolbench.models.modules.module import from_module, module_digest
 from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
-from model_files import CLASSES, CPU, SHAPE, conv, graph, linear, linear_weights, load, pictures, seeded
+from model_files import CLASSES, SHAPE, apart, conv, graph, linear, linear_weights, load, pictures, seeded
 from onnx import helper
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
@@ -246,16 +247,7 @@ def test_a_copy_that_lies_is_left_out(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(onnx2fx, "convert", converted)
     path = tmp_path / "model.onnx"
     path.write_bytes(linear().SerializeToString())
-    loaded = load_onnx(
-        path,
-        shape=SHAPE,
-        classes=CLASSES,
-        preprocess=Preprocess(),
-        output="logits",
-        device=CPU,
-        images=pictures(),
-        rng=seeded(),
-    )
+    loaded = load_onnx(path, apart({})[0], preprocess=Preprocess(), output="logits")
     assert loaded.certificate.mismatch
     assert loaded.classifier.logits is None
     assert "differ" in (loaded.classifier.no_gradient or "")
@@ -265,8 +257,9 @@ def test_a_copy_that_lies_is_left_out(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def loaded_module(module: nn.Module, **kwargs):
-    given = {"preprocess": Preprocess(), "images": pictures(), "rng": seeded(), "device": CPU}
-    return from_module(module, shape=SHAPE, classes=CLASSES, **(given | kwargs))
+    where, rest = apart(kwargs)
+    usual: dict[str, Any] = {"preprocess": Preprocess()}
+    return from_module(module, where, **(usual | rest))
 
 
 def test_a_module_is_copied_and_its_training_left_alone():

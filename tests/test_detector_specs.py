@@ -17,7 +17,8 @@ from foolbench.bench.submission.submission import json_schema, read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.bench.victim.fitting import training_images
 from foolbench.models.onnx.score_graph import load_score_graph
-from model_files import SHAPE, graph, pictures
+from foolbench.models.preprocess import Preprocess
+from model_files import apart, graph, pictures
 from onnx import ModelProto, TensorProto, helper
 from planted import ground
 from small_runs import BATTERY, changed, inside, nearest_mean, submit
@@ -245,11 +246,8 @@ def test_an_evaluation_sees_the_rejection(tmp_path: Path):
 def loaded(folder: Path, model: ModelProto, **changes: Any):
     path = folder / "detector.onnx"
     path.write_bytes(model.SerializeToString())
-    parameters: dict[str, Any] = {
-        **{"shape": SHAPE, "layout": "nchw", "scale": 1, "channels": "same", "input_name": None},
-        **{"output_name": None, "sha256": None, "device": CPU, "images": pictures()},
-    }
-    return load_score_graph(path, **(parameters | changes))
+    takes: dict[str, Any] = {"layout": "nchw", "scale": 1, "channels": "same"} | changes
+    return load_score_graph(path, apart({})[0], preprocess=Preprocess(**takes))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def answers(content: bytes, images: torch.Tensor) -> np.ndarray:
 
 
 def trainable(model: onnx.ModelProto, folder: Path, **given: Any) -> TrainableOnnx:
-    how: dict[str, Any] = {"preprocess": Preprocess(), "output": "logits", "output_name": None, "input_name": None}
+    how: dict[str, Any] = {"preprocess": Preprocess(), "output": "logits"}
     return TrainableOnnx(model, folder, shape=(1, 8, 8), device=CPU, **(how | given))
 
 

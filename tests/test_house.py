@@ -268,3 +268,45 @@ def signatures(root: Path) -> dict[str, list[str]]:
 
 
 DEFINED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+SPLATS = {
+    "create_model": "Pydantic's own, which makes a class of fields",
+    "timm.create_model": "arguments of timm's, which a submission names",
+    "helper.make_node": "attributes of an ONNX node",
+    "factory": "arguments of a package's own factory, which a submission names",
+    "case.example.factory": "the same, of its example",
+    "AttackResult": "Pydantic checks what it is given",
+    "Variant": "Pydantic checks what it is given",
+    "ShardResult": "arrays by the names of a dataclass's fields",
+    "Maps": "arrays by the names of a dataclass's fields",
+    "arrays": "an npz's arrays by their names, all of one type",
+    "replace": "dataclasses.replace",
+}
+"""Who may be given keywords as a mapping, and why no type checker is missed there."""
+
+
+def test_keywords_are_written_out():
+    """A mapping of anything hides from the type checker what a function is given."""
+    found = []
+    for name, file in modules(ROOT).items():
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and any(keyword.arg is None for keyword in node.keywords):
+                callee = ast.unparse(node.func)
+                found += [] if callee in SPLATS or name.startswith("attacks.") else [f"{name}: {callee}(**…)"]
+            elif isinstance(node, ast.FunctionDef) and node.args.kwarg is not None:
+                kind = node.args.kwarg.annotation
+                if kind is None or "Any" in ast.unparse(kind):
+                    found.append(f"{name}: {node.name}(**{node.args.kwarg.arg})")
+    assert found == []
+
+
+def test_no_loader_has_more_than_eight_parameters():
+    """What they share is Conditions (models/conditions.py)."""
+    found = {
+        name: len(parts)
+        for name, parts in signatures(ROOT).items()
+        if name.startswith(("models.", "bench.victim.")) and name != "models.certificate.certify"
+        if name.rpartition(".")[2][0].islower() and len(set(parts) - {"self"}) > 8
+    }
+    assert found == {}

@@ -1,5 +1,6 @@
 """Lack of memory while a network or a defense is loaded halves what is asked about at once, and changes no result."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.models.backend import compiled
 from foolbench.models.certificate import Certificate, certify
+from foolbench.models.conditions import Conditions
 from foolbench.models.loaded import Loaded
 from foolbench.models.memory import NoRoomError, Room
 from foolbench.models.modules.module import from_module
@@ -58,10 +60,12 @@ class Hungry(nn.Module):
         return self.net(images)
 
 
-def loaded(module: nn.Module, room: Room, **how: Any) -> Loaded:
-    images = pictures(40)
-    given: dict[str, Any] = {"shape": (1, 8, 8), "classes": 2, "preprocess": Preprocess(), "device": CPU}
-    return from_module(module, images=images, rng=seeded(), room=room, **given, **how)
+def loaded(module: nn.Module, room: Room) -> Loaded:
+    return from_module(module, conditions(room), preprocess=Preprocess())
+
+
+def conditions(room: Room, **changes: Any) -> Conditions:
+    return replace(Conditions((1, 8, 8), 2, CPU, pictures(40), seeded(), room=room), **changes)
 
 
 def about(certificate: Certificate) -> dict[str, Any]:
@@ -145,11 +149,12 @@ def test_a_file_still_takes_any_batch_that_fits(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_compiled_halves_with_the_batch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch, "compile", lambda scores, dynamic: scores)
-    net, room, images = Hungry(20), Room(), pictures(40)
-    answer = compiled(net, left_or_right(), images, 64, room)
+    room = Room()
+    where = conditions(room, batch=64)
+    answer, images = compiled(Hungry(20), left_or_right(), where), where.images
     assert room.limit == 16
     assert torch.equal(answer(images), left_or_right()(images))
-    assert compiled(Hungry(20), left_or_right(), images, 64, Room(12))(images).shape == (40, 2)
+    assert compiled(Hungry(20), left_or_right(), conditions(Room(12), batch=64))(images).shape == (40, 2)
 
 
 def test_lack_of_memory_takes_no_gradient_from_a_graph_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -167,10 +172,7 @@ def test_lack_of_memory_takes_no_gradient_from_a_graph_of_images(tmp_path: Path,
 
     monkeypatch.setattr(image_function, "torch_copy", copy)
     room = Room()
-    given: dict[str, Any] = {"layout": "nchw", "scale": 1.0, "channels": "same", "sha256": None, "device": CPU}
-    made = load_image_graph(
-        path, shape=(1, 8, 8), input_name=None, output_name=None, images=pictures(40), room=room, **given
-    )
+    made = load_image_graph(path, conditions(room), preprocess=Preprocess())
     assert made.differentiable is not None
     assert room.limit == 4
 

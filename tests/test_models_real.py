@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from foolbench.models.conditions import Conditions
 from foolbench.models.onnx.load import load_onnx
 from model_files import (
     CPU,
@@ -28,14 +29,10 @@ def load_real(row: dict, images: torch.Tensor, classes: int):
     _, c, h, w = images.shape
     return load_onnx(
         DATA / row["file"],
-        shape=(c, h, w),
-        classes=classes,
+        Conditions((c, h, w), classes, CPU, images[:200], seeded()),
         preprocess=real_preprocess(row),
         output=row["outputs"],
         sha256=row["sha256"],
-        device=CPU,
-        images=images[:200],
-        rng=seeded(),
     )
 
 

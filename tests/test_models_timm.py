@@ -1,16 +1,18 @@
 """timm models: by name, with all their weights or not at all."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from foolbench.models.conditions import Conditions
 from foolbench.models.loaded import Loaded
-from foolbench.models.modules.timm import load_timm
+from foolbench.models.modules.timm import Architecture, load_timm
 from foolbench.models.onnx.check import ModelFileError
 from foolbench.models.preprocess import Preprocess
-from model_files import CPU, DATA, TABLE, needs_data, pictures, real_images, right_answers, seeded
+from model_files import CPU, DATA, TABLE, apart, needs_data, pictures, real_images, right_answers, seeded
 from safetensors.torch import load_file, save_file
 from timm.data.config import resolve_model_data_config
 
@@ -28,15 +30,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(weights: Path | None, name: str = NAME, **kwargs: Any) -> Loaded:
-    given: dict[str, Any] = SMALL | {
-        "shape": SHAPE,
-        "classes": 10,
-        "preprocess": Preprocess(),
-        "device": CPU,
-        "images": pictures(30, SHAPE),
-        "rng": seeded(),
-    }
-    return load_timm(name, weights=weights, **(given | kwargs))
+    where, rest = apart(kwargs, shape=SHAPE, classes=10)
+    if "images" not in kwargs:
+        where = replace(where, images=pictures(30, where.shape))
+    built = SMALL | {key: rest.pop(key) for key in ("num_classes", "in_chans", "args") if key in rest}
+    usual: dict[str, Any] = {"preprocess": Preprocess()}
+    return load_timm(Architecture(name, **built), where, weights=weights, **(usual | rest))
 
 
 def test_a_model_answers_as_timm_s_own(weights: Path):
@@ -123,18 +122,11 @@ def test_real_weights_reach_their_measured_accuracy(row: dict):
     assert DATA is not None
     images, labels = (x[::5] for x in real_images("imagenet"))
     loaded = load_timm(
-        row["timm_model"],
+        Architecture(row["timm_model"], 1000, 3, row["timm_kwargs"]),
+        Conditions((3, 256, 256), 1000, CPU, images[:50], seeded()),
         weights=DATA / row["file"],
         sha256=row["sha256"],
-        num_classes=1000,
-        in_chans=3,
-        args=row["timm_kwargs"],
-        shape=(3, 256, 256),
-        classes=1000,
         preprocess=Preprocess(size=(224, 224), resize=256, mean=(0.5,), std=(0.5,)),
-        device=CPU,
-        images=images[:50],
-        rng=seeded(),
     )
     assert loaded.certificate.agrees
     # 200 of the 1000 pictures: two standard errors of the share

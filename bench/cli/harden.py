@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -179,9 +179,22 @@ def harden(
     from ..harden.options import Hardening
     from . import harden_screen
 
-    given: dict[str, Any] = {"how": how, "network": network, "seed": seed, "epochs": epochs, "images": training_images}
-    given |= {"rounds": rounds, "runs": runs, "generations": generations, "attack": attack, "epsilon": epsilon}
-    given |= {"steps": steps, "clean_weight": clean_weight, "dimensions": dimensions, "reject": reject}
+    given = Hardening(
+        how,
+        network=network,
+        seed=seed,
+        epochs=epochs,
+        images=training_images,
+        rounds=rounds,
+        runs=runs,
+        generations=generations,
+        attack=attack,
+        epsilon=epsilon,
+        steps=steps,
+        clean_weight=clean_weight,
+        dimensions=dimensions,
+        reject=reject,
+    )
     with harden_screen.shown(progress, context.obj, as_json) as display:
-        done = hardened(model, Hardening(**given), out, battery=battery, device=device, told=display)
+        done = hardened(model, given, out, battery=battery, device=device, told=display)
     harden_screen.print_hardened(done, as_json)

@@ -14,6 +14,7 @@ from ...attacks.base import Fool
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
 from ...models.base import Classifier
+from ...models.conditions import Conditions
 from ...models.levels import rounded
 from ...models.modules.module import from_module
 from ...models.preprocess import Preprocess
@@ -120,15 +121,10 @@ class DensityRecipe:
 
     def _victim(self, tensors: Tensors, dimensions: int) -> Classifier:
         shop = self.shop
-        inner = from_module(
-            shop.classifier()[0].network(tensors),
-            shape=shop.battery.spec.shape,
-            classes=shop.classes,
-            preprocess=Preprocess(),
-            device=shop.device,
-            images=shop.images.held,
-            rng=shop.rng_there("certificate"),
-        ).classifier
+        rng = shop.rng_there("certificate")
+        conditions = Conditions(shop.battery.spec.shape, shop.classes, shop.device, shop.images.held, rng)
+        network = shop.classifier()[0].network(tensors)
+        inner = from_module(network, conditions, preprocess=Preprocess()).classifier
         try:
             return detecting(inner, self._spec(dimensions), shop.battery, partial(training_images, shop.battery))
         except Unexpected as error:

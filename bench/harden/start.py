@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ...models.onnx.check import ModelFileError, checked_onnx
+from ...models.onnx.ports import Names
 from ...models.training.export import export
 from ...models.training.harden_onnx import TrainableOnnx
 from ...models.training.networks import LeNet5, Mlp, SmallResNet, initialised
@@ -135,11 +136,10 @@ class Given:
                 self.model,
                 self.folder,
                 shape=self.shape,
+                device=self.device,
                 preprocess=preprocess_of(self.spec.input),
                 output=self.spec.output,
-                output_name=self.spec.output_name,
-                input_name=self.spec.input.name,
-                device=self.device,
+                names=Names(self.spec.input.name, self.spec.output_name),
                 widen=widen,
             )
         except ModelFileError as error:

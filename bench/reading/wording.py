@@ -163,7 +163,7 @@ _BOUNDS = {
 def _expected(detail: ErrorDetails, field: Field) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in _BOUNDS:
-        return _BOUNDS[kind].format(**context).replace("'", "")
+        return _BOUNDS[kind].format_map(context).replace("'", "")
     if kind in ("too_short", "too_long", "missing"):
         word = {"too_short": "at least ", "too_long": "at most "}.get(kind, "")
         count = context.get("min_length", context.get("max_length"))

@@ -16,10 +16,12 @@ from torch import Tensor
 from ...models.base import Classifier
 from ...models.certificate import Certificate
 from ...models.files import sha256_of
+from ...models.head import Output
 from ...models.loaded import Loaded
 from ...models.modules.module import from_module, module_digest
 from ...models.onnx.check import Kind, ModelFileError, checked_onnx, external_files
 from ...models.onnx.load import load_onnx
+from ...models.onnx.ports import Names
 from ...models.preprocess import Preprocess
 from ..battery.battery import PanelModel
 from ..battery.ground import Ground
@@ -31,7 +33,7 @@ from ..submission.defenses import Defense
 from ..submission.submission import GivenSubmission
 from .defended import Made, defended
 from .fitting import training_images
-from .loading import common, load_model, preprocess_of
+from .loading import conditions_of, load_model, preprocess_of
 from .shown import Shown, shown_by
 
 T = TypeVar("T")
@@ -89,17 +91,27 @@ def subject_of(given: GivenSubmission) -> Subject:
     return Subject(given.spec.name, given.as_given, digest, assemble)
 
 
-def subject_of_module(module: torch.nn.Module, name: str, preprocess: Preprocess, **declared: Any) -> Subject:
-    """A torch module that somebody is still training. `declared` goes to models/modules/module.py."""
+def subject_of_module(
+    module: torch.nn.Module,
+    name: str,
+    preprocess: Preprocess,
+    *,
+    output: Output = "logits",
+    reject_index: int | None = None,
+) -> Subject:
+    """A torch module that somebody is still training; the arguments are those of models/modules/module.py."""
     digest = module_digest(module)
     shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
 
     def assemble(ground: Ground) -> Assembled:
-        given = common(ground)
-        loaded = _loading(lambda: from_module(module, preprocess=preprocess, **given, **declared), "the module")
+        loaded = _loading(lambda: load(ground), "the module")
         return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, whole)
 
-    whole = _digest([digest, repr(preprocess), sorted(declared.items())])
+    def load(ground: Ground) -> Loaded:
+        conditions = conditions_of(ground)
+        return from_module(module, conditions, preprocess=preprocess, output=output, reject_index=reject_index)
+
+    whole = _digest([digest, repr(preprocess), [("output", output), ("reject_index", reject_index)]])
     return Subject(name, shown, whole, assemble)
 
 
@@ -178,12 +190,11 @@ def panel_member(ground: Ground, model: PanelModel) -> Loaded:
     return _loading(
         lambda: load_onnx(
             ground.battery.panel_path(model),
+            conditions_of(replace(ground, backend="auto")),
             preprocess=preprocess_of(model.input),
             output=model.output,
-            output_name=model.output_name,
-            input_name=model.input.name,
+            names=Names(model.input.name, model.output_name),
             sha256=model.sha256,
-            **common(replace(ground, backend="auto")),
         ),
         f"the panel model {model.name}",
     )

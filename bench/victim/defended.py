@@ -43,7 +43,7 @@ from ..submission.models import OnnxFile
 from ..submission.packages import named
 from .detecting import detecting, detecting_by_graph
 from .fitting import TrainingImages
-from .loading import graph_keywords, load_onnx_file
+from .loading import load_graph, load_onnx_file
 
 T = TypeVar("T")
 
@@ -112,8 +112,7 @@ def defended(
         case OnnxDefense(role="detector"):
             return detecting_by_graph(inner, defense, folder, ground, training)
         case OnnxDefense():
-            given = graph_keywords(defense, ground)
-            graph = made.once(lambda: load_image_graph(folder / defense.path, **given))
+            graph = made.once(lambda: load_graph(load_image_graph, defense, folder, ground))
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
         case _:
             assert_never(defense)

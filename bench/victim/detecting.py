@@ -27,7 +27,7 @@ from ..machine.seeds import generator
 from ..submission.defenses import OnnxDefense
 from ..submission.detectors import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
 from .fitting import TrainingImages
-from .loading import graph_keywords
+from .loading import load_graph
 
 _NEEDS_NONE = "or give `spread` beside `threshold`, and none are needed"
 
@@ -80,7 +80,7 @@ def detecting_by_graph(
     inner: Classifier, defense: OnnxDefense, folder: Path, ground: Ground, training: TrainingImages
 ) -> Classifier:
     """Let a graph of the researcher's own reject. Raises ModelFileError, ValueError and RuntimeError."""
-    graph = load_score_graph(folder / defense.path, **graph_keywords(defense, ground))
+    graph = load_graph(load_score_graph, defense, folder, ground)
     at = _by_clean_images(inner, defense, "onnx", ground.battery, training)
     return onnx_detector(inner, graph.run, at, graph.differentiable, name=defense.path)
 

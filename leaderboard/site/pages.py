@@ -226,9 +226,9 @@ class Pages:
             self._put(made[theme], svg.encode())
         return made
 
-    def _page(self, path: str, template: str, **context: Any) -> None:
+    def _page(self, path: str, template: str, **context: object) -> None:
         root = "../" * path.count("/")
-        text = self._env.get_template(template).render(root=root, path=path, **context)
+        text = self._env.get_template(template).render({"root": root, "path": path, **context})
         self._put(path, text.encode())
 
     def _put(self, path: str, data: bytes) -> None:

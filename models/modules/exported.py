@@ -11,7 +11,7 @@ from ..onnx.quiet import quiet
 from ..onnx.runtime import Raw, answers, open_session
 
 
-def exported(module: nn.Module, some: Tensor, threads: int = 1) -> Raw:
+def exported(module: nn.Module, some: Tensor) -> Raw:
     """Export a module with torch's exporter and open the graph in ONNX Runtime on the CPU, for any batch size.
 
     `some` is network input, at least 2 rows, in the module's own dtype. Whether the answers agree is for the caller to
@@ -23,5 +23,5 @@ def exported(module: nn.Module, some: Tensor, threads: int = 1) -> Raw:
         )
     assert program is not None
     graph = program.model_proto
-    session = open_session(graph, Path(), graph.graph.input[0].name, some.dtype, threads=threads)
+    session = open_session(graph, Path(), graph.graph.input[0].name, some.dtype)
     return answers(session, graph.graph.output[0].name)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ...bench.errors import Failed, one_line
-from ..backend import Backend, check_backend, compiled, refuse_backend, tried
+from ..backend import check_backend, compiled, refuse_backend, tried
 from ..certificate import Scores, certify
+from ..conditions import Conditions
 from ..head import Head, Output
 from ..loaded import Loaded, agree, assembled, inferring, refuse_change, taken
 from ..memory import Room, out_of_memory
@@ -23,18 +25,11 @@ from .exported import exported
 
 def from_module(
     module: nn.Module,
+    conditions: Conditions,
     *,
-    shape: tuple[int, int, int],
-    classes: int,
     preprocess: Preprocess,
     output: Output = "logits",
     reject_index: int | None = None,
-    device: torch.device,
-    images: Tensor,
-    rng: torch.Generator,
-    backend: Backend = "auto",
-    batch: int = 256,
-    room: Room | None = None,
     export: bool = False,
 ) -> Loaded:
     """Turn a torch module into a Classifier.
@@ -51,9 +46,10 @@ def from_module(
         RuntimeError: where the module fails on a batch of images.
         NoRoomError: see `load_onnx`.
     """
-    room = room or Room()
-    head = Head(classes, output, reject_index)
-    images = taken(images, shape, device)
+    shape, device, room = conditions.shape, conditions.device, conditions.room
+    head = Head(conditions.classes, output, reject_index)
+    conditions = replace(conditions, images=taken(conditions))
+    images = conditions.images
     module = copy.deepcopy(module).to(device).eval().requires_grad_(False)
     scores = _scoring(module, head, preprocess.on(shape[0], device))
     with torch.no_grad():
@@ -83,7 +79,7 @@ def from_module(
         return head.probabilities(scores(images))
 
     precise = _precise(module, head, preprocess.on(shape[0], device, torch.float64), images[:1], room)
-    certificate = certify(reference, logits, images, rng, room=room, precise=precise)
+    certificate = certify(reference, logits, images, conditions.rng, room=room, precise=precise)
 
     def through(raw: Raw) -> Scores:
         dtype, prepare = _dtype(module), preprocess.on(shape[0], device)
@@ -102,18 +98,18 @@ def from_module(
         check_backend("onnxruntime", answered, reference, images, room)
         return answered
 
+    backend = conditions.backend
     named, answering = "torch", logits
     if backend == "compiled":
-        named, answering = "torch (compiled)", compiled(logits, reference, images, batch, room)
+        named, answering = "torch (compiled)", compiled(logits, reference, conditions)
     elif backend == "onnxruntime" or (backend == "auto" and export and device.type == "cpu"):
         try:
             named, answering = "onnxruntime-cpu (exported)", tried("onnxruntime", by_onnxruntime)
         except ModelFileError:
             if backend != "auto":
                 raise
-    probabilities = inferring(answering, classes) if output == "logits" or answering is not logits else passed_on
-    rejects = reject_index is not None
-    whole = assembled(shape, classes, device, probabilities, logits, certificate, rejects=rejects)
+    probabilities = inferring(answering, head.classes) if output == "logits" or answering is not logits else passed_on
+    whole = assembled(conditions, head, probabilities, logits, certificate)
     return Loaded(whole, certificate, named, reference)
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import timm
-import torch
 from safetensors import SafetensorError
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from ...bench.errors import Failed, one_line
-from ..backend import Backend
+from ..conditions import Conditions
 from ..head import Output
 from ..loaded import Loaded
-from ..memory import Room, out_of_memory
+from ..memory import out_of_memory
 from ..onnx.check import ModelFileError, checked_safetensors
 from ..preprocess import Preprocess
 from .module import from_module
@@ -34,60 +34,58 @@ RESERVED = frozenset(
 """Arguments of timm that would read other files (pickles among them), give no classes, or have a key of their own."""
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """A network as timm builds it."""
+
+    name: str
+    """timm's name, with a tag where the hub's weights are to be particular ones (`resnet18.a1_in1k`)."""
+    num_classes: int
+    """The model's outputs, the rejecting one counted."""
+    in_chans: int
+    """The model's input channels."""
+    args: Mapping[str, Argument] = field(default_factory=dict)
+    """More arguments of the model, numbers and words only, such as `pad_type: same`."""
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """What timm's constructor is given beside the name."""
+        return {"num_classes": self.num_classes, "in_chans": self.in_chans, **self.args}
+
+
 def load_timm(
-    name: str,
+    network: Architecture,
+    conditions: Conditions,
     *,
     weights: Path | None = None,
     pretrained: bool = False,
     sha256: str | None = None,
-    num_classes: int,
-    in_chans: int,
-    args: Mapping[str, Argument] | None = None,
-    shape: tuple[int, int, int],
-    classes: int,
     preprocess: Preprocess | None = None,
     output: Output = "logits",
     reject_index: int | None = None,
-    device: torch.device,
-    images: Tensor,
-    rng: torch.Generator,
-    backend: Backend = "auto",
-    batch: int = 256,
-    room: Room | None = None,
 ) -> Loaded:
     """Build a timm model and load its weights, exactly all of them.
 
     Gradients come from the torch module; answers too, or from its export to ONNX Runtime (see models/backend.py).
 
     Args:
-        name: timm's name, with a tag where `pretrained` is to mean particular weights (`resnet18.a1_in1k`).
+        network: what timm builds.
+        conditions: what it is loaded for.
         weights: a safetensors file of the model's state_dict; names and shapes must be the model's own.
         pretrained: take the hub's weights instead, which needs the network the first time.
         sha256: digest of the weights file, checked where given.
-        num_classes: the model's outputs, the rejecting one counted.
-        in_chans: the model's input channels.
-        args: more arguments of the model, numbers and words only, such as `pad_type: same`.
         preprocess: None: size, mean, std and interpolation of the model's own configuration in timm. Images are
             scaled straight to that size; where they are to be cropped, say so here.
-        shape: see `load_onnx`, as for all the others.
-        classes: see there.
-        output: see there.
-        reject_index: see there.
-        device: see there.
-        images: see there.
-        rng: see there.
-        backend: see there.
-        batch: see there.
-        room: see there.
+        output: what the model puts out.
+        reject_index: the output that means "none of the classes", if there is one.
 
     Raises:
         ModelFileError: unknown names and arguments (unsupported); a weights file that is missing, altered, no
             safetensors file or for another model; and what `from_module` raises.
         RuntimeError: where the hub's weights cannot be had.
     """
-    args = dict(args or {})
-    _check_name(name)
-    forbidden = sorted(k for k, v in args.items() if k in RESERVED or not isinstance(v, Argument))
+    _check_name(network.name)
+    forbidden = sorted(k for k, v in network.args.items() if k in RESERVED or not isinstance(v, Argument))
     if forbidden:
         raise ModelFileError(
             "unsupported",
@@ -102,26 +100,18 @@ def load_timm(
             "both" if pretrained else "neither",
             "give one of the two",
         )
-    wanted = {"num_classes": num_classes, "in_chans": in_chans, **args}
     if weights is not None:
         state = _state(weights, sha256)
-        module = _built(name, wanted)
+        module = _built(network)
         _load(module, state, weights)
     else:
-        module = _pretrained(name, wanted)
+        module = _pretrained(network)
     return from_module(
         module,
-        shape=shape,
-        classes=classes,
+        conditions,
         preprocess=preprocess or own_preprocess(module),
         output=output,
         reject_index=reject_index,
-        device=device,
-        images=images,
-        rng=rng,
-        backend=backend,
-        batch=batch,
-        room=room,
         export=True,
     )
 
@@ -151,30 +141,30 @@ def _check_name(name: str) -> None:
         )
 
 
-def _built(name: str, wanted: Mapping[str, Any]) -> nn.Module:
+def _built(network: Architecture) -> nn.Module:
     try:
-        return timm.create_model(name, pretrained=False, **wanted)
+        return timm.create_model(network.name, pretrained=False, **network.wanted)
     except Exception as error:  # whatever the model's constructor raises at arguments it does not take
         if out_of_memory(error):
             raise
-        given = ", ".join(f"{k}={v!r}" for k, v in wanted.items())
+        given = ", ".join(f"{k}={v!r}" for k, v in network.wanted.items())
         raise ModelFileError(
             "unsupported",
-            f"arguments that timm's {name} takes",
+            f"arguments that timm's {network.name} takes",
             f"{given} ({one_line(error)})",
             "correct or leave out the arguments of the model",
         ) from error
 
 
-def _pretrained(name: str, wanted: Mapping[str, Any]) -> nn.Module:
+def _pretrained(network: Architecture) -> nn.Module:
     try:
-        return timm.create_model(name, pretrained=True, **wanted)
+        return timm.create_model(network.name, pretrained=True, **network.wanted)
     except Exception as error:
         if out_of_memory(error):
             raise
-        _built(name, wanted)  # says so if it is the arguments that are wrong
+        _built(network)  # says so if it is the arguments that are wrong
         raise Failed(
-            f"the pretrained weights of {name} from the hub",
+            f"the pretrained weights of {network.name} from the hub",
             one_line(error),
             "connect to the network once, or save the weights as safetensors and name the file with weights",
         ) from error

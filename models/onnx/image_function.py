@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..conditions import Conditions
 from ..head import Head
 from ..loaded import agree
-from ..memory import Room, out_of_memory
+from ..memory import out_of_memory
 from ..preprocess import Preprocess
 from .check import checked_onnx
 from .convert import NoCopyError, torch_copy
 from .opened import open_file
-from .ports import input_port
+from .ports import ANY, Names, input_port
 from .runtime import Raw, in_batches_of
 
 Function = Callable[[Tensor], Tensor]
@@ -40,31 +40,23 @@ def load_image_function(
     path: Path,
     read: Function,
     columns: int,
+    conditions: Conditions,
     *,
-    shape: tuple[int, int, int],
-    layout: Literal["nchw", "nhwc"],
-    scale: float,
-    channels: Literal["same", "bgr"],
-    input_name: str | None,
-    output_name: str | None,
-    sha256: str | None,
-    device: torch.device,
-    images: Tensor,
-    threads: int = 1,
-    room: Room | None = None,
+    preprocess: Preprocess,
+    names: Names = ANY,
+    sha256: str | None = None,
 ) -> ImageFunction:
     """Load a graph with `columns` numbers an image; `read` makes of its output, `(n, columns)` float32, what is wanted.
 
-    `layout`, `scale` and `channels` say what it takes. `images` `(m, c, h, w)` float32 in [0, 1], m at least 2, are
-    what it is tried on. `room` bounds how many images are asked about at once, without gradients ever after.
+    `preprocess` says what it takes, `names` which input and output, where there are several. It is tried on the images
+    of `conditions`, 2 at least, whose room bounds how many are asked about at once, without gradients ever after.
     Raises ModelFileError, and like `load_onnx` where memory does not suffice.
     """
-    room = room or Room()
+    room = conditions.room
     model = checked_onnx(path, sha256)
-    prepare = Preprocess(scale=scale, channels=channels, layout=layout)
-    port = input_port(model, input_name, prepare, shape)
+    port = input_port(model, names.input, preprocess, conditions.shape)
     head = Head(columns, "logits")
-    step = prepare.on(shape[0], device)
+    step = preprocess.on(conditions.shape[0], conditions.device)
 
     def numbers(run: Raw, images: Tensor) -> Tensor:
         return run(port.shaped(step(images))).to(images.device, torch.float32).reshape(len(images), columns)
@@ -72,10 +64,10 @@ def load_image_function(
     def function(run: Raw) -> Function:
         return lambda images: read(numbers(run, images))
 
-    some = images[:TRIAL_IMAGES].to(device)
+    some = conditions.images[:TRIAL_IMAGES].to(conditions.device)
     with torch.no_grad():
         trial = port.shaped(step(some))
-        opened = open_file(model, path.parent, port, head, output_name, trial, threads, room)
+        opened = open_file(model, path.parent, port, head, names.output, trial, room)
         tried = room.answered(some, lambda images: numbers(opened.run, images))
 
     @torch.no_grad()

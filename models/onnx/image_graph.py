@@ -4,61 +4,42 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
 
-import torch
 from torch import Tensor
 
-from ..memory import Room
+from ..conditions import Conditions
+from ..preprocess import Preprocess
 from .check import WrongCount
 from .image_function import ImageFunction, load_image_function
+from .ports import ANY, Names
 
 
 def load_image_graph(
     path: Path,
+    conditions: Conditions,
     *,
-    shape: tuple[int, int, int],
-    layout: Literal["nchw", "nhwc"],
-    scale: float,
-    channels: Literal["same", "bgr"],
-    input_name: str | None,
-    output_name: str | None,
-    sha256: str | None,
-    device: torch.device,
-    images: Tensor,
-    threads: int = 1,
-    room: Room | None = None,
+    preprocess: Preprocess,
+    names: Names = ANY,
+    sha256: str | None = None,
 ) -> ImageFunction:
     """Load a preprocessor: images in, images of the same shape out, both `(n, c, h, w)` float32 in [0, 1].
 
-    `layout`, `scale` and `channels` say what it takes, and what it returns likewise. `images` `(m, c, h, w)` float32 in
-    [0, 1], m at least 2, are what it is tried on.
+    Layout, scale and channels of `preprocess` say what it takes, and what it returns likewise; all else as for
+    `load_image_function`.
 
-    Raises ModelFileError: see `load_image_function`; `classes` where what it returns has another shape.
+    Raises ModelFileError: see there; `classes` where what it returns has another shape.
     """
+    shape, layout = conditions.shape, preprocess.layout
     back = (shape[1], shape[2], shape[0]) if layout == "nhwc" else shape
 
     def pictures(out: Tensor) -> Tensor:
         out = out.reshape(len(out), *back)
         out = out.permute(0, 3, 1, 2) if layout == "nhwc" else out
-        return (out.flip(1) if channels == "bgr" else out) / scale
+        return (out.flip(1) if preprocess.channels == "bgr" else out) / preprocess.scale
 
     try:
         return load_image_function(
-            path,
-            pictures,
-            math.prod(shape),
-            shape=shape,
-            layout=layout,
-            scale=scale,
-            channels=channels,
-            input_name=input_name,
-            output_name=output_name,
-            sha256=sha256,
-            device=device,
-            images=images,
-            threads=threads,
-            room=room,
+            path, pictures, math.prod(shape), conditions, preprocess=preprocess, names=names, sha256=sha256
         )
     except WrongCount as error:
         raise WrongCount(

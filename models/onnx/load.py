@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..backend import Backend, compiled, refuse_backend
+from ..backend import compiled, refuse_backend
 from ..certificate import LOGIT_TOLERANCE, Certificate, Scores, certify
+from ..conditions import Conditions
 from ..head import Head, Output
 from ..loaded import Loaded, assembled, inferring, taken
-from ..memory import Room, out_of_memory
+from ..memory import out_of_memory
 from ..preprocess import Preprocess
 from .check import checked_onnx
 from .convert import NoCopyError, torch_copy
 from .opened import Opened, open_file, open_on_cuda
-from .ports import input_port
+from .ports import ANY, Names, input_port
 from .runtime import Raw, first_line, in_batches_of
 
 TRIAL_IMAGES = 32
@@ -33,26 +34,17 @@ Feeds = Callable[[torch.dtype], Callable[[Tensor], Tensor]]
 
 def load_onnx(
     path: Path,
+    conditions: Conditions,
     *,
-    shape: tuple[int, int, int],
-    classes: int,
     preprocess: Preprocess,
     output: Output,
-    output_name: str | None = None,
-    input_name: str | None = None,
     reject_index: int | None = None,
+    names: Names = ANY,
     sha256: str | None = None,
-    device: torch.device,
-    images: Tensor,
-    rng: torch.Generator,
-    threads: int = 1,
-    backend: Backend = "auto",
-    batch: int = 256,
-    room: Room | None = None,
 ) -> Loaded:
     """Load an ONNX file as a Classifier.
 
-    Answers come, unless a `backend` is named, from ONNX Runtime on the CPU; on a CUDA device from the torch copy if its
+    Answers come, unless a backend is named, from ONNX Runtime on the CPU; on a CUDA device from the torch copy if its
     logits are certified, else from ONNX Runtime there. Gradients always come from the torch copy (onnx2fx), and only
     if it is certified; where the output is probabilities made by a final Softmax, from before that Softmax, so that its
     saturation hides nothing.
@@ -62,22 +54,12 @@ def load_onnx(
 
     Args:
         path: the file.
-        shape: channels, height, width of the battery's images.
-        classes: K, without the rejecting output.
+        conditions: what it is loaded for.
         preprocess: what the network expects of `[0, 1]` pixels.
         output: what the network puts out.
-        output_name: which output; None: the only one with the right number of columns.
-        input_name: which input; None: the only one.
         reject_index: the output column that means "none of the classes", if there is one.
+        names: which input and which output, where there are several.
         sha256: the file's digest, checked where given.
-        device: where the Classifier works.
-        images: `(m, c, h, w)` float32 in [0, 1], evaluation images to certify on (200 of them at most).
-        rng: on `device`, for the certificate's random directions.
-        threads: ONNX Runtime's threads inside an operator, on the CPU.
-        backend: what answers; see models/backend.py.
-        batch: the most images that will be asked about at once: what the backend `compiled` is compiled for.
-        room: bounds the images that are asked about at once while it is loaded, and what `compiled` is compiled for;
-            halved where memory runs out. None: one of its own.
 
     Raises:
         ModelFileError: for whatever is wrong with the file or with what was declared of it, each with its fix; backend,
@@ -86,11 +68,12 @@ def load_onnx(
         NoRoomError: where memory does not suffice for one image; what else raises for lack of memory, such as torch's
             OutOfMemoryError, where it does not for the network itself.
     """
-    room = room or Room()
+    shape, device, room = conditions.shape, conditions.device, conditions.room
     model = checked_onnx(path, sha256)
-    head = Head(classes, output, reject_index)
-    images = taken(images, shape, device)
-    port = input_port(model, input_name, preprocess, shape)
+    head = Head(conditions.classes, output, reject_index)
+    conditions = replace(conditions, images=taken(conditions))
+    images = conditions.images
+    port = input_port(model, names.input, preprocess, shape)
 
     def feeding(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         prepare = preprocess.on(shape[0], device, dtype)
@@ -99,7 +82,7 @@ def load_onnx(
     feed = feeding(torch.float32)
     with torch.no_grad():
         trial = feed(images[:TRIAL_IMAGES] if len(images) > 1 else images.expand(2, *shape))
-        opened = open_file(model, path.parent, port, head, output_name, trial, threads, room)
+        opened = open_file(model, path.parent, port, head, names.output, trial, room)
         head.check(torch.cat(room.in_blocks(images, lambda block: head.scores(opened.run(feed(block))))))
 
     def answers(run: Raw) -> Scores:
@@ -113,7 +96,7 @@ def load_onnx(
     def reference(images: Tensor) -> Tensor:
         return head.logits(head.scores(opened.as_it_is(feed(images))))
 
-    logits, certificate = _differentiable(opened, head, feeding, trial, reference, images, rng, room)
+    logits, certificate = _differentiable(opened, head, feeding, trial, reference, conditions)
     certified = None if certificate.mismatch else logits
 
     def by_onnxruntime() -> tuple[str, Scores] | None:
@@ -123,21 +106,21 @@ def load_onnx(
         return None if on_cuda is None else ("onnxruntime-cuda", answers(on_cuda))
 
     named, probabilities = "onnxruntime-cpu", answers(opened.run)  # what always works: tensors are moved to it and back
+    backend = conditions.backend
     if backend in ("torch", "compiled"):
         if certified is None:
             raise refuse_backend(backend, f"no torch copy that may speak for it: {certificate.reason}")
         named, torch_answers = "torch (onnx2fx)", certified
         if backend == "compiled":
-            named, torch_answers = "torch (compiled)", compiled(certified, reference, images, batch, room)
-        probabilities = inferring(torch_answers, classes)
+            named, torch_answers = "torch (compiled)", compiled(certified, reference, conditions)
+        probabilities = inferring(torch_answers, head.classes)
     elif backend == "auto" and device.type == "cuda" and certified is not None:
-        named, probabilities = "torch (onnx2fx)", inferring(certified, classes)
+        named, probabilities = "torch (onnx2fx)", inferring(certified, head.classes)
     elif (found := by_onnxruntime()) is not None:
         named, probabilities = found
     elif backend == "onnxruntime":
         raise refuse_backend(backend, "no CUDA provider in ONNX Runtime here, or other answers from it")
-    rejects = reject_index is not None
-    whole = assembled(shape, classes, device, probabilities, logits, certificate, rejects=rejects)
+    whole = assembled(conditions, head, probabilities, logits, certificate)
     return Loaded(whole, certificate, named, reference)
 
 
@@ -147,14 +130,12 @@ def _differentiable(
     feeding: Feeds,
     trial: Tensor,
     reference: Scores,
-    images: Tensor,
-    rng: torch.Generator,
-    room: Room,
+    conditions: Conditions,
 ) -> tuple[Scores | None, Certificate]:
     """Make the torch copy and certify it."""
     dtype = opened.port.dtype
     try:
-        copied = torch_copy(opened, head.output, trial[:1], room)
+        copied = torch_copy(opened, head.output, trial[:1], conditions.room)
     except NoCopyError as error:
         return None, Certificate(agrees=False, reason=str(error))
     copied_head = replace(head, output=copied.output)
@@ -169,9 +150,9 @@ def _differentiable(
         certificate = certify(
             reference,
             logits,
-            images,
-            rng,
-            room=room,
+            conditions.images,
+            conditions.rng,
+            room=conditions.room,
             precise=None if copied.precise is None else scores(copied.precise, torch.float64),
             floor=FLOOR if head.output == "probabilities" else None,
             logit_tolerance=HALF_TOLERANCE if dtype == torch.float16 else LOGIT_TOLERANCE,

@@ -44,7 +44,6 @@ def open_file(
     head: Head,
     output: str | None,
     trial: Tensor,
-    threads: int,
     room: Room,
 ) -> Opened:
     """Open a checked graph. `trial` is network input made of at least 2 real images, of which `room` bounds how many
@@ -52,7 +51,7 @@ def open_file(
 
     Raises ModelFileError: unsupported, outputs, classes, changing.
     """
-    own = _session(model, folder, port, threads)
+    own = _session(model, folder, port)
     batch = port.batch or 1
     name = chosen_output(own, output, head, trial, batch)
     as_it_is = in_batches_of(batch, answers(own, name))
@@ -72,7 +71,7 @@ def open_file(
 
     def rewritten(graph: onnx.ModelProto) -> Raw | None:
         try:
-            return answers(_session(graph, folder, port, threads), name)
+            return answers(_session(graph, folder, port), name)
         except ModelFileError:
             return None
 
@@ -96,7 +95,7 @@ def open_on_cuda(opened: Opened, head: Head, trial: Tensor, device: torch.device
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return None
     try:
-        session = _session(opened.model, opened.folder, opened.port, 1, device)
+        session = _session(opened.model, opened.folder, opened.port, device)
         if "CUDAExecutionProvider" not in session.ort.get_providers():
             return None
         run = answers(session, opened.output)
@@ -107,11 +106,9 @@ def open_on_cuda(opened: Opened, head: Head, trial: Tensor, device: torch.device
     return run if same else None
 
 
-def _session(
-    model: onnx.ModelProto, folder: Path, port: Port, threads: int, device: torch.device | None = None
-) -> Session:
+def _session(model: onnx.ModelProto, folder: Path, port: Port, device: torch.device | None = None) -> Session:
     try:
-        return open_session(model, folder, port.name, port.dtype, threads=threads, device=device)
+        return open_session(model, folder, port.name, port.dtype, device)
     except Exception as error:  # ONNX Runtime's own errors derive from Exception alone
         if out_of_memory(error):
             raise

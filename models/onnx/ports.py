@@ -28,6 +28,19 @@ _WHOLE = ("tensor(uint8)", "tensor(int8)", "tensor(int32)", "tensor(int64)")
 
 
 @dataclass(frozen=True)
+class Names:
+    """Which of a graph's inputs takes the images, and which of its outputs is the answer."""
+
+    input: str | None = None
+    """None: the only one."""
+    output: str | None = None
+    """None: the only one with the right number of columns."""
+
+
+ANY = Names()
+
+
+@dataclass(frozen=True)
 class Port:
     """A graph's input."""
 

@@ -47,18 +47,16 @@ def open_session(
     folder: Path,
     name: str,
     dtype: torch.dtype,
-    *,
-    threads: int = 1,
     device: torch.device | None = None,
 ) -> Session:
     """Open a session on a graph in memory; its external data, if any, is read from `folder`.
 
-    Sequential, `threads` threads inside an operator, on the CPU unless a CUDA device is given. TF32 is off there, so
-    that answers are float32's.
+    Sequential, one thread inside an operator, on the CPU unless a CUDA device is given. TF32 is off there, so that
+    answers are float32's.
     Raises whatever ONNX Runtime raises where it refuses the graph.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder.resolve()))

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from ..conditions import Conditions
 from ..head import SUM_TOLERANCE
+from ..preprocess import Preprocess
 from .check import ModelFileError, WrongCount
 from .image_function import ImageFunction, load_image_function
+from .ports import ANY, Names
 
 
-def load_score_graph(path: Path, **given: Any) -> ImageFunction:
+def load_score_graph(
+    path: Path,
+    conditions: Conditions,
+    *,
+    preprocess: Preprocess,
+    names: Names = ANY,
+    sha256: str | None = None,
+) -> ImageFunction:
     """Load a detector: images `(n, c, h, w)` float32 in [0, 1] in, `(n,)` float32 out, higher is more suspicious.
 
     The graph may give one number an image, or two: the probabilities that the image is genuine and that it is not, of
-    which the second is the score. `given` are the keywords of `load_image_function`.
+    which the second is the score. The arguments are those of `load_image_function`.
 
     Raises ModelFileError: see there; `classes` where it gives another number, `outputs` for two numbers that are no
     probabilities or for a score that is not finite.
     """
+
+    def with_columns(columns: int) -> ImageFunction:
+        """The last of so many numbers is the score."""
+        last = columns - 1
+        return load_image_function(
+            path, lambda out: out[:, last], columns, conditions, preprocess=preprocess, names=names, sha256=sha256
+        )
+
     try:
-        graph = load_image_function(path, lambda out: out[:, 0], 1, **given)
+        graph = with_columns(1)
     except WrongCount:
-        graph = _two(path, given)
+        graph = _two(with_columns)
     if not bool(graph.trial.isfinite().all()):
         raise ModelFileError(
             "outputs",
@@ -33,9 +51,9 @@ def load_score_graph(path: Path, **given: Any) -> ImageFunction:
     return graph
 
 
-def _two(path: Path, given: dict[str, Any]) -> ImageFunction:
+def _two(with_columns: Callable[[int], ImageFunction]) -> ImageFunction:
     try:
-        graph = load_image_function(path, lambda out: out[:, 1], 2, **given)
+        graph = with_columns(2)
     except WrongCount as error:
         raise WrongCount(
             error.counts,

@@ -17,7 +17,7 @@ from ...bench.errors import one_line
 from ..head import Output
 from ..onnx.check import ModelFileError
 from ..onnx.graph import before_softmax, real_inputs, with_any_batch, with_one_output, with_plain_names
-from ..onnx.ports import input_port
+from ..onnx.ports import ANY, Names, input_port
 from ..preprocess import Preprocess
 
 _WEIGHTED = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (1, 2), "BatchNormalization": (1, 2), "PRelu": (1,)}
@@ -38,11 +38,10 @@ class TrainableOnnx(nn.Module):
         folder: Path,
         *,
         shape: tuple[int, int, int],
+        device: torch.device,
         preprocess: Preprocess,
         output: Output,
-        output_name: str | None,
-        input_name: str | None,
-        device: torch.device,
+        names: Names = ANY,
         widen: bool = False,
     ):
         """`folder` is where external data lies; `widen` adds an output, the last, which starts from zero weights.
@@ -52,11 +51,11 @@ class TrainableOnnx(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model)
         load_external_data_for_model(self.model, str(folder))
-        self.port = input_port(self.model, input_name, preprocess, shape)
+        self.port = input_port(self.model, names.input, preprocess, shape)
         if self.port.dtype != torch.float32:
             raise _unsupported(f"one whose input takes {self.port.dtype}, not float32")
         self.prepare = preprocess.on(shape[0], device)
-        self.output = _output(self.model, output_name)
+        self.output = _output(self.model, names.output)
         inner = before_softmax(self.model, self.output) if output == "probabilities" else self.output
         if inner is None:
             raise _unsupported("probabilities that come from no Softmax, so there are no logits to train")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import real_data
@@ -12,7 +11,8 @@ import torch
 from foolbench.bench.machine.seeds import generator
 from foolbench.models.base import Classifier
 from foolbench.models.choices import Backend
-from foolbench.models.modules.timm import load_timm
+from foolbench.models.conditions import Conditions
+from foolbench.models.modules.timm import Architecture, load_timm
 from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
 from PIL import Image
@@ -68,14 +68,13 @@ def network(name: str, backend: Backend = "auto", batch: int = 256, device: torc
     folder = data_folder()
     assert folder is not None
     row = network_row(folder, name)
-    common: dict[str, Any] = {"device": device, "rng": generator("benchmark", device=device)}
-    common |= {"backend": backend, "batch": batch}
+    rng = generator("benchmark", device=device)
     if "timm_model" in row:
         pool = photographs(224)
         loaded = load_timm(
-            row["timm_model"], weights=folder / row["file"], args=row["timm_kwargs"], num_classes=1000, in_chans=3,
-            shape=(3, 224, 224), classes=1000, preprocess=Preprocess(mean=(0.5,), std=(0.5,)),
-            images=pool.images[:20], **common,
+            Architecture(row["timm_model"], 1000, 3, row["timm_kwargs"]),
+            Conditions((3, 224, 224), 1000, device, pool.images[:20], rng, backend, batch),
+            weights=folder / row["file"], preprocess=Preprocess(mean=(0.5,), std=(0.5,)),
         )  # fmt: skip
         return Network(name, "imagenet", loaded.classifier, pool)
     pool = {"mnist": mnist, "cifar10": cifar10}.get(row["dataset"], lambda: photographs(row["input_shape"][2]))()
@@ -88,8 +87,8 @@ def network(name: str, backend: Backend = "auto", batch: int = 256, device: torc
     )
     classes = 1000 if row["dataset"] == "imagenet" else 10
     loaded = load_onnx(
-        folder / row["file"], shape=_shape(pool), classes=classes, preprocess=preprocess, output=row["outputs"],
-        images=pool.images[:200], **common,
+        folder / row["file"], Conditions(_shape(pool), classes, device, pool.images[:200], rng, backend, batch),
+        preprocess=preprocess, output=row["outputs"],
     )  # fmt: skip
     return Network(name, row["dataset"], loaded.classifier, pool)
 
@@ -99,8 +98,9 @@ def panel_network(name: str) -> Network:
     """One of the shipped panel's networks for MNIST, such as "mnist-lenet-a"."""
     pool = mnist()
     loaded = load_onnx(
-        ROOT / "models" / "panel" / f"{name}.onnx", shape=_shape(pool), classes=10, preprocess=Preprocess(),
-        output="logits", device=CPU, images=pool.images[:200], rng=generator("benchmark", device=CPU),
+        ROOT / "models" / "panel" / f"{name}.onnx",
+        Conditions(_shape(pool), 10, CPU, pool.images[:200], generator("benchmark", device=CPU)),
+        preprocess=Preprocess(), output="logits",
     )  # fmt: skip
     return Network(name, "mnist", loaded.classifier, pool)
 

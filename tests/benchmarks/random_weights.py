@@ -6,6 +6,7 @@ import timm
 import torch
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.machine.seeds import generator
+from foolbench.models.conditions import Conditions
 from foolbench.models.modules.module import from_module
 from foolbench.models.modules.timm import own_preprocess
 from victims import Victim, victim_of
@@ -24,10 +25,8 @@ def random_weights(name: str, device: torch.device) -> Victim:
         module = timm.create_model(name, pretrained=False, num_classes=1000)
     gray_levels = torch.randint(256, (IMAGES, *spec.shape), generator=torch.Generator().manual_seed(0))
     images = (gray_levels.float() / 255).to(device)
-    loaded = from_module(
-        module, shape=spec.shape, classes=1000, preprocess=own_preprocess(module), device=device, images=images,
-        rng=generator("benchmark", device=device),
-    )  # fmt: skip
+    conditions = Conditions(spec.shape, 1000, device, images, generator("benchmark", device=device))
+    loaded = from_module(module, conditions, preprocess=own_preprocess(module))
     rng = torch.Generator(device)
     labels = torch.cat([loaded.classifier.probabilities(part, rng).argmax(1) for part in images.split(50)])
     title = f"{name}, random weights"

@@ -14,6 +14,7 @@ from floor import Floor, fastest
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.machine.seeds import generator
 from foolbench.models.base import Classifier
+from foolbench.models.conditions import Conditions
 from foolbench.models.loaded import Loaded
 from foolbench.models.onnx.load import load_onnx
 from foolbench.models.preprocess import Preprocess
@@ -157,8 +158,8 @@ def _file(
     spec = read_battery(battery).spec
     pixels = (torch.tensor(images).to(torch.float32) / 255).to(device)
     loaded = load_onnx(
-        path, shape=spec.shape, classes=10, preprocess=preprocess, output="logits", device=device, images=pixels,
-        rng=generator("benchmark", device=device),
+        path, Conditions(spec.shape, 10, device, pixels, generator("benchmark", device=device)),
+        preprocess=preprocess, output="logits",
     )  # fmt: skip
     truth = torch.tensor(labels).to(device, torch.int64)
     right = loaded.classifier.probabilities(pixels, torch.Generator(device)).argmax(1) == truth

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from .errors import InvalidInput, Problem
+from .errors import InvalidInput, Problem, Where
 
 Tier = Literal["standard", "smoke"]
 """How much of a battery is run: all of it, or about 1/20, which is never ranked."""
@@ -39,5 +39,5 @@ def unknown_word(name: str, word: str, known: Sequence[str]) -> InvalidInput:
         word: what was given.
         known: the words to choose from, at least one.
     """
-    message = f"{name}: expected one of {', '.join(known)}, got {word!r}."
-    return InvalidInput(Problem("FB113", message, f"{name} {nearest(word, known) or known[0]}"))
+    fix = f"{name} {nearest(word, known) or known[0]}"
+    return InvalidInput(Problem("FB113", f"one of {', '.join(known)}", repr(word), fix, Where(key=name)))

@@ -13,8 +13,32 @@ them; anything else that escapes is a bug of foolbench (exit code 70).
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Where:
+    """A place that a Problem stands at, as far as it is known."""
+
+    file: Path | None = None
+    line: int | None = None
+    """1-based."""
+    column: int | None = None
+    """1-based."""
+    key: str | None = None
+    """Dotted path in the file, such as `model.input.mean`; or the option, argument or part that it is about."""
+    source: str | None = None
+    """The text of that line of the file."""
+
+    @property
+    def place(self) -> str:
+        """`file:line:column`; empty where no file is known."""
+        return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
+
+    def __str__(self) -> str:
+        return "".join(f"{part} " for part in (self.place, self.key and f"{self.key}:") if part)
 
 
 @dataclass(frozen=True)
@@ -23,32 +47,30 @@ class Problem:
 
     code: str
     """`FB` and three digits; `foolbench explain CODE` has a paragraph on each (bench/cli/explain.py)."""
-    message: str
-    """What was expected and what came, one sentence."""
+    expected: str
+    """What was expected; goes on from "Expected"."""
+    got: str
+    """What came instead; goes on from "got"."""
     fix: str
     """What to do, one line; ready to paste where possible."""
-    file: Path | None = None
-    line: int | None = None
-    """1-based."""
-    column: int | None = None
-    """1-based."""
-    key: str | None = None
-    """Dotted path in the file, such as `model.input.mean`."""
-    source: str | None = None
-    """The text of that line of the file."""
+    where: Where = Where()
 
     @classmethod
-    def of(cls, code: str, error: Unexpected) -> Problem:
-        """What a leaf refused, with the code that it has for the user."""
-        return cls(code, f"{error.sentence}.", error.fix, file=error.file)
+    def of(cls, code: str, error: Unexpected, where: Where | None = None) -> Problem:
+        """What a leaf refused, with its code and place; without a place that of the error's own file."""
+        return cls(code, error.expected, error.got, error.fix, where or Where(error.file))
 
     @property
-    def where(self) -> str:
-        """`file:line:column key: `, as far as they are known."""
-        parts = (self.file, self.line, self.column)
-        place = ":".join(str(part) for part in parts if part is not None)
-        key = f"{self.key}:" if self.key else ""
-        return "".join(f"{part} " for part in (place, key) if part)
+    def message(self) -> str:
+        """`Expected X, got Y.`"""
+        return f"Expected {self.expected}, got {self.got}."
+
+    def as_json(self) -> dict[str, str | int | None]:
+        """Each of its parts, for programs to read."""
+        said = {"code": self.code, "expected": self.expected, "got": self.got, "message": self.message, "fix": self.fix}
+        file = None if self.where.file is None else str(self.where.file)
+        place = {"line": self.where.line, "column": self.where.column, "key": self.where.key}
+        return {**said, "file": file, **place, "source": self.where.source}
 
 
 class Unexpected(ValueError):
@@ -65,13 +87,9 @@ class Unexpected(ValueError):
         """Keys from whatever was being read down to what is wrong, such as `("mean", 0)`; empty for all of it."""
         # `args` stay what the constructor was given, so that every kind of it can be pickled.
 
-    @property
-    def sentence(self) -> str:
-        """`expected X, got Y`, without full stop."""
-        return f"expected {self.expected}, got {self.got}"
-
     def __str__(self) -> str:
-        return f"{'' if self.file is None else f'{self.file}: '}{self.sentence}: {self.fix}"
+        file = "" if self.file is None else f"{self.file}: "
+        return f"{file}expected {self.expected}, got {self.got}: {self.fix}"
 
 
 class Failed(Unexpected, RuntimeError):
@@ -84,8 +102,10 @@ class FoolbenchError(Exception):
     exit_code = 70
 
     def __init__(self, *problems: Problem):
-        self.problems = problems
-        super().__init__("\n".join(f"[{p.code}] {p.where}{p.message} To fix: {p.fix}" for p in problems))
+        self.problems = problems  # and the `args`, so that it can be pickled
+
+    def __str__(self) -> str:
+        return "\n".join(f"[{p.code}] {p.where}{p.message} To fix: {p.fix}" for p in self.problems)
 
 
 class InvalidInput(FoolbenchError):
@@ -112,19 +132,20 @@ class OverBudget(FoolbenchError):
     exit_code = 5
 
 
-def failure(what: str, error: Unexpected) -> ModelFailure:
-    """What an error about `what` means to the user."""
-    return ModelFailure(Problem("FB301", f"{what}: {error.sentence}.", error.fix))
+def together(errors: Sequence[FoolbenchError]) -> FoolbenchError:
+    """Several errors as one, each Problem once: of the kind that leaves with the lowest exit code."""
+    problems = dict.fromkeys(problem for error in errors for problem in error.problems)
+    return min(errors, key=lambda error: error.exit_code).__class__(*problems)
 
 
 def disk_fault(error: OSError, path: Path) -> EnvironmentFault:
     """What a failed write means to the user."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        message = f"expected room to write {path.name}, and the disk (or quota) of {path.parent} is full."
+        got = f"a full disk (or quota) at {path.parent}"
         fix = "free some space and run the same command again: finished shards are kept"
-        return EnvironmentFault(Problem("FB402", message, fix))
-    message = f"expected to be able to write {path}, and got: {error.strerror or error}."
-    return EnvironmentFault(Problem("FB410", message, "choose another folder with --out, or mend its permissions"))
+        return EnvironmentFault(Problem("FB402", f"room to write {path.name}", got, fix))
+    fix = "choose another folder with --out, or mend its permissions"
+    return EnvironmentFault(Problem("FB410", f"to be able to write {path}", error.strerror or str(error), fix))
 
 
 def one_line(error: BaseException, most: int = 1000) -> str:

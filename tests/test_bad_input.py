@@ -38,8 +38,8 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [
-        (b"", "FB102", "the file is empty"),
-        (b"# nothing but a comment\n", "FB102", "the file is empty"),
+        (b"", "FB102", "an empty file"),
+        (b"# nothing but a comment\n", "FB102", "an empty file"),
         (b"- schema: 1\n- name: x\n", "FB102", "got a list"),
         (b"just text\n", "FB102", "got one single value"),
         (BOMB.encode(), "FB107", "10,000 values"),

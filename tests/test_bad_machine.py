@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path):
     (tmp_path / "file").write_text("")
     for place in ("file", "file/run"):
         message = refused(inside("evaluate", path, "--out", tmp_path / place), 2, "FB117")
-        assert "out: expected a folder, or a place for one, got the file " in message
+        assert "out: Expected a folder, or a place for one, got the file " in message
         assert "name another folder" in message
     (tmp_path / "none").mkdir()
     refused(inside("leaderboard", tmp_path / "none", "--out", tmp_path / "file" / "site"), 4, "FB410")
@@ -126,7 +126,7 @@ def test_a_folder_whose_manifest_cannot_be_read(tmp_path: Path, content: bytes):
     path = submit(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_bytes(content)
-    assert "holds another one" in refused(inside("evaluate", path, "--out", tmp_path / "run"), 2, "FB406")
+    assert "got another one" in refused(inside("evaluate", path, "--out", tmp_path / "run"), 2, "FB406")
     assert (tmp_path / "run" / "run.json").read_bytes() == content
 
 
@@ -155,7 +155,7 @@ def test_what_differs_from_the_run_that_is_there_is_told_key_by_key(tmp_path: Pa
     with pytest.raises(InvalidInput) as caught, claimed(tmp_path, now):
         pass
     assert caught.value.problems[0].message.endswith(
-        f"it holds another one (new: nothing there, 1 now; recipe.at.home: {path}a there, {path}b now; "
+        f"got another one (new: nothing there, 1 now; recipe.at.home: {path}a there, {path}b now; "
         "recipe.epochs: 4 there, 5 now; recipe.sizes: [1, 2] there, [1, 3] now)."
     )
 

@@ -127,11 +127,15 @@ def test_version():
         (["evaluate", "x.yaml", "--device", "tpu"], "FB113", "auto, cpu, cuda"),
         (["evaluate", "x.yaml", "--progress", "fancy"], "FB113", "auto, rich, plain, none"),
         (["evaluate", "smoke", "--tier=smok"], "FB113", "got 'smok'. fix: --tier smoke"),
-        (["list"], "FB114", "foolbench list: Missing argument 'KIND'"),
+        (
+            ["list"],
+            "FB114",
+            "foolbench list: Expected arguments as --help has them, got others (Missing argument 'KIND'",
+        ),
         (["list", "attack"], "FB113", "fix: foolbench list attacks"),
         (["train", "digits-lenett"], "FB113", "fix: foolbench train digits-lenet"),
         (["explain", "FB999"], "FB113", "FB104"),
-        (["panel", "no-such-battery", "--out", "x.npz"], "FB110", "error[FB110] battery: expected one of"),
+        (["panel", "no-such-battery", "--out", "x.npz"], "FB110", "error[FB110] battery: Expected one of"),
     ],
 )
 def test_what_is_not_understood_is_usage(arguments: list[str], code: str, words: str):

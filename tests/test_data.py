@@ -120,18 +120,18 @@ def test_npz_without_training_images_has_no_donors_and_says_so(tmp_path):
 
 
 BAD = [
-    ({"x": pixels(6, 1, 4, 4).astype(float), "y": LABELS}, "Expected `x` of uint8 in {}, got float64."),
+    ({"x": pixels(6, 1, 4, 4).astype(float), "y": LABELS}, "Expected `x` of uint8, got float64."),
     ({"x": pixels(6, 1, 5, 4), "y": LABELS},
-     "Expected `x` of shape (n, 4, 4, 1) or (n, 1, 4, 4) or (n, 4, 4) in {}, got (6, 1, 5, 4)."),
-    ({"x": pixels(5, 1, 4, 4), "y": LABELS}, "Expected `y` of 5 whole numbers in {}, got int64 of shape [6]."),
-    ({"x": pixels(6, 1, 4, 4), "y": LABELS * 1.0}, "Expected `y` of 6 whole numbers in {}, got float64 of shape [6]."),
-    ({"x": pixels(6, 1, 4, 4), "y": LABELS + 1}, "Expected classes of 0..2 in {}, got 3 at position 0."),
-    ({"x": pixels(6, 1, 4, 4), "y": LABELS - 1}, "Expected classes of 0..2 in {}, got -1 at position 1."),
-    ({"x": pixels(6, 1, 4, 4)}, "Expected an .npz with `x` uint8 and `y` whole numbers in {}, and it cannot be read: "
-     "y is not a file in the archive."),
-    ({"x": np.array([{}]), "y": LABELS}, "Expected an .npz with `x` uint8 and `y` whole numbers in {}, and it cannot "
-     "be read: Object arrays cannot be loaded when allow_pickle=False."),
-    (b"<html>not found</html>", "Expected an .npz with `x` uint8 and `y` whole numbers in {}, got a file of another "
+     "Expected `x` of shape (n, 4, 4, 1) or (n, 1, 4, 4) or (n, 4, 4), got (6, 1, 5, 4)."),
+    ({"x": pixels(5, 1, 4, 4), "y": LABELS}, "Expected `y` of 5 whole numbers, got int64 of shape [6]."),
+    ({"x": pixels(6, 1, 4, 4), "y": LABELS * 1.0}, "Expected `y` of 6 whole numbers, got float64 of shape [6]."),
+    ({"x": pixels(6, 1, 4, 4), "y": LABELS + 1}, "Expected classes of 0..2, got 3 at position 0."),
+    ({"x": pixels(6, 1, 4, 4), "y": LABELS - 1}, "Expected classes of 0..2, got -1 at position 1."),
+    ({"x": pixels(6, 1, 4, 4)}, "Expected an .npz with `x` uint8 and `y` whole numbers, got one that cannot be read "
+     "(KeyError: 'y is not a file in the archive')."),
+    ({"x": np.array([{}]), "y": LABELS}, "Expected an .npz with `x` uint8 and `y` whole numbers, got one that "
+     "cannot be read (ValueError: Object arrays cannot be loaded when allow_pickle=False)."),
+    (b"<html>not found</html>", "Expected an .npz with `x` uint8 and `y` whole numbers, got a file of another "
      "kind, or a part of one."),
 ]  # fmt: skip
 
@@ -144,8 +144,8 @@ def test_a_bad_npz(tmp_path, content, message):
     else:
         np.savez(path, allow_pickle=True, **content)
     problem = fault(NpzData(kind="npz", path="test.npz"), folder=tmp_path, shape=(1, 4, 4), classes=3)
-    assert problem.code == "FB408"
-    assert problem.message == message.format(path)
+    assert (problem.code, problem.where.file) == ("FB408", path)
+    assert problem.message == message
 
 
 def test_a_truncated_a_damaged_and_an_ambiguous_npz(tmp_path):
@@ -161,10 +161,8 @@ def test_a_truncated_a_damaged_and_an_ambiguous_npz(tmp_path):
 
 def test_missing_data_says_how_to_get_it(tmp_path):
     problem = fault(NpzData(kind="npz", path="test.npz"), folder=tmp_path, shape=(1, 4, 4), classes=3)
-    assert (problem.code, problem.message) == (
-        "FB400",
-        f"Expected an .npz file with `x` and `y` at {tmp_path / 'test.npz'}, and there is none.",
-    )
+    assert (problem.code, problem.where.file) == ("FB400", tmp_path / "test.npz")
+    assert problem.message == "Expected an .npz file with `x` and `y`, got nothing there."
     assert "FOOLBENCH_DATA" in problem.fix
     np.savez(tmp_path / "test.npz", x=pixels(0, 1, 4, 4), y=LABELS[:0])
     problem = fault(NpzData(kind="npz", path="test.npz"), folder=tmp_path, shape=(1, 4, 4), classes=3)
@@ -208,21 +206,25 @@ def test_a_bad_folder(tmp_path):
     options = {"folder": tmp_path, "shape": (1, 4, 4), "classes": 2}
     image = Image.new("L", (4, 4))
     problem = fault(FolderData(kind="folder", path="images", csv="labels.csv"), **options)
-    assert problem.message == f"Expected a folder of images at {tmp_path / 'images'}, and there is none."
+    assert problem.where.file == tmp_path / "images"
+    assert problem.message == "Expected a folder of images, got nothing there."
     spec = folder_of(tmp_path, [image], header="picture")
     assert "Expected a header with file and class_index" in fault(spec, **options).message
     spec = folder_of(tmp_path, [image, image, image])
     problem = fault(spec, folder=tmp_path, shape=(1, 4, 4), classes=1)
-    assert (problem.line, problem.file) == (3, tmp_path / "labels.csv")
+    assert (problem.where.line, problem.where.file) == (3, tmp_path / "labels.csv")
     assert problem.message == "Expected a file and a class of 0..0, got 'labels.csv1.png' and '1'."
     problem = fault(spec.model_copy(update={"resize": 3}), **options)
     assert problem.message == "Expected `resize` to leave at least 4×4 pixels, got 3×3."
     first = tmp_path / "images" / "labels.csv0.png"
     Image.new("I;16", (4, 4)).save(first)
-    assert fault(spec, **options).message == f"Expected 8 bits a channel in {first}, got Pillow's mode I;16."
+    problem = fault(spec, **options)
+    assert (problem.where.file, problem.message) == (first, "Expected 8 bits a channel, got Pillow's mode I;16.")
     image.save(first)
     first.write_bytes(first.read_bytes()[:45])
-    assert fault(spec, **options).message.startswith(f"Expected an image in {first}, and it cannot be read: ")
+    problem = fault(spec, **options)
+    assert problem.where.file == first
+    assert problem.message.startswith("Expected an image, got a file that cannot be read (")
     first.unlink()
     assert fault(spec, **options).code == "FB400"
 

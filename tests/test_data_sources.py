@@ -72,7 +72,7 @@ def test_mnist_in_torchvisions_layout_or_as_it_is_distributed(tmp_path: Path, pl
     for broken in (whole[:-9], b"<html>not found</html>", whole[:3], b""):
         path.write_bytes(broken)
         problem = problem_of(lambda: load(MNIST, folder=tmp_path, shape=(1, 28, 28), classes=10))
-        assert (problem.code, str(path) in problem.message) == ("FB408", True)
+        assert (problem.code, problem.where.file) == ("FB408", path)
 
 
 def write_cifar(folder: Path, test: tuple[np.ndarray, np.ndarray], train: tuple[np.ndarray, np.ndarray]) -> None:
@@ -137,7 +137,7 @@ def test_missing_data_says_where_it_should_be_and_how_to_get_it(
     monkeypatch.setenv("FOOLBENCH_DATA", str(tmp_path))
     problem = problem_of(read_battery(name).load)
     assert problem.code == "FB400"
-    assert str(tmp_path / place) in problem.message
+    assert str(tmp_path / place) in f"{problem.where}{problem.message}"
     assert way in problem.fix
     assert "FOOLBENCH_DATA" in problem.fix
     assert list(tmp_path.iterdir()) == []
@@ -150,7 +150,8 @@ def test_too_few_first_images_are_told_as_too_few(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("FOOLBENCH_DATA", str(tmp_path))
     problem = problem_of(read_battery("cifar10-v1").load)
     assert problem.code == "FB408"
-    assert f"at least 1000 test images in {path}, got 300" in problem.message
+    assert (problem.where.file, problem.expected) == (path, "at least 1000 test images")
+    assert problem.got == "300, and no larger file"
     assert "cifar-10-batches-py" in problem.fix
     # Where downloads are wanted, it is no reason against one.
     fetched: list[str] = []

@@ -20,7 +20,7 @@ from foolbench.defenses.randomized_smoothing import fewest_votes
 from model_files import graph
 from onnx import helper
 from planted import ground
-from small_runs import BATTERY, SUBMISSION, changed, inside, nearest_mean, refused, submit
+from small_runs import BATTERY, SUBMISSION, changed, inside, nearest_mean, one_document, refused, submit
 
 PACKAGE = """\
 from dataclasses import replace
@@ -113,7 +113,7 @@ def test_each_kind_is_read_and_built(tmp_path: Path, yaml: str, meaning: dict[st
 
 
 WRONG = [
-    ("kind: gaussian_blur", "FB105 defenses[0].sigma: The key `sigma` is missing. | sigma: 1.0"),
+    ("kind: gaussian_blur", "FB105 defenses[0].sigma: Expected the key `sigma`, got none. | sigma: 1.0"),
     ("kind: gaussian_blur, sigma: 0.1",
      "FB104 defenses[0].sigma: Expected a number above 0.125, got 0.1. | sigma: 1.0"),
     ("kind: gaussian_noise, sigma: 2", "FB104 defenses[0].sigma: Expected a number of at most 1, got 2. | sigma: 1"),
@@ -122,18 +122,19 @@ WRONG = [
     ("kind: random_resize_pad, grow: 0", "FB104 defenses[0].grow: Expected a number of at least 1, got 0. | grow: 1"),
     ("kind: randomized_smoothing, sigma: 0.1, samples: 9, alpha: 0.9",
      "FB104 defenses[0].alpha: Expected a number of at most 0.5, got 0.9. | alpha: 0.5"),
-    ("kind: pca, component: 3", "FB103 defenses[0].component: Unknown key `component`; did you mean `components`?"),
+    ("kind: pca, component: 3",
+     "FB103 defenses[0].component: Expected the key `components`, got the unknown key `component`."),
     ("kind: ensemble, models: []",
      "FB104 defenses[0].models: Expected at least 1 further model, got an empty list. | "),
     ("kind: ensemble, models: [{path: othr.onnx, output: logits}]",
-     "FB108 defenses[0].models[0].path: Expected a file, and othr.onnx is not there. | did you mean other.onnx?"),
+     "FB108 defenses[0].models[0].path: Expected a file, got othr.onnx, which is not there. | did you mean other."),
     ("kind: ensemble, models: [{path: ../x.onnx, output: logits}]",
      "FB109 defenses[0].models[0].path: Expected a path inside the YAML's folder, without `..`, got '../x.onnx'."),
     (f"kind: ensemble, models: [{{path: other.onnx, output: logits, sha256: {'a' * 64}}}]",
      "FB201 defenses[0].models[0].sha256: Expected other.onnx to have the sha256 aaaaaaaaaaaa…"),
     ("kind: package, name: dimm",
-     "FB104 defenses[0].name: Expected a defense that an installed package registers, got 'dimm'. "
-     "Installed: away, broken, dim, other. | name: dim"),
+     "FB104 defenses[0].name: Expected a defense that an installed package registers, got 'dimm' "
+     "(installed: away, broken, dim, other). | name: dim"),
     ("kind: package, name: dim, args: {a: {b: 1}}", "FB104 defenses[0].args.a: Expected"),
 ]  # fmt: skip
 
@@ -145,39 +146,39 @@ def test_one_mistake_one_problem_on_its_line(tmp_path: Path, yaml: str, expected
     with pytest.raises(InvalidInput) as caught:
         read_submission(path)
     found = caught.value.problems
-    assert [f"{p.code} {p.key}: {p.message} | {p.fix}"[: len(expected)] for p in found] == [expected]
-    assert found[0].source == f"  - {{{yaml}}}"
+    assert [f"{p.code} {p.where.key}: {p.message} | {p.fix}"[: len(expected)] for p in found] == [expected]
+    assert found[0].where.source == f"  - {{{yaml}}}"
 
 
 RANGE = "choose one in that range"
 AUTHORS = "look at `args`, or ask its authors"
 LATE = [
     ("kind: median, size: 15", {},
-     "FB104 expected size of median to be a whole number from 2 to 8, got 15.", RANGE),
+     "FB104 Expected size of median to be a whole number from 2 to 8, got 15.", RANGE),
     ("kind: pca, components: 65", {},
-     "FB104 expected components of pca to be a whole number from 1 to 64, got 65.", RANGE),
+     "FB104 Expected components of pca to be a whole number from 1 to 64, got 65.", RANGE),
     ("kind: pca, components: 5", {"data": {"kind": "npz", "path": "test.npz"}, "donors_per_class": 0},
-     "FB104 expected training images to fit this defense to, got none in the battery small.",
+     "FB104 Expected training images to fit this defense to, got none in the battery small.",
      "name some in the battery's `data.train`, or leave this defense out"),
     ("kind: random_resize_pad, grow: 9", {},
-     "FB104 expected grow of random_resize_pad to be a whole number from 1 to 8, got 9.", RANGE),
+     "FB104 Expected grow of random_resize_pad to be a whole number from 1 to 8, got 9.", RANGE),
     ("kind: ensemble, models: [{path: small.onnx, output: logits}]", {},
-     "FB207 expected 10 numbers an image, one for each of 10 classes, got 7 ('y').",
+     "FB207 Expected 10 numbers an image, one for each of 10 classes, got 7 ('y').",
      "take a network for these classes"),
     ("kind: onnx, role: preprocess, path: small.onnx", {},
-     "FB207 expected an image of the same shape as the one put in, 64 numbers, got 7 ('y').",
+     "FB207 Expected an image of the same shape as the one put in, 64 numbers, got 7 ('y').",
      "make the graph return an image like the one that it takes"),
     ("kind: onnx, role: preprocess, path: small.onnx, name: zz", {},
-     "FB209 expected an input named 'zz', got 'x'.", "write that as its `name`, or leave `name` out"),
+     "FB209 Expected an input named 'zz', got 'x'.", "write that as its `name`, or leave `name` out"),
     ("kind: package, name: dim, args: {fctor: 1}", {},
-     "FB301 expected the defense dim to be built, got TypeError: dim() got an unexpected keyword argument 'fctor'",
+     "FB301 Expected the defense dim to be built, got TypeError: dim() got an unexpected keyword argument 'fctor'",
      AUTHORS),
     ("kind: package, name: broken", {},
-     "FB301 expected the defense broken to be built, got KeyError: 'nothing'.", AUTHORS),
+     "FB301 Expected the defense broken to be built, got KeyError: 'nothing'.", AUTHORS),
     ("kind: package, name: other", {},
-     "FB104 expected the defense other to return a Classifier, got int.", "return dataclasses.replace(inner, ...)"),
+     "FB104 Expected the defense other to return a Classifier, got int.", "return dataclasses.replace(inner, ...)"),
     ("kind: package, name: away", {},
-     "FB301 expected the package foolbench-dimmer to import dimmer.gone:away, got ModuleNotFoundError: No module named",
+     "FB301 Expected the package foolbench-dimmer to import dimmer.gone:away, got ModuleNotFoundError: No module named",
      "install it again, or ask its authors"),
 ]  # fmt: skip
 
@@ -196,8 +197,31 @@ def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Pa
     assert told == expected if expected.endswith(".") else told.startswith(expected)
     assert problem.fix == fix
     at = "defenses[1].models[0]" if "ensemble" in yaml else "defenses[1]"
-    assert (problem.key, problem.source) == (at, f"  - {{{yaml}}}")
+    assert (problem.where.key, problem.where.source) == (at, f"  - {{{yaml}}}")
     assert isinstance(caught.value, ModelFailure if problem.code == "FB301" else InvalidInput)
+
+
+def test_all_defenses_that_are_wrong_are_told_at_once_each_on_its_line(tmp_path: Path):
+    path = given(tmp_path, "kind: median, size: 15", "kind: pca, components: 5", "kind: random_resize_pad, grow: 9")
+    answer = inside("evaluate", path, "--out", tmp_path / "run", "--json")
+    first = len(path.read_text().splitlines()) - 2
+    assert [(e["code"], e["line"], e["key"], e["got"]) for e in one_document(answer)["errors"]] == [
+        ("FB104", first, "defenses[0]", "15"),
+        ("FB104", first + 2, "defenses[2]", "9"),
+    ]
+    assert answer.returncode == 2
+
+
+def test_all_files_that_are_damaged_are_told_at_once_each_on_its_line(tmp_path: Path):
+    path = given(tmp_path, "kind: bit_depth, bits: 3", ENSEMBLE)
+    for name in ("model.onnx", "other.onnx"):
+        (tmp_path / name).write_bytes(b"<html>")
+    answer = inside("evaluate", path, "--out", tmp_path / "run", "--json")
+    found = [(e["code"], e["key"], e["got"]) for e in one_document(answer)["errors"]]
+    assert found == [
+        ("FB202", "model", "a web page in model.onnx"),
+        ("FB202", "defenses[1]", "a web page in other.onnx"),
+    ]
 
 
 def test_the_command_takes_a_number_wrong_for_this_battery_as_any_wrong_number(tmp_path: Path):
@@ -205,7 +229,7 @@ def test_the_command_takes_a_number_wrong_for_this_battery_as_any_wrong_number(t
     line = len(path.read_text().splitlines())
     message = refused(inside("evaluate", path, "--out", tmp_path / "run"), 2, "FB104")
     assert f"submission.yaml:{line}:5" in message.replace(" ", "")
-    assert "expected size of median to be a whole number from 2 to 8, got 15." in message
+    assert "Expected size of median to be a whole number from 2 to 8, got 15." in message
     assert f"fix: {RANGE}" in message
 
 
@@ -222,7 +246,7 @@ def test_smoothing_that_could_never_answer_is_refused(tmp_path: Path, alpha: flo
         read_submission(smoothing(fewest - 1))
     (problem,) = caught.value.problems
     assert problem.message.startswith(f"Expected at least {fewest} samples at alpha {alpha:g}, got {fewest - 1}, ")
-    assert (problem.code, problem.key, problem.fix) == ("FB104", "defenses[0].samples", f"samples: {fewest}")
+    assert (problem.code, problem.where.key, problem.fix) == ("FB104", "defenses[0].samples", f"samples: {fewest}")
 
 
 def test_an_ensembles_files_are_its_submissions_and_checked(tmp_path: Path):
@@ -302,7 +326,7 @@ def test_the_command_names_what_is_not_installed_and_lists_what_is(tmp_path: Pat
     line = len(path.read_text().splitlines())
     message = refused(inside("validate", path), 2, "FB104")
     assert f"submission.yaml:{line}:27" in message.replace(" ", "")
-    assert "Expected a defense that an installed package registers, got 'dim'. None is installed." in message
+    assert "Expected a defense that an installed package registers, got 'dim' (none is installed)." in message
     install(tmp_path / "site", "foolbench-dimmer", "1.2", ENTRIES)
     monkeypatch.syspath_prepend(tmp_path / "site")
     assert inside("validate", path).returncode == 0

@@ -137,14 +137,15 @@ WRONG = [
     ("kind: energy, threshold: 3, reject: 0.1",
      "FB104 defenses[0].threshold: Expected either `threshold` or `reject`, got both. | remove one of the two"),
     ("kind: energy, spread: 3", "FB104 defenses[0].spread: Expected `spread` beside `threshold`, got it alone. | "),
-    ("kind: density, feature: logits", "FB103 defenses[0].feature: Unknown key `feature`; did you mean `features`?"),
+    ("kind: density, feature: logits",
+     "FB103 defenses[0].feature: Expected the key `features`, got the unknown key `feature`."),
     ("kind: mahalanobis, dimensions: 3",
      "FB104 defenses[0].dimensions: Expected `dimensions` with `features: pixels` only, got them with logits."),
-    ("kind: mahalanobis, covariance: own", "FB103 defenses[0].covariance: Unknown key `covariance`"),
+    ("kind: mahalanobis, covariance: own", "FB103 defenses[0].covariance: Expected keys of `defenses[0]` ("),
     ("kind: onnx, role: preprocess, path: detector.onnx, reject: 0.1",
      "FB104 defenses[0].reject: Expected `reject` with `role: detector` only, got it with preprocess. | remove it, or"),
     ("kind: onnx, role: detector, path: detecter.onnx",
-     "FB108 defenses[0].path: Expected a file, and detecter.onnx is not there. | did you mean detector.onnx?"),
+     "FB108 defenses[0].path: Expected a file, got detecter.onnx, which is not there. | did you mean detector.onnx?"),
 ]  # fmt: skip
 
 
@@ -154,9 +155,9 @@ def test_one_mistake_one_problem_on_its_line(tmp_path: Path, yaml: str, expected
     with pytest.raises(InvalidInput) as caught:
         read_submission(path)
     (problem,) = caught.value.problems
-    found = f"{problem.code} {problem.key}: {problem.message} | {problem.fix}"
+    found = f"{problem.code} {problem.where.key}: {problem.message} | {problem.fix}"
     assert found[: len(expected)] == expected
-    assert problem.source == f"  - {{{yaml}}}"
+    assert problem.where.source == f"  - {{{yaml}}}"
 
 
 SMOOTHING = "kind: randomized_smoothing, sigma: 0.1, samples: 30"
@@ -164,24 +165,24 @@ ABSTAINS = "kind: onnx, role: detector, path: detector.onnx, threshold: -1, spre
 NO_TRAINING = {"data": {"kind": "npz", "path": "test.npz"}, "donors_per_class": 0}
 NAMES_SOME = "name some in the battery's `data.train`, or leave this defense out"
 LATE = [
-    ("kind: max_softmax", NO_TRAINING, "FB104 expected training images to fit this defense to, got none in the ",
+    ("kind: max_softmax", NO_TRAINING, "FB104 Expected training images to fit this defense to, got none in the ",
      NAMES_SOME),
     ("kind: density, threshold: 1, spread: 1", NO_TRAINING,
-     "FB104 expected training images to fit this defense to, got none in the ", NAMES_SOME),
-    ("kind: density, images: 9", {}, "FB104 expected at least 2 training images of every class to fit density to, got ",
+     "FB104 Expected training images to fit this defense to, got none in the ", NAMES_SOME),
+    ("kind: density, images: 9", {}, "FB104 Expected at least 2 training images of every class to fit density to, got ",
      "take more `images`, or a mixture that needs no classes"),
     ("kind: density, dimensions: 65", {},
-     "FB104 expected dimensions of density to be a whole number from 1 to 64, got 65.", "choose one in that range"),
+     "FB104 Expected dimensions of density to be a whole number from 1 to 64, got 65.", "choose one in that range"),
     ("kind: density, shrinkage: 0, dimensions: 64", {},
-     "FB104 expected features whose covariance can be inverted for density, got a singular one.",
+     "FB104 Expected features whose covariance can be inverted for density, got a singular one.",
      "raise `shrinkage`, take more `images`, or fewer `dimensions`"),
     ("kind: onnx, role: detector, path: constant.onnx", {},
-     "FB104 expected scores that differ between clean images, got 0 for all ",
+     "FB104 Expected scores that differ between clean images, got 0 for all ",
      "the detector sees nothing in them; use another one"),
     ("kind: onnx, role: preprocess, path: detector.onnx", {},
-     "FB207 expected an image of the same shape as the one put in, 64 numbers, got 1 ('y').",
+     "FB207 Expected an image of the same shape as the one put in, 64 numbers, got 1 ('y').",
      "did you mean role: detector?"),
-    ("kind: onnx, role: detector, path: model.onnx", {}, "FB207 expected 1 or 2 numbers an image, got 10 ('y').",
+    ("kind: onnx, role: detector, path: model.onnx", {}, "FB207 Expected 1 or 2 numbers an image, got 10 ('y').",
      "make the graph return one score an image, or two probabilities: genuine, and not"),
 ]  # fmt: skip
 
@@ -195,7 +196,7 @@ def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Pa
     (problem,) = caught.value.problems
     assert f"{problem.code} {problem.message}".startswith(expected)
     assert problem.fix == fix
-    assert (problem.key, problem.source) == ("defenses[1]", f"  - {{{yaml}}}")
+    assert (problem.where.key, problem.where.source) == ("defenses[1]", f"  - {{{yaml}}}")
 
 
 @pytest.mark.parametrize(
@@ -205,8 +206,8 @@ def test_energy_of_what_has_none_is_pinned_to_its_line(tmp_path: Path, behind: s
     with pytest.raises(InvalidInput) as caught:
         assembled(given(tmp_path, "kind: energy", behind))
     (problem,) = caught.value.problems
-    assert (problem.code, problem.key) == ("FB104", "defenses[0]")
-    assert problem.message.startswith("expected logits whose energy differs between images, got the same energy for a")
+    assert (problem.code, problem.where.key) == ("FB104", "defenses[0]")
+    assert problem.message.startswith("Expected logits whose energy differs between images, got the same energy for a")
     assert problem.fix == "use max_softmax, or a model that gives logits"
 
 
@@ -214,8 +215,8 @@ def test_a_detector_in_front_of_what_always_abstains_is_pinned_to_its_line(tmp_p
     with pytest.raises(InvalidInput) as caught:
         assembled(given(tmp_path, "kind: max_softmax", ABSTAINS))
     (problem,) = caught.value.problems
-    assert (problem.code, problem.key) == ("FB104", "defenses[0]")
-    assert problem.message == "expected finite scores of at least 2 clean images that the model accepts, got 0 of 0."
+    assert (problem.code, problem.where.key) == ("FB104", "defenses[0]")
+    assert problem.message == "Expected finite scores of at least 2 clean images that the model accepts, got 0 of 0."
     assert problem.fix == "look for a model or a detector that fails on the training images"
 
 

@@ -6,17 +6,21 @@ import ast
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from foolbench.bench.errors import Failed, Unexpected, one_line
+import yaml
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.errors import Failed, InvalidInput, ModelFailure, Problem, Unexpected, Where, one_line, together
 from foolbench.models.onnx.check import ModelFileError, WrongCount
 from foolbench.models.onnx.runtime import open_session
 from model_files import graph, linear, load
 from onnx import helper
+from small_runs import BATTERY
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("attacks", "defenses", "leaderboard", "models")
+PACKAGES = ("attacks", "bench", "defenses", "leaderboard", "models")
 
 
 # its parts
@@ -61,6 +65,62 @@ def test_what_others_raise_is_told_in_one_line_with_its_type_and_both_ends():
     assert len(long) <= 1000
     assert long.startswith("ValueError: aaa")
     assert long.endswith("a the reason")
+
+
+def test_a_problem_is_one_sentence_and_each_of_its_parts():
+    problem = Problem.of("FB104", Unexpected("a", "b", "c"), Where(Path("x.yaml"), 3, 5, "model.path", "  path: y"))
+    assert problem.as_json() == {
+        **{"code": "FB104", "expected": "a", "got": "b", "message": "Expected a, got b.", "fix": "c"},
+        **{"file": "x.yaml", "line": 3, "column": 5, "key": "model.path", "source": "  path: y"},
+    }
+    assert str(InvalidInput(problem)) == "[FB104] x.yaml:3:5 model.path: Expected a, got b. To fix: c"
+    assert Problem.of("FB112", Unexpected("a", "b", "c", file=Path("x"))).where == Where(Path("x"))
+    other = pickle.loads(pickle.dumps(InvalidInput(problem)))
+    assert (type(other), other.problems) == (InvalidInput, (problem,))
+
+
+def test_errors_that_are_told_together_are_told_once_and_leave_with_the_lowest_exit_code():
+    one, two = Problem("FB104", "a", "b", "c"), Problem("FB301", "a", "b", "c")
+    whole = together([ModelFailure(two), InvalidInput(one), InvalidInput(one)])
+    assert (type(whole), whole.problems) == (InvalidInput, (two, one))
+
+
+# a battery
+
+
+def battery(folder: Path, content: dict[str, Any]) -> tuple[Path, list[str]]:
+    path = folder / "battery.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path, path.read_text().splitlines()
+
+
+def test_every_setting_of_a_smoke_tier_that_is_wrong_is_told_on_its_line(tmp_path: Path):
+    smoke = {"images": 0, "attacks": {"fgsm": {"epsilonn": 0.1}}}
+    path, lines = battery(tmp_path, {**BATTERY, "smoke": smoke})
+    with pytest.raises(InvalidInput) as caught:
+        read_battery(path, tier="smoke")
+    assert [(p.code, p.where.key, p.expected, p.got) for p in caught.value.problems] == [
+        ("FB104", "smoke.images", "a number of at least 1", "0"),
+        ("FB103", "smoke.attacks.fgsm.epsilonn", "the key `epsilon`", "the unknown key `epsilonn`"),
+    ]
+    assert [p.where.source for p in caught.value.problems] == [
+        lines[-4],
+        lines[-1],
+    ]
+
+
+def test_every_attack_that_does_not_fit_a_battery_is_told_on_its_line(tmp_path: Path):
+    """Patches that are larger than the images, and gray levels that are none."""
+    attacks = dict(BATTERY["attacks"])
+    attacks |= {"deepception": attacks["deepception"] | {"side": 9}}
+    attacks |= {"one_pixel": attacks["one_pixel"] | {"pixels": [1, 1]}}
+    path, _ = battery(tmp_path, {**BATTERY, "attacks": attacks})
+    with pytest.raises(InvalidInput) as caught:
+        read_battery(path)
+    assert {p.where.key: p.got for p in caught.value.problems} == {
+        "attacks.deepception.side": "9",
+        "attacks.one_pixel": "one_pixel twice",
+    }
 
 
 # what ONNX Runtime says comes out whole: it begins with C++ signatures, full of colons, and ends with the reason
@@ -112,7 +172,7 @@ def _wrong(call: ast.Call) -> str | None:
     texts = [_text(argument) for argument in call.args]
     if name in BUILT_IN and any("expected " in text.lower() for text in texts):
         return f"{name} of plain text"
-    if name in CUTS and any(text.strip() in (":", "expected", ", got") for text in texts):
+    if name in CUTS and any(text in PIECES for text in texts):
         return f"{name} at a piece of the sentence"
     if name in REGEX and any(_of_error(argument) for argument in call.args[1:]):
         return f"{name} over an error's text"
@@ -121,6 +181,7 @@ def _wrong(call: ast.Call) -> str | None:
 
 BUILT_IN = {"ValueError", "TypeError", "RuntimeError", "KeyError", "LookupError", "Exception"}
 CUTS = {"partition", "rpartition", "split", "rsplit", "removeprefix"}
+PIECES = {": ", "expected ", "Expected ", ", got ", " got "}
 REGEX = {"match", "fullmatch", "search", "split", "sub", "findall"}
 
 

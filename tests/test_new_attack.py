@@ -195,7 +195,7 @@ def test_a_package_that_registers_it_wrongly_is_told(points: str, expected: str,
             packaged()
     (problem,) = refused.value.problems
     assert problem.code == "FB116"
-    assert "offender 2.0" in problem.message
+    assert "offender 2.0" in (problem.where.key or "")
 
 
 def test_what_a_battery_ranks_must_be_its_own(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_what_a_battery_ranks_must_be_its_own(tmp_path: Path) -> None:
     for ranked, says in ((["fgsmm"], "fgsm"), (["fgsm", "fgsm"], "twice"), (["noise"], "noise")):
         with pytest.raises(InvalidInput, match=says) as refused:
             made(tmp_path / "wrong", ALONE, ranked=ranked)
-        assert [problem.key for problem in refused.value.problems] == [f"ranked[{len(ranked) - 1}]"]
+        assert [problem.where.key for problem in refused.value.problems] == [f"ranked[{len(ranked) - 1}]"]
     text = yaml.safe_load((tmp_path / "wrong" / "battery.yaml").read_text())
     assert text["ranked"] == ["noise"]
 

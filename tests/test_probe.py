@@ -99,7 +99,7 @@ def test_the_command_writes_numbers_and_pictures(tmp_path: Path) -> None:
 def test_a_wrong_option_is_told_before_any_work(tmp_path: Path) -> None:
     done = foolbench("probe", str(LENET), "--images", "some", cwd=tmp_path)
     assert done.returncode == 2
-    assert "expected a count, or different positions such as 0,5,12, got 'some'" in re.sub(r"\s+", " ", done.stderr)
+    assert "Expected a count, or different positions such as 0,5,12, got 'some'" in re.sub(r"\s+", " ", done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -222,10 +222,10 @@ def test_fooling_images_of_a_run(tmp_path: Path) -> None:
     assert of_run(run, battery)[0].reason == "none of them fooled the victim they were made on"
     assert probe(lenet(), battery, Execution("cpu"), images=2, run=run).removals[0].removals is None
     np.savez_compressed(path, images=images, fooled=fooled, target=target + 5)
-    with pytest.raises(InvalidInput, match="expected a class and a verdict for each image"):
+    with pytest.raises(InvalidInput, match="Expected a class and a verdict for each image"):
         of_run(run, battery)
     wide = write_run(tmp_path, Recipe("wide", shape=(1, 16, 16), seed=3))
-    with pytest.raises(InvalidInput, match=r"expected images of \[1, 8, 8\] and 10 classes, got \[1, 16, 16\]"):
+    with pytest.raises(InvalidInput, match=r"Expected images of \[1, 8, 8\] and 10 classes, got \[1, 16, 16\]"):
         of_run(wide, battery)
 
 
@@ -254,9 +254,9 @@ def test_every_number_is_explained_in_the_terminal(tmp_path: Path) -> None:
 
 
 def test_an_image_that_there_is_not_is_told() -> None:
-    with pytest.raises(InvalidInput, match="expected positions of 0 to 199, got 200"):
+    with pytest.raises(InvalidInput, match="Expected positions of 0 to 199, got 200"):
         probe(lenet(), read_battery("digits-v1"), Execution("cpu"), images=(3, 200))
-    with pytest.raises(InvalidInput, match="expected a record"):
+    with pytest.raises(InvalidInput, match="Expected a record"):
         probe(lenet(), read_battery("digits-v1"), Execution("cpu"), run=Path("nowhere"))
 
 

@@ -23,7 +23,7 @@ from foolbench.models.base import Classifier
 from foolbench.models.certificate import Certificate
 from PIL import Image
 from records import HOSTILE, RECIPES, Recipe, write_run
-from small_runs import foolbench
+from small_runs import foolbench, one_document
 
 NUMBER = {"median": 0.25, "q25": 0.125, "q75": 0.5, "n": 2}
 
@@ -120,8 +120,8 @@ def test_a_probe_that_is_none_is_left_out_and_the_site_stands(tmp_path: Path, ch
         (whole if change.keys() <= whole.keys() else test).update(change)
         path.write_text(json.dumps(whole))
     summary, folder, text = built(tmp_path)
-    (sentence,) = summary.left_out
-    assert told in sentence
+    (error,) = summary.left_out
+    assert told in str(error)
     assert 'id="repeated"' not in text
     assert not (folder / "probe").exists()
 
@@ -132,6 +132,10 @@ def test_the_command_says_what_it_leaves_out(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.count("1 entry")) == (0, 1)
     assert "not shown: " in done.stderr
     assert "of the run's own submission and battery" in done.stderr
+    done = foolbench("leaderboard", tmp_path / "runs", "--out", tmp_path / "site", "--json")
+    (left_out,) = one_document(done)["left_out"]
+    assert (left_out["code"], left_out["got"], left_out["fix"]) == ("FB112", "another", "probe again")
+    assert left_out["file"].endswith("probe.json")
 
 
 def test_a_probe_of_ones_own_run_goes_into_its_folder_and_onto_its_page(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_confidence_that_the_defense_in_front_changes(tmp_path: Path):
 
 def test_a_detector_that_sees_nothing_behind_the_defense_in_front_is_refused(tmp_path: Path):
     assert bool(rejected(assembled(tmp_path, "max_softmax, reject: 0.1", network=planted(0)), clean(tmp_path)).any())
-    with pytest.raises(FoolbenchError, match=r"expected scores that differ between clean images, got [\d.e-]+ for all"):
+    with pytest.raises(FoolbenchError, match=r"Expected scores that differ between clean images, got [\d.e-]+ for all"):
         assembled(tmp_path, "bit_depth, bits: 1", "max_softmax, reject: 0.1", network=planted(0))
 
 
@@ -279,7 +279,7 @@ def test_what_is_wrong_with_a_defense_in_front_is_pinned_to_its_own_line(tmp_pat
     with pytest.raises(FoolbenchError) as caught:
         assembled(tmp_path, "bit_depth, bits: 3", "random_resize_pad, grow: 9", last)
     (problem,) = caught.value.problems
-    assert problem.key == "defenses[1]"
+    assert problem.where.key == "defenses[1]"  # told once, though the one behind needs it too
     assert "grow of random_resize_pad to be a whole number from 1 to 8, got 9" in problem.message
 
 

@@ -168,7 +168,7 @@ def test_a_failure_leaves_the_old_site(tmp_path: Path, none: Path) -> None:
     assert "expected one run of each submission on each battery" in str(raised.value)
     (copy / "evidence").mkdir()
     np.savez(copy / "evidence" / "fgsm.npz", images=np.zeros((3, 1, 8, 8), np.uint8))
-    with pytest.raises(InvalidInput, match="expected 120 images of fgsm, one a task, got 3"):
+    with pytest.raises(InvalidInput, match="Expected 120 images of fgsm, one a task, got 3"):
         build([copy], tmp_path / "site")
     assert (tmp_path / "site" / "index.html").read_bytes() == old
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copies", "more", "runs", "site"]
@@ -178,7 +178,7 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, none: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
     with pytest.raises(
-        InvalidInput, match=r"expected an empty folder or a site that foolbench built, got .* thesis\.tex"
+        InvalidInput, match=r"Expected an empty folder or a site that foolbench built, got .* thesis\.tex"
     ):
         build([none], tmp_path / "mine")
     build([none], tmp_path / "site")
@@ -189,9 +189,9 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, none: Path) -> None:
     (tmp_path / "site" / MARKER).unlink()
     with pytest.raises(InvalidInput, match=f"no {MARKER}"):
         build([none], tmp_path / "site")
-    with pytest.raises(InvalidInput, match="expected runs outside the site"):
+    with pytest.raises(InvalidInput, match="Expected runs outside the site"):
         build([tmp_path / "x" / "runs"], tmp_path / "x")
-    with pytest.raises(InvalidInput, match="expected a run folder or a folder of them"):
+    with pytest.raises(InvalidInput, match="Expected a run folder or a folder of them"):
         build([tmp_path / "nowhere"], tmp_path / "new")
 
 
@@ -215,6 +215,7 @@ def test_everything_that_is_wrong_is_told_at_once_each_with_its_file(tmp_path: P
     screen = inside("leaderboard", *given, "--out", tmp_path / "site").stderr
     assert screen.count("error[FB112]") == 4
     assert "4 errors" in screen
+    assert all(f"Expected {e['expected']}, got {e['got']}." == e["message"] in screen for e in errors)
     assert not (tmp_path / "site").exists()
 
 
@@ -224,4 +225,4 @@ def test_every_run_with_damaged_evidence_is_named(tmp_path: Path, none: Path) ->
         np.savez(run / "evidence" / "fgsm.npz", images=np.zeros((3, 1, 8, 8), np.uint8))
     with pytest.raises(InvalidInput) as caught:
         build([none], tmp_path / "site")
-    assert {problem.file for problem in caught.value.problems} == set(made[:2])
+    assert {problem.where.file for problem in caught.value.problems} == set(made[:2])

@@ -103,11 +103,11 @@ def test_three_images_of_a_class_are_enough_and_two_are_refused(tmp_path: Path):
     few = refused(
         inside("harden", path, "--how", "density", "--out", tmp_path / "o", "--training-images", 29), 2, "FB114"
     )
-    assert "--training-images: expected 3 images of every class, got 29 for 10." in few
+    assert "--training-images: Expected 3 images of every class, got 29 for 10." in few
     labels[10] = 0
     path = going_round(tmp_path / "two", labels)
     answer = refused(inside("harden", path, "--how", "detector", "--out", tmp_path / "o"), 4, "FB408")
-    assert "expected at least 3 training images of every class to harden a model with, got 2 of class 9." in answer
+    assert "Expected at least 3 training images of every class to harden a model with, got 2 of class 9." in answer
 
 
 def test_a_density_is_fitted_to_every_class_where_each_third_image_is_of_one():

@@ -13,7 +13,6 @@ import yaml
 from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.reading.source import read, read_source
-from foolbench.bench.reading.wording import refuse
 from foolbench.bench.submission.submission import Submission, json_schema, read_submission
 from pydantic import BaseModel
 from valid_submission import VALID, folder_of, shown
@@ -28,7 +27,7 @@ def test_a_valid_submission_is_read(tmp_path):
     assert [defense.kind for defense in submission.spec.defenses] == ["bit_depth", "jpeg", "median", "onnx"]
     assert set(submission.files()) == {"lenet.onnx", "denoise.onnx"}
     assert submission.as_given == yaml.safe_load(VALID)
-    late = submission.source.problem("FB207", ("defenses", 1, "quality"), "m", "f")
+    late = submission.source.where(("defenses", 1, "quality"))
     assert (late.line, late.column, late.key) == (15, 27, "defenses[1].quality")
     assert late.source == "  - {kind: jpeg, quality: 75}"
 
@@ -79,9 +78,8 @@ def test_the_reader_serves_other_models_and_late_problems(tmp_path):
     path.write_text("entries:\n  c: {epsilon: 1e-3}\n")
     made, source = read_source(path, Made)
     assert made.entries["c"].epsilon == 0.001
-    assert source.problem("FB104", ("entries", "c", "seed"), "m", "f").line == 2
-    assert source.problem("FB104", (), "m", "f").key is None
-    assert refuse("FB104", "a {b}", "c").message() == "a {b}"
+    assert source.where(("entries", "c", "seed")).line == 2
+    assert source.where(()).key is None
     with pytest.raises(InvalidInput, match="at most 0 KiB"):
         read(path, Made, max_bytes=10)
 

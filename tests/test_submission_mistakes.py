@@ -47,25 +47,25 @@ colour: !!python/object/apply:os.system ["touch owned"]
     assert batteries is not None
     assert found == [
         "2:9 FB111 schema: Expected schema 1, got schema 2. | schema: 1, or update foolbench",
-        "3:1 FB103 naem: Unknown key `naem`; did you mean `name`? | name: My net",
+        "3:1 FB103 naem: Expected the key `name`, got the unknown key `naem`. | name: My net",
         "4:10 FB104 authors: Expected a list, got the text 'A. Author'. | authors: [A. Author]",
         f"5:10 FB110 battery: Expected {batteries[1]} or the path of a YAML file, got 'digit-v1'. | battery: digits-v1",
         "7:9 FB104 model.kind: Expected onnx or timm, got the text 'onx'. | kind: onnx",
-        "8:3 FB103 model.pth: Unknown key `pth`; did you mean `path`? | path: nope.onnx",
+        "8:3 FB103 model.pth: Expected the key `path`, got the unknown key `pth`. | path: nope.onnx",
         "9:11 FB104 model.sha256: Expected the 64 hexadecimal digits of a sha256, got 3 characters."
         " | paste what `sha256sum FILE` prints",
         "10:17 FB104 model.input.size: Expected 2 numbers, got 1. | size: [28, 28]",
         "10:28 FB104 model.input.mean: Expected a list, got 0.5. | mean: [0.5]",
         "10:39 FB104 model.input.std[0]: Expected a number above 0, got 0.0. | write 1.0 here",
         "10:52 FB104 model.input.scale: Expected 1 or 255, got 2. | scale: 255",
-        "10:55 FB103 model.input.layuot: Unknown key `layuot`; did you mean `layout`? | layout: nhwc",
+        "10:55 FB103 model.input.layuot: Expected the key `layout`, got the unknown key `layuot`. | layout: nhwc",
         "11:11 FB104 model.output: Expected logits or probabilities, got the text 'logit'. | output: logits",
-        "12:3 FB106 model.output: `output` is given twice, first on line 11. | keep one of the two",
+        "12:3 FB106 model.output: Expected `output` once, got it twice, first on line 11. | keep one of the two",
         "14:29 FB104 defenses[0].bits: Expected a whole number, got the text 'three'. | bits: 3",
         "15:27 FB104 defenses[1].quality: Expected a number of at most 100, got 200. | quality: 100",
-        "16:6 FB103 defenses[2].knd: Unknown key `knd`; did you mean `kind`? | kind: median",
+        "16:6 FB103 defenses[2].knd: Expected the key `kind`, got the unknown key `knd`. | kind: median",
         "16:25 FB104 defenses[2].size: Expected a number of at most 15, got 40. | size: 15",
-        "17:5 FB105 defenses[3].role: The key `role` is missing. | role: preprocess",
+        "17:5 FB105 defenses[3].role: Expected the key `role`, got none. | role: preprocess",
         "17:24 FB109 defenses[3].path: Expected a path inside the YAML's folder, without `..`, got '../x.onnx'."
         " | put the file beside the YAML and write its name alone",
         "18:5 FB104 defenses[4]: Expected a mapping (`key: value`), got 3. | write a mapping (`key: value`) here",
@@ -83,10 +83,10 @@ ONE = [  # what is replaced in VALID, by what, and the one problem that follows
     ("name: LeNet-5 behind 3-bit squeezing", "name: no", "2:7 FB110"),
     ("authors: [A. Author]", "authors: []",
      "3:10 FB104 authors: Expected at least 1 value, got 0. | authors: [A. Author]"),
-    ("authors: [A. Author]\n", "", "1:1 FB105 authors: The key `authors` is missing. | authors: [A. Author]"),
-    ("  output: logits\n", "", "5:1 FB105 model.output: The key `output` is missing. | output: logits"),
+    ("authors: [A. Author]\n", "", "1:1 FB105 authors: Expected the key `authors`, got none. | authors: [A. Author]"),
+    ("  output: logits\n", "", "5:1 FB105 model.output: Expected the key `output`, got none. | output: logits"),
     ("path: lenet.onnx", "path: lenett.onnx",
-     "7:9 FB108 model.path: Expected a file, and lenett.onnx is not there. | did you mean lenet.onnx?"),
+     "7:9 FB108 model.path: Expected a file, got lenett.onnx, which is not there. | did you mean lenet.onnx?"),
     ("path: lenet.onnx", "path: /etc/passwd",
      "7:9 FB109 model.path: Expected a path relative to the YAML's folder, got '/etc/passwd'."
      " | put the file beside the YAML and write its name alone"),
@@ -94,7 +94,7 @@ ONE = [  # what is replaced in VALID, by what, and the one problem that follows
      "7:9 FB109 model.path: Expected a path relative to the YAML's folder, got 'https://example.org/x.onnx'."
      " | put the file beside the YAML and write its name alone"),
     ("path: lenet.onnx", "path: link.onnx",
-     "7:9 FB109 model.path: Expected a file inside the YAML's folder, and 'link.onnx' is a link out of it."
+     "7:9 FB109 model.path: Expected a file inside the YAML's folder, got 'link.onnx', which is a link out of it."
      " | put the file beside the YAML and write its name alone"),
     ("2f782beca6c4", "3f782beca6c4",
      "8:11 FB201 model.sha256: Expected lenet.onnx to have the sha256 3f782beca6c4…, got 2f782beca6c4…."
@@ -112,7 +112,7 @@ ONE = [  # what is replaced in VALID, by what, and the one problem that follows
     ("bits: 3", "bits: true", "14:29 FB104 defenses[0].bits: Expected a whole number, got true. | bits: 3"),
     ("bits: 3", "bits: ", "14:28 FB104 defenses[0].bits: Expected a whole number, got nothing. | bits: 3"),
     ("bits: 3", "<<: {}",
-     "14:5 FB105 defenses[0].bits: The key `bits` is missing. | bits: 3"),
+     "14:5 FB105 defenses[0].bits: Expected the key `bits`, got none. | bits: 3"),
     ("kind: median", "kind: [median]",
      f"16:11 FB104 defenses[2].kind: Expected {KINDS}, got a list of 1. | kind: median"),
     # of an unknown kind nothing else is asked; of one that its keys give away, what they hold is checked
@@ -123,7 +123,7 @@ ONE = [  # what is replaced in VALID, by what, and the one problem that follows
     ("kind: jpeg, quality: 75", "kind: foo, quality: 75",
      f"15:12 FB104 defenses[1].kind: Expected {KINDS}, got the text 'foo'. | kind: jpeg"),
     ("kind: jpeg, quality: 75", "images: 9",
-     f"15:5 FB105 defenses[1].kind: The key `kind` is missing: expected {KINDS}. | kind: pca"),
+     f"15:5 FB105 defenses[1].kind: Expected the key `kind` ({KINDS}), got none. | kind: pca"),
     ("links: {paper: \"https://example.org/paper\", code: \"https://example.org/code\"}", "links:",
      "19:7 FB104 links: Expected a mapping (`key: value`), got nothing. | remove it"),
     ("role: preprocess", "role: preprocessor",
@@ -161,7 +161,7 @@ def test_one_mistake_one_problem(tmp_path, tmp_path_factory, old, new, expected)
 def test_defenses_that_are_no_list(tmp_path, given, expected):
     start, _ = VALID.split("defenses:")
     (problem,) = problems(folder_of(tmp_path, f"{start}defenses:{given}\n"))
-    assert (problem.code, problem.key) == ("FB104", "defenses")
+    assert (problem.code, problem.where.key) == ("FB104", "defenses")
     assert f"{problem.message} | {problem.fix}" == f"Expected a list, {expected}"
 
 
@@ -188,25 +188,27 @@ def test_timm_models(tmp_path, given, expected):
 
 def test_a_timm_name_cannot_fetch_code_or_pickles_from_elsewhere(tmp_path):
     text = (TIMM % "weights: w.safetensors").replace("resnet18", '"hf-hub:someone/something"')
-    assert [p.key for p in problems(folder_of(tmp_path, text))] == ["model.name", "model.weights"]
+    assert [p.where.key for p in problems(folder_of(tmp_path, text))] == ["model.name", "model.weights"]
 
 
+BROKEN = "Expected YAML, got text that breaks its grammar "
 WHOLE = [
-    (b"", "FB102", 1, "Expected `key: value` lines, and the file is empty."),
-    (b"# only a comment\n", "FB102", 1, "Expected `key: value` lines, and the file is empty."),
+    (b"", "FB102", 1, "Expected `key: value` lines, got an empty file."),
+    (b"# only a comment\n", "FB102", 1, "Expected `key: value` lines, got an empty file."),
     (b"- 1\n- 2\n", "FB102", 1, "Expected `key: value` lines, got a list."),
     (b"\n\nhello\n", "FB102", 3, "Expected `key: value` lines, got one single value."),
-    (b"schema: 1\nname: a: b\n", "FB101", 2, "Not YAML: mapping values are not allowed here."),
-    (b"schema: 1\nmodel:\n\tkind: onnx\n", "FB101", 3, "Not YAML: found character '\\t' that cannot start any token."),
-    (b"schema: 1\nauthors: [a, b\nname: x\n", "FB101", 3, "Not YAML: expected ',' or ']', but got ':'."),
-    (b"schema: 1\n---\nschema: 1\n", "FB101", 2, "Not YAML: but found another document."),
-    (b"schema: 1\nname: *star\n", "FB101", 2, "Not YAML: found undefined alias 'star'."),
-    (b"schema: 1\nname: \x07\n", "FB101", 2, "Not YAML: the character U+0007 is not allowed."),
+    (b"schema: 1\nname: a: b\n", "FB101", 2, BROKEN + "(mapping values are not allowed here)."),
+    (b"schema: 1\nmodel:\n\tkind: onnx\n", "FB101", 3, BROKEN + "(found character '\\t' that cannot start any token)."),
+    (b"schema: 1\nauthors: [a, b\nname: x\n", "FB101", 3, BROKEN + "(expected ',' or ']', but got ':')."),
+    (b"schema: 1\n---\nschema: 1\n", "FB101", 2, BROKEN + "(but found another document)."),
+    (b"schema: 1\nname: *star\n", "FB101", 2, BROKEN + "(found undefined alias 'star')."),
+    (b"schema: 1\nname: \x07\n", "FB101", 2, "Expected YAML, got the character U+0007, which is not allowed."),
     (b"schema: 1\nname: caf\xe9\n", "FB101", 2, "Expected UTF-8 text, got the byte 0xe9."),
     ("schema: 1\n".encode("utf-16"), "FB101", 1, "Expected UTF-8 text, got UTF-16."),
     (b"\x08\x07\x12\x00pytorch", "FB101", None, "Expected YAML text, got a binary file."),
     (b"\n<!DOCTYPE html><html></html>", "FB101", 1, "Expected YAML, got an HTML page."),
-    (b"a: &a [*a]\n", "FB107", 1, "An alias (*) inside its own anchor (&) never ends."),
+    (b"a: &a [*a]\n", "FB107", 1,
+     "Expected aliases (*) that end, got one inside its own anchor (&), which never ends."),
     (b"a: " + b"[" * 5000, "FB107", 1, "Expected a few levels, got YAML too deep to be read."),
     (b"x: 1\n" * 2_000_000, "FB100", None, "Expected at most 256 KiB of YAML, got 9.5 MiB."),
 ]  # fmt: skip
@@ -215,9 +217,9 @@ WHOLE = [
 @pytest.mark.parametrize(("content", "code", "line", "message"), WHOLE, ids=range(len(WHOLE)))
 def test_a_file_that_is_no_submission_at_all(tmp_path, content, code, line, message):
     (problem,) = problems(folder_of(tmp_path, content))
-    assert (problem.code, problem.line, problem.message) == (code, line, message)
+    assert (problem.code, problem.where.line, problem.message) == (code, line, message)
     assert problem.fix
-    assert problem.file == tmp_path / "submission.yaml"
+    assert problem.where.file == tmp_path / "submission.yaml"
 
 
 def test_files_that_cannot_be_read(tmp_path):
@@ -279,10 +281,10 @@ def test_any_misspelt_key_is_reported_on_its_line_with_the_right_one(tmp_path, k
         return
     lines[row] = lines[row][:column] + misspelt + lines[row][column + len(name) :]
     (problem, *others) = problems(folder_of(tmp_path, "\n".join(lines)))
-    assert (problem.code, problem.line, problem.column) == ("FB103", row + 1, column + 1)
-    assert problem.message == f"Unknown key `{misspelt}`; did you mean `{name}`?"
+    assert (problem.code, problem.where.line, problem.where.column) == ("FB103", row + 1, column + 1)
+    assert problem.message == f"Expected the key `{name}`, got the unknown key `{misspelt}`."
     assert problem.fix.startswith(f"{name}: ")
-    assert problem.source == lines[row]
+    assert problem.where.source == lines[row]
     assert not others
 
 

@@ -48,4 +48,5 @@ def problems(path: Path) -> tuple[Problem, ...]:
 
 
 def shown(problem: Problem) -> str:
-    return f"{problem.line}:{problem.column} {problem.code} {problem.key}: {problem.message} | {problem.fix}"
+    where = problem.where
+    return f"{where.line}:{where.column} {problem.code} {where.key}: {problem.message} | {problem.fix}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...models.base import Classifier
 from ...models.levels import rounded
 from ...models.memory import out_of_memory
-from ..errors import ModelFailure, Problem
+from ..errors import ModelFailure, Problem, one_line
 
 
 def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
@@ -35,11 +35,9 @@ def victim_call(call: Callable[[Tensor, torch.Generator], Tensor], images: Tenso
     except Exception as error:
         if out_of_memory(error):
             raise
-        message = (
-            f"expected answers from the model for {len(images)} images, and it raised {type(error).__name__}: {error}"
-        )
+        expected = f"answers from the model for {len(images)} images"
         fix = "run the model by itself on images of that shape; check `input` and the defenses"
-        raise ModelFailure(Problem("FB301", message, fix)) from error
+        raise ModelFailure(Problem("FB301", expected, one_line(error), fix)) from error
 
 
 def nonsense(part: Tensor) -> ModelFailure:
@@ -48,7 +46,5 @@ def nonsense(part: Tensor) -> ModelFailure:
         came = f"{int(part.isnan().any(1).sum())} of {len(part)} rows with NaN"
     else:
         came = f"rows that sum to up to {float(part.sum(1).max()):.6g}, with entries from {float(part.min()):.6g}"
-    message = f"expected probabilities that are at least 0 and sum to at most 1, got {came}."
-    return ModelFailure(
-        Problem("FB300", message, "check the model's weights, `output` (logits or probabilities?) and `input`")
-    )
+    fix = "check the model's weights, `output` (logits or probabilities?) and `input`"
+    return ModelFailure(Problem("FB300", "probabilities that are at least 0 and sum to at most 1", came, fix))

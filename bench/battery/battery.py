@@ -20,9 +20,9 @@ from ...attacks.spec import AtLeastOne, Attack, Given, Rate, Strict
 from ..choices import Tier, nearest
 from ..data.data import Data, data_root, load
 from ..data.kinds import DataSpec, FolderData, ImageNetData, NpzData
-from ..errors import InvalidInput, Problem, Unexpected
-from ..reading.source import read
-from ..reading.wording import refuse
+from ..errors import InvalidInput, Problem, Unexpected, Where
+from ..reading.source import Source, read_source, refusal, validated
+from ..reading.wording import Several
 from ..submission.models import Input
 from .attacks import Section, section
 from .installed import Packaged, packaged
@@ -91,36 +91,38 @@ class BatterySpec(Strict):
 
     @model_validator(mode="after")
     def _attacks_fit(self) -> BatterySpec:
-        names = set[str]()
+        names, wrong = set[str](), list[Unexpected]()
         for attack, spec in self.declared():
-            part = "controls" if attack.control else "attacks"
+            at = ("controls" if attack.control else "attacks", attack.name)
             try:
                 found = [entry.name for entry in attack.plan(spec, self.given)]
             except Unexpected as error:
-                message = f"Expected {error.expected}, got {error.got}."
-                raise refuse("FB104", message, error.fix, at=(part, attack.name, *error.at)) from error
+                error.at = (*at, *error.at)
+                wrong.append(error)
+                continue
             if twice := next((name for name in found if name in names or found.count(name) > 1), None):
-                fix = "state each setting once"
-                raise refuse("FB104", f"Expected different settings, got {twice} twice.", fix, at=(part, attack.name))
+                wrong.append(Unexpected("different settings", f"{twice} twice", "state each setting once", at=at))
             names |= set(found)
+        Several.check(wrong)
         return self
 
     @model_validator(mode="after")
     def _ranks_what_it_has(self) -> BatterySpec:
-        there = [name for name, _ in self.attacks.chosen()]
+        there, wrong = [name for name, _ in self.attacks.chosen()], list[Unexpected]()
         for i, name in enumerate(self.ranked or ()):
             if name not in there:
-                message = f"Expected one of this battery's attacks ({', '.join(there) or 'it has none'}), got {name!r}."
+                expected = f"one of this battery's attacks ({', '.join(there) or 'it has none'})"
                 fix = f"write {nearest(name, there)}" if nearest(name, there) else "remove it, or add it to `attacks:`"
-                raise refuse("FB104", message, fix, at=("ranked", i))
-            if name in (self.ranked or ())[:i]:
-                raise refuse("FB104", f"Expected each attack once, got {name!r} twice.", "remove one", at=("ranked", i))
+                wrong.append(Unexpected(expected, repr(name), fix, at=("ranked", i)))
+            elif name in (self.ranked or ())[:i]:
+                wrong.append(Unexpected("each attack once", f"{name!r} twice", "remove one", at=("ranked", i)))
+        Several.check(wrong)
         return self
 
     @model_validator(mode="after")
     def _classes(self) -> BatterySpec:
         if len(self.class_names) < 2:
-            raise ValueError("expected at least 2 classes")
+            raise Unexpected("at least 2 classes", len(self.class_names), "name another", at=("classes",))
         return self
 
     @property
@@ -205,12 +207,15 @@ class Battery:
             donors_per_class=spec.donors_per_class,
             digest=spec.digest,
         )
+        problems: list[Problem] = []
         for attack, planned in spec.plans():
             if attack.task == "perturb" and (most := max(entry.tasks for entry in planned)) > len(data.labels):
                 key = f"{'controls' if attack.control else 'attacks'}.{attack.name}.images"
-                message = f"expected at most the {len(data.labels)} evaluation images there are, got {most}."
+                expected = f"at most the {len(data.labels)} evaluation images there are"
                 fix = f"lower {key} to {len(data.labels)}, or add evaluation images"
-                raise InvalidInput(Problem("FB104", message, fix, key=key))
+                problems.append(Problem("FB104", expected, f"{most}", fix, Where(key=key)))
+        if problems:
+            raise InvalidInput(*problems)
         return data
 
     def panel_path(self, model: PanelModel) -> Path:
@@ -235,9 +240,9 @@ def read_battery(
             brought.extend(packaged(_foreign(value)))
         return form_of(tuple(p.attack for p in brought))
 
-    spec = read(path, form, max_bytes=4 * 262_144)
+    spec, source = read_source(path, form, max_bytes=4 * 262_144)
     if tier == "smoke":
-        spec = _smoke(spec, path)
+        spec = _smoke(spec, source)
     packages = {p.attack.name: p.source for p in brought}
     return Battery(spec, tier, path.parent, shipped, _digest(spec, tier, packages), packages)
 
@@ -269,16 +274,16 @@ def _digest(spec: BatterySpec, tier: Tier, packages: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _smoke(spec: BatterySpec, path: Path) -> BatterySpec:
+def _smoke(spec: BatterySpec, source: Source) -> BatterySpec:
     if spec.smoke is None:
-        message = f"expected the battery {spec.name} to define what --tier smoke changes, and it does not."
-        raise InvalidInput(Problem("FB105", message, "add `smoke:` with the numbers to change", file=path, key="smoke"))
+        expected = f"the battery {spec.name} to say what --tier smoke changes"
+        fix, where = "add `smoke:` with the numbers to change", source.where(("smoke",))
+        raise InvalidInput(Problem("FB105", expected, "no key `smoke`", fix, where))
     plain = spec.model_dump(mode="json", by_alias=True, exclude={"smoke"})
-    try:
-        return type(spec).model_validate(_overlay(plain, spec.smoke))
-    except ValueError as error:
-        message = f"expected the keys and types of the battery itself; {error}."
-        raise InvalidInput(Problem("FB104", message, "correct the smoke tier", file=path, key="smoke")) from error
+    smaller, wrong = validated(type(spec), _overlay(plain, spec.smoke))
+    if smaller is None:
+        raise refusal(source.problem(finding, under=("smoke",)) for finding in wrong)
+    return smaller
 
 
 def _overlay(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from ... import attacks
 from ...attacks.spec import Attack, FoolSpec, PerturbSpec
 from ...leaderboard.record.battery import TAKEN
-from ..errors import InvalidInput, Problem
+from ..errors import Failed, InvalidInput, Problem, Where
 from ..submission.packages import Installed, installed
 
 GROUP = "foolbench.attacks"
@@ -61,8 +61,8 @@ def packaged(names: Iterable[str] | None = None) -> list[Packaged]:
 def _checked(package: Installed) -> Attack[Any]:
     try:
         attack = package.load()
-    except ValueError as error:
-        raise _refused(package, "to import", str(error), "install it again, or ask its authors") from error
+    except Failed as error:
+        raise InvalidInput(Problem.of("FB116", error, _where(package))) from error
     if not isinstance(attack, Attack):
         raise _refused(package, "an Attack (foolbench.attacks.spec)", type(attack).__name__, "register its ATTACK")
     base = FoolSpec if attack.task == "fool" else PerturbSpec
@@ -79,5 +79,8 @@ def _checked(package: Installed) -> Attack[Any]:
 
 
 def _refused(package: Installed, expected: str, got: str, fix: str) -> InvalidInput:
-    what = f"the attack {package.name!r} of {package.distribution} {package.version}"
-    return InvalidInput(Problem("FB116", f"{what}: expected {expected}, got {got}.", fix))
+    return InvalidInput(Problem("FB116", expected, got, fix, _where(package)))
+
+
+def _where(package: Installed) -> Where:
+    return Where(key=f"the attack {package.name!r} of {package.distribution} {package.version}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from ..choices import Tier, nearest
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Where
 from ..reading.arguments import is_path, shown, word, wrong
 
 
@@ -40,5 +40,5 @@ def found(name: object, tier: object, folder: object) -> tuple[Path, bool]:
         return shipped_folder() / f"{text}.yaml", True
     if text.endswith((".yaml", ".yml")) or "/" in text:
         return Path(folder or "") / text, False
-    message = f"expected one of {', '.join(legal)}, or a path to a YAML file, got {shown(text)}."
-    raise InvalidInput(Problem("FB110", message, f"battery: {nearest(text, legal) or legal[0]}", key="battery"))
+    expected, where = f"one of {', '.join(legal)}, or a path to a YAML file", Where(key="battery")
+    raise InvalidInput(Problem("FB110", expected, shown(text), f"battery: {nearest(text, legal) or legal[0]}", where))

@@ -16,7 +16,7 @@ from platformdirs import user_cache_path
 
 from ...attacks.entry import Entry
 from ..data.data import Data
-from ..errors import EnvironmentFault, Problem
+from ..errors import EnvironmentFault, Problem, Where, one_line
 from ..machine.folder import atomically
 from ..machine.npz import packed
 from .battery import Battery
@@ -144,14 +144,12 @@ def _named(path: Path, sha256: str | None, data: Data) -> Sources:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        message = f"expected the panel's evidence at {path}, and got: {error.strerror or error}."
-        raise EnvironmentFault(Problem("FB400", message, "reinstall foolbench, or restore the file")) from error
+        fix, where = "reinstall foolbench, or restore the file", Where(path)
+        raise EnvironmentFault(Problem("FB400", "the panel's evidence", one_line(error), fix, where)) from error
     got = hashlib.sha256(raw).hexdigest()
     if sha256 is not None and got != sha256:
-        message = f"expected {path.name} to have sha256 {sha256[:16]}…, got {got[:16]}…."
-        raise EnvironmentFault(
-            Problem("FB401", message, "restore the file: results against another panel are not comparable")
-        )
+        fix = "restore the file: results against another panel are not comparable"
+        raise EnvironmentFault(Problem("FB401", f"sha256 {sha256[:16]}…", f"{got[:16]}…", fix, Where(path)))
     return sources_from_bytes(raw, data.images)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..choices import unknown_word
+from ..errors import Problem
 from .harden import harden
 from .making import panel, train
 from .options import (
@@ -233,14 +234,15 @@ def leaderboard(
 
     summary = build(runs, out)
     if as_json:
-        print_json({"schema": 1, **plain(asdict(summary))})
+        left_out = [Problem.of("FB112", error).as_json() for error in summary.left_out]
+        print_json({"schema": 1, **plain(asdict(summary)), "left_out": left_out})
     else:
         board = "board" if summary.boards == 1 else "boards"
         entry = "entry" if summary.entries == 1 else "entries"
         numbers = f"{summary.entries} {entry} ({summary.ranked} ranked) on {summary.boards} {board}"
         typer.echo(f"{out / 'index.html'}: {numbers}")
-        for sentence in summary.left_out:
-            typer.echo(f"not shown: {sentence}", err=True)
+        for error in summary.left_out:
+            typer.echo(f"not shown: {error}", err=True)
 
 
 app.command()(train)

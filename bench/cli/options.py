@@ -13,7 +13,7 @@ import typer
 
 from ...models.choices import Backend
 from ..choices import DeviceName, Tier
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Where
 
 ProgressKind = Literal["auto", "rich", "plain", "none"]
 """How progress is shown; `auto` is `rich` on a terminal that can redraw, and `plain` elsewhere."""
@@ -110,5 +110,5 @@ def images_of(text: str) -> int | tuple[int, ...]:
             return rows
         if "," not in text and rows[0] > 0:
             return rows[0]
-    message = f"--images: expected a count, or different positions such as 0,5,12, got {text!r}."
-    raise InvalidInput(Problem("FB114", message, "--images 4"))
+    expected = "a count, or different positions such as 0,5,12"
+    raise InvalidInput(Problem("FB114", expected, repr(text), "--images 4", Where(key="--images")))

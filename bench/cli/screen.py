@@ -11,11 +11,10 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import FoolbenchError, Problem, disk_fault
+from ..errors import FoolbenchError, Problem, disk_fault, one_line
 
 _SURROUNDINGS = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
@@ -70,14 +69,14 @@ def guarded(as_json: bool, debug: bool, signals: Signals) -> Iterator[None]:
             error = disk_fault(error, Path(os.fsdecode(error.filename or "/dev/stdout")))
         if isinstance(error, FoolbenchError):
             _fail(error.problems, error.exit_code, as_json)
-        message = f"foolbench itself failed with {type(error).__name__}: {error}."
         fix = f"please report it with {_log(error)}, or run again with --debug"
-        _fail((Problem("FB700", message, fix),), 70, as_json)
+        got = f"a defect of foolbench itself ({one_line(error)})"
+        _fail((Problem("FB700", "the command to do its work, or to say why not", got, fix),), 70, as_json)
 
 
 def _fail(problems: tuple[Problem, ...], code: int, as_json: bool) -> NoReturn:
     if as_json:
-        rows = [{k: str(v) if isinstance(v, Path) else v for k, v in asdict(p).items()} for p in problems]
+        rows = [problem.as_json() for problem in problems]
         print_json({"schema": 1, "error": {**rows[0], "exit_code": code}, "errors": rows})
     show(problems)
     raise SystemExit(code)
@@ -86,11 +85,12 @@ def _fail(problems: tuple[Problem, ...], code: int, as_json: bool) -> NoReturn:
 def leave(text: str, code: int, as_json: bool) -> NoReturn:
     """Say on stderr that the command was stopped, and leave with this exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # leaving already; a second Ctrl-C would only spoil the screen
-    fix = "run the same command again to go on"
+    problem = Problem(
+        "FB409", "the command to come to its end", f"a signal ({text})", "run the same command again to go on"
+    )
     if as_json:
-        error = {"code": "FB409", "message": f"{text}.", "fix": fix, "exit_code": code}
-        print_json({"schema": 1, "error": error, "errors": [error]})
-    _say(f"{text}. {fix.capitalize()}.")
+        print_json({"schema": 1, "error": {**problem.as_json(), "exit_code": code}, "errors": [problem.as_json()]})
+    _say(f"{text}. {problem.fix.capitalize()}.")
     raise SystemExit(code)
 
 
@@ -134,15 +134,15 @@ def _shown(problem: Problem) -> Any:
 
     text = Text()
     text.append(f"error[{problem.code}]", "bold red")
-    if problem.file is not None:
-        where = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part is not None)
-        text.append(f" {where}", "bold")
-    if problem.key:
-        text.append(f" {problem.key}", "cyan").append(":")
+    where = problem.where
+    if where.place:
+        text.append(f" {where.place}", "bold")
+    if where.key:
+        text.append(f" {where.key}", "cyan").append(":")
     text.append(f" {problem.message}\n")
-    if problem.source is not None and problem.line is not None:
-        text.append(f"  {problem.line} | ", "dim")
-        text.append(f"{problem.source.rstrip()[:160]}\n")
+    if where.source is not None and where.line is not None:
+        text.append(f"  {where.line} | ", "dim")
+        text.append(f"{where.source.rstrip()[:160]}\n")
     text.append("  fix: ", "bold green")
     text.append(f"{problem.fix}")
     text.append(f"     more: foolbench explain {problem.code}", "dim")

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from ..choices import unknown_word
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Where
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 """Whatever is wrong with a command line; Typer has no public name for it."""
@@ -30,7 +30,9 @@ def refused(error: Any, app: typer.Typer, arguments: list[str]) -> InvalidInput:
     wrong = next((word for word in given if word not in words and repr(word) in error.message), None)
     if parameter is not None and words and wrong is not None:
         return unknown_word(parameter.opts[0] if parameter.param_type_name == "option" else command, wrong, words)
-    return InvalidInput(Problem("FB114", f"{command}: {' '.join(error.format_message().split())}", f"{command} --help"))
+    got = f"others ({' '.join(error.format_message().split()).rstrip('.')})"
+    where = Where(key=command)
+    return InvalidInput(Problem("FB114", "arguments as --help has them", got, f"{command} --help", where))
 
 
 def _words(app: typer.Typer, command: str, parameter: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..errors import EnvironmentFault, Problem
+from ..errors import EnvironmentFault, Problem, Where
 from .kinds import DataSpec, DigitsData, FolderData, ImageNetData, NpzData, TorchvisionData
 from .kinds import FolderTraining as FolderTraining
 
@@ -93,10 +93,10 @@ def load(
     evaluation, labels, indices = _evaluation(spec, folder, shape, classes, images)
     got = digest_of(evaluation, labels)
     if digest is not None and got != digest:
-        where = f" in {folder / spec.path}" if isinstance(spec, NpzData | FolderData) else ""
-        message = f"Expected evaluation images with the sha256 {digest[:12]}…{where}, got {got[:12]}…."
+        where = Where(folder / spec.path if isinstance(spec, NpzData | FolderData) else None)
+        expected = f"evaluation images with the sha256 {digest[:12]}…"
         fix = f"fetch the original data again; if the battery itself was changed, digest: {got}"
-        raise EnvironmentFault(Problem("FB401", message, fix))
+        raise EnvironmentFault(Problem("FB401", expected, f"{got[:12]}…", fix, where))
     train, train_labels, reason = _training(spec, folder, shape, classes)
     mean = np.full(shape, 0.5, np.float32)
     if isinstance(spec, ImageNetData):
@@ -122,7 +122,7 @@ def _evaluation(
         if not len(order) or (images or 0) > len(order):
             wanted = "evaluation images" if images is None else f"{images} evaluation images"
             fix = "add images, or lower the battery's `images`"
-            datasets.missing(f"Expected {wanted} in {source}, got {len(order)}.", fix)
+            datasets.missing(f"{wanted} in {source}", f"{len(order)}", fix)
         return order[:images]
 
     if isinstance(spec, FolderData):
@@ -137,7 +137,7 @@ def _evaluation(
         listed = imagenet.evaluation(folder)
         if (images or 0) > len(listed):
             fix = f"lower the battery's `images` to {len(listed)}"
-            datasets.missing(f"Expected {images} evaluation images of ImageNet, got {len(listed)}.", fix)
+            datasets.missing(f"{images} evaluation images of ImageNet", f"{len(listed)}", fix)
         listed = listed[:images]
         pixels = datasets.pictures([picture.file for picture in listed], shape, spec.resize)
         return pixels, np.array([p.label for p in listed], np.int64), np.array([p.position for p in listed], np.int64)
@@ -177,9 +177,9 @@ def _training(
     if isinstance(spec, TorchvisionData):
         x, y = _split(spec, "train", folder, shape, classes)
         if spec.train_sha256 is not None and (got := digest_of(x, y)) != spec.train_sha256:
-            message = f"Expected training images with the sha256 {spec.train_sha256[:12]}…, got {got[:12]}…."
+            expected = f"training images with the sha256 {spec.train_sha256[:12]}…"
             fix = f"fetch the original data again; if the battery itself was changed, train_sha256: {got}"
-            raise EnvironmentFault(Problem("FB401", message, fix))
+            raise EnvironmentFault(Problem("FB401", expected, f"{got[:12]}…", fix))
         return x, y, None
     if isinstance(spec, ImageNetData):
         from . import imagenet
@@ -217,8 +217,7 @@ def _digits(spec: DigitsData, shape: tuple[int, int, int], classes: int) -> Digi
 def _fits(kind: str, shape: tuple[int, int, int], classes: int, own: tuple[int, int, int], own_classes: int) -> None:
     if (shape, classes) != (own, own_classes):
         expected = f"shape {list(own)} and {own_classes} classes for {kind}"
-        message = f"Expected {expected}, got {list(shape)} and {classes}."
-        raise EnvironmentFault(Problem("FB408", message, f"shape: {list(own)}"))
+        raise EnvironmentFault(Problem("FB408", expected, f"{list(shape)} and {classes}", f"shape: {list(own)}"))
 
 
 def digest_of(images: np.ndarray, labels: np.ndarray) -> str:

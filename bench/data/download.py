@@ -44,6 +44,5 @@ def fetch(name: Literal["mnist", "cifar10"], title: str, root: Path) -> None:
     except (OSError, RuntimeError, EOFError, HTTPException, tarfile.TarError) as error:
         # torchvision's own text has a line for each mirror and, after it, what that mirror said.
         reason = " ".join(str(error).split()).rstrip(":. ")[:_LONGEST] or type(error).__name__
-        message = f"Expected to fetch {title} into {root}, and got: {reason}."
         fix = "try again, or put the files there by hand (`foolbench explain FB400` says where)"
-        raise EnvironmentFault(Problem("FB407", message, fix)) from error
+        raise EnvironmentFault(Problem("FB407", f"to fetch {title} into {root}", reason, fix)) from error

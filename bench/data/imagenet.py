@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from ..errors import one_line
 from .readers import missing, unfit
 
 CLASSES = 1000
@@ -95,44 +96,43 @@ def validation(root: Path) -> Validation:
     """Find the validation set: `val` with a folder for each class, or with all images and a table of their classes."""
     base = next((root / place for place in BASES if (root / place / "val").is_dir()), None)
     if base is None:
-        message = f"Expected ImageNet's validation images in {root / 'imagenet' / 'val'}, and they are not there."
         fix = (
             "get ILSVRC2012_img_val.tar from image-net.org (or Kaggle), unpack it there, a folder for each class or "
             f"all in one with {' or '.join(LABELS)} beside it; or let FOOLBENCH_DATA name the folder above it"
         )
-        missing(message, fix)
+        missing("ImageNet's validation images", "nothing there", fix, root / "imagenet" / "val")
     val = base / "val"
     folders = sorted(path.name for path in val.iterdir() if _WNID.fullmatch(path.name))
     if folders:
         if len(folders) != CLASSES:
-            unfit(f"Expected the folders of {CLASSES} classes in {val}, got {len(folders)}.", "unpack the set again")
+            unfit(f"the folders of {CLASSES} classes", f"{len(folders)}", "unpack the set again", val)
         by_class = [_pictures(list((val / wnid).iterdir()), label) for label, wnid in enumerate(folders)]
         return _whole(Validation(base, by_class, folders))
     table = next(
         (path for f in (val, base, root, root / "imagenet") for n in LABELS if (path := f / n).is_file()), None
     )
     if table is None:
-        message = f"Expected folders of classes in {val}, or {' or '.join(LABELS)} beside it, and found neither."
-        missing(message, "sort the images into folders named by WordNet id, or add one of these tables")
+        fix = "sort the images into folders named by WordNet id, or add one of these tables"
+        missing(f"folders of classes in it, or {' or '.join(LABELS)} beside it", "neither", fix, val)
     return _whole(_flat(base, table))
 
 
 def _flat(base: Path, table: Path) -> Validation:
     """Caffe's val.txt (`NAME INDEX`), or Kaggle's CSV (`NAME,WNID x y x y …` under a header)."""
-    form = "lines such as `ILSVRC2012_val_00000001.JPEG 65`, or Kaggle's CSV,"
+    form = "lines such as `ILSVRC2012_val_00000001.JPEG 65`, or Kaggle's CSV"
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        unfit(f"Expected {form} in {table}, and it cannot be read: {error}.", "fetch the table again")
+        unfit(form, f"a file that cannot be read ({one_line(error)})", "fetch the table again", table)
     words = [line.replace(",", " ").split()[:2] for line in text.splitlines()]
     rows = [(w[0].removesuffix(".JPEG"), w[1]) for w in words if len(w) == 2 and w[0].startswith("ILSVRC2012_val_")]
     if not rows:
-        unfit(f"Expected {form} in {table}, and no line of it is one.", "fetch the table again")
+        unfit(form, "none in the file", "fetch the table again", table)
     wnids = sorted({label for _, label in rows if _WNID.fullmatch(label)})
     index = {wnid: i for i, wnid in enumerate(wnids)} or {str(i): i for i in range(CLASSES)}
     if len(index) != CLASSES or any(label not in index for _, label in rows):
-        message = f"Expected the WordNet ids of {CLASSES} classes, or indices 0..{CLASSES - 1}, in {table}, got others."
-        unfit(message, "fetch the table again")
+        expected = f"the WordNet ids of {CLASSES} classes, or indices 0..{CLASSES - 1}"
+        unfit(expected, "others", "fetch the table again", table)
     files: list[list[Path]] = [[] for _ in range(CLASSES)]
     for name, label in rows:
         files[index[label]].append(base / "val" / f"{name}.JPEG")
@@ -147,9 +147,7 @@ def _pictures(files: list[Path], label: int) -> list[Picture]:
 def _whole(copy: Validation) -> Validation:
     for label, own in enumerate(copy.by_class):
         if len(own) != PER_CLASS:
-            message = (
-                f"Expected {PER_CLASS} images ILSVRC2012_val_*.JPEG of class {label} in {copy.base / 'val'}, "
-                f"got {len(own)}."
-            )
-            unfit(message, "unpack the set again: which images are evaluated is decided by their numbers")
+            expected = f"{PER_CLASS} images ILSVRC2012_val_*.JPEG of class {label}"
+            fix = "unpack the set again: which images are evaluated is decided by their numbers"
+            unfit(expected, f"{len(own)}", fix, copy.base / "val")
     return copy

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ..errors import Unexpected
 from ..reading.values import Pixels, Sha256, Spec
-from ..reading.wording import refuse
 
 GivenPath = Annotated[str, Field(min_length=1)]
 """Relative to the battery's YAML (a shipped battery's: to FOOLBENCH_DATA), or absolute. Data may lie anywhere."""
@@ -63,9 +63,7 @@ class NpzData(Spec):
     @model_validator(mode="after")
     def _apart(self) -> NpzData:
         if self.train is not None and os.path.normpath(self.train) == os.path.normpath(self.path):
-            raise refuse(
-                "FB104", "Expected training images apart from `path`, got the same file.", "remove it", at=("train",)
-            )
+            raise Unexpected("training images apart from `path`", "the same file", "remove it", at=("train",))
         return self
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from PIL import Image
 
-from ..errors import EnvironmentFault, Problem
+from ..errors import EnvironmentFault, Problem, Where, one_line
 
 Shape = tuple[int, int, int]
 
@@ -71,24 +71,23 @@ def npz(path: Path, shape: Shape, classes: int) -> tuple[np.ndarray, np.ndarray]
     _there(path, "an .npz file with `x` and `y`")
     form, fix = "an .npz with `x` uint8 and `y` whole numbers", "write it with numpy.savez(path, x=x, y=y)"
     if not zipfile.is_zipfile(path):
-        unfit(f"Expected {form} in {path}, got a file of another kind, or a part of one.", fix)
+        unfit(form, "a file of another kind, or a part of one", fix, path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             x, y = archive["x"], archive["y"]
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
-        reason = (str(error).strip("'\" ").splitlines() or [type(error).__name__])[0]
-        unfit(f"Expected {form} in {path}, and it cannot be read: {reason}.", fix)
+        unfit(form, f"one that cannot be read ({one_line(error)})", fix, path)
     if x.dtype != np.uint8:
-        unfit(f"Expected `x` of uint8 in {path}, got {x.dtype}.", "save pixels as 0..255: x.round().astype('uint8')")
+        unfit("`x` of uint8", f"{x.dtype}", "save pixels as 0..255: x.round().astype('uint8')", path)
     if y.ndim != 1 or y.dtype.kind not in "iu" or len(y) != len(x):
-        message = f"Expected `y` of {len(x)} whole numbers in {path}, got {y.dtype} of shape {list(y.shape)}."
-        unfit(message, "save one class index an image")
+        got = f"{y.dtype} of shape {list(y.shape)}"
+        unfit(f"`y` of {len(x)} whole numbers", got, "save one class index an image", path)
     _legal(y, classes, path)
     c, h, w = shape
     as_is, channels_last = x.shape[1:] == shape, x.shape[1:] == (h, w, c)
     if as_is and channels_last and c > 1:
-        message = f"Expected `x` in {path} to have a shape that tells channels from pixels, got {list(x.shape)}."
-        unfit(message, "save images that are not as wide and high as they have channels")
+        expected = "`x` to have a shape that tells channels from pixels"
+        unfit(expected, f"{list(x.shape)}", "save images that are not as wide and high as they have channels", path)
     if as_is:
         images = x
     elif channels_last:
@@ -97,9 +96,7 @@ def npz(path: Path, shape: Shape, classes: int) -> tuple[np.ndarray, np.ndarray]
         images = x[:, None]
     else:
         expected = f"(n, {h}, {w}, {c}) or (n, {c}, {h}, {w})" + (f" or (n, {h}, {w})" if c == 1 else "")
-        unfit(
-            f"Expected `x` of shape {expected} in {path}, got {x.shape}.", "correct the battery's `shape` or the file"
-        )
+        unfit(f"`x` of shape {expected}", f"{x.shape}", "correct the battery's `shape` or the file", path)
     return np.ascontiguousarray(images), y.astype(np.int64)
 
 
@@ -111,11 +108,11 @@ def rows(folder: Path, table: Path, classes: int) -> list[tuple[Path, int]]:
         with table.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.DictReader(text)
             if not {"file", "class_index"} <= set(reader.fieldnames or ()):
-                message = f"Expected a header with file and class_index in {table}, got {reader.fieldnames}."
-                unfit(message, "begin the CSV with the line file,class_index")
+                fix = "begin the CSV with the line file,class_index"
+                unfit("a header with file and class_index", f"{reader.fieldnames}", fix, table)
             return list(_parsed(reader, folder, table, classes))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        unfit(f"Expected a CSV in {table}, and it cannot be read: {error}.", "save it as UTF-8 text with commas")
+        unfit("a CSV", f"a file that cannot be read ({one_line(error)})", "save it as UTF-8 text with commas", table)
 
 
 def _parsed(reader: csv.DictReader[str], folder: Path, table: Path, classes: int) -> Iterator[tuple[Path, int]]:
@@ -126,9 +123,9 @@ def _parsed(reader: csv.DictReader[str], folder: Path, table: Path, classes: int
             name, label = row["file"], -1
         if not name or not 0 <= label < classes:
             got = f"{name!r} and {row['class_index']!r}"
-            message = f"Expected a file and a class of 0..{classes - 1}, got {got}."
-            problem = Problem("FB408", message, "correct the line", file=table, line=reader.line_num)
-            raise EnvironmentFault(problem)
+            where = Where(table, reader.line_num)
+            expected = f"a file and a class of 0..{classes - 1}"
+            raise EnvironmentFault(Problem("FB408", expected, got, "correct the line", where))
         yield folder / name, label
 
 
@@ -140,13 +137,11 @@ def pictures(files: list[Path], shape: Shape, resize: int | None) -> np.ndarray:
         try:
             with Image.open(file) as image:
                 if image.mode.startswith(("I", "F")):
-                    unfit(
-                        f"Expected 8 bits a channel in {file}, got Pillow's mode {image.mode}.", "save it with 8 bits"
-                    )
+                    unfit("8 bits a channel", f"Pillow's mode {image.mode}", "save it with 8 bits", file)
                 image.load()
                 fitted = _fitted(image.convert("L" if shape[0] == 1 else "RGB"), shape, resize)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            unfit(f"Expected an image in {file}, and it cannot be read: {error}.", "fetch the file again")
+            unfit("an image", f"a file that cannot be read ({one_line(error)})", "fetch the file again", file)
         pixels[i] = fitted[None] if shape[0] == 1 else fitted.transpose(2, 0, 1)
     return pixels
 
@@ -163,9 +158,7 @@ def _fitted(image: Image.Image, shape: Shape, resize: int | None) -> np.ndarray:
     short = min(image.size)
     size = (int(resize * image.width / short), int(resize * image.height / short))
     if size[0] < width or size[1] < height:
-        unfit(
-            f"Expected `resize` to leave at least {height}×{width} pixels, got {size[1]}×{size[0]}.", "raise `resize`"
-        )
+        unfit(f"`resize` to leave at least {height}×{width} pixels", f"{size[1]}×{size[0]}", "raise `resize`")
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
@@ -175,8 +168,8 @@ def _fitted(image: Image.Image, shape: Shape, resize: int | None) -> np.ndarray:
 def _legal(labels: np.ndarray, classes: int, path: Path) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
-        message = f"Expected classes of 0..{classes - 1} in {path}, got {labels[wrong[0]]} at position {wrong[0]}."
-        unfit(message, "correct `y`, or the battery's `classes`")
+        got = f"{labels[wrong[0]]} at position {wrong[0]}"
+        unfit(f"classes of 0..{classes - 1}", got, "correct `y`, or the battery's `classes`", path)
 
 
 def _there(path: Path, what: str) -> None:
@@ -186,14 +179,14 @@ def _there(path: Path, what: str) -> None:
         there = False
     if not there:
         fix = "put it there, or correct the battery's `data`; a shipped battery's data starts at FOOLBENCH_DATA"
-        missing(f"Expected {what} at {path}, and there is none.", fix)
+        missing(what, "nothing there", fix, path)
 
 
-def missing(message: str, fix: str) -> NoReturn:
+def missing(expected: str, got: str, fix: str, file: Path | None = None) -> NoReturn:
     """Raise FB400."""
-    raise EnvironmentFault(Problem("FB400", message, fix))
+    raise EnvironmentFault(Problem("FB400", expected, got, fix, Where(file)))
 
 
-def unfit(message: str, fix: str) -> NoReturn:
+def unfit(expected: str, got: str, fix: str, file: Path | None = None) -> NoReturn:
     """Raise FB408."""
-    raise EnvironmentFault(Problem("FB408", message, fix))
+    raise EnvironmentFault(Problem("FB408", expected, got, fix, Where(file)))

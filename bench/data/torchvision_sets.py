@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..errors import one_line
 from .download import SWITCH, fetch, wanted
 from .readers import Shape, missing, npz, unfit
 
@@ -49,25 +50,22 @@ def first_images(name: Literal["mnist", "cifar10"], split: Split, count: int | N
     source = SOURCES[name]
     count = count or source.sizes[split]
     if count > source.sizes[split]:
-        unfit(
-            f"Expected {split}: to be at most {source.sizes[split]} for {source.title}, got {count}.",
-            f"{split}: {source.sizes[split]}",
-        )
+        expected = f"`{split}` of at most {source.sizes[split]} for {source.title}"
+        unfit(expected, f"{count}", f"{split}: {source.sizes[split]}")
     found = source.find(root, split, count)
     if found is None and wanted():
         fetch(name, source.title, root)
         found = source.find(root, split, count)
     if found is None:
         places = " or ".join(str(root / place) for place in source.places)
-        message = f"Expected {source.title}'s {split} images in {places}, and they are not there."
         fix = (
             f"set {SWITCH}=1 to fetch them with torchvision ({source.download}), put them there, or let FOOLBENCH_DATA "
             "name the folder where they are"
         )
-        missing(message, fix)
+        missing(f"{source.title}'s {split} images in {places}", "nothing there", fix)
     images, labels = found
     if len(images) < count:
-        unfit(f"Expected at least {count} {split} images of {source.title}, got {len(images)}.", "fetch the data again")
+        unfit(f"at least {count} {split} images of {source.title}", f"{len(images)}", "fetch the data again")
     return np.ascontiguousarray(images[:count]), labels[:count].astype(np.int64)
 
 
@@ -78,10 +76,8 @@ def _mnist(root: Path, split: Split, count: int) -> Arrays | None:
         if images is not None and labels is not None:
             x, y = idx(images), idx(labels)
             if x.shape[1:] != (28, 28) or y.shape != x.shape[:1] or (y > 9).any():
-                unfit(
-                    f"Expected images of 28×28 and a label 0..9 each in {folder}, got {x.shape} and {y.shape}.",
-                    "fetch the data again",
-                )
+                got = f"{x.shape} and {y.shape}"
+                unfit("images of 28×28 and a label 0..9 each", got, "fetch the data again", folder)
             return x[:, None], y
     return None
 
@@ -96,12 +92,12 @@ def idx(path: Path) -> np.ndarray:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        unfit(f"Expected an IDX file in {path}, and it cannot be read: {error}.", "fetch the file again")
+        unfit("an IDX file", f"one that cannot be read ({one_line(error)})", "fetch the file again", path)
     dimensions = raw[3] if raw[:3] == b"\0\0\x08" and len(raw) > 3 else 0
     start = 4 + 4 * dimensions
     shape = tuple(int(n) for n in np.frombuffer(raw[4:start].ljust(4 * dimensions, b"\0"), ">u4"))
     if not dimensions or len(raw) != start + math.prod(shape):
-        unfit(f"Expected an IDX file of bytes in {path}, got another kind, or a part of one.", "fetch the file again")
+        unfit("an IDX file of bytes", "another kind, or a part of one", "fetch the file again", path)
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
@@ -122,11 +118,9 @@ def _cifar10(root: Path, split: Split, count: int) -> Arrays | None:
         if len(images) >= count:
             return images, labels
         if not wanted():
-            message = (
-                f"Expected at least {count} {split} images in {part}, got {len(images)}, and found no larger file."
-            )
             fix = f"put the first {count} there, or CIFAR-10's own files into {root / 'cifar-10-batches-py'}"
-            unfit(message, f"{fix}, which {SWITCH}=1 fetches (170 MB)")
+            got = f"{len(images)}, and no larger file"
+            unfit(f"at least {count} {split} images", got, f"{fix}, which {SWITCH}=1 fetches (170 MB)", part)
     return None
 
 
@@ -137,12 +131,11 @@ def cifar_batch(path: Path) -> Arrays:
             batch = _Numbers(file, encoding="latin1").load()
         images, labels = np.asarray(batch["data"]), np.asarray(batch["labels"])
     except Exception as error:  # damaged pickles raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        unfit(f"Expected a batch of CIFAR-10 in {path}, and it cannot be read: {reason}.", "fetch the data again")
+        unfit("a batch of CIFAR-10", f"one that cannot be read ({one_line(error)})", "fetch the data again", path)
     legal = images.dtype == np.uint8 and images.shape[1:] == (3072,) and labels.shape == images.shape[:1]
     if not legal or labels.dtype.kind not in "iu" or ((labels < 0) | (labels > 9)).any():
-        message = f"Expected rows of 3072 bytes and a class of 0..9 each in {path}, got {images.dtype} {images.shape}."
-        unfit(message, "fetch the data again")
+        got = f"{images.dtype} {images.shape}"
+        unfit("rows of 3072 bytes and a class of 0..9 each", got, "fetch the data again", path)
     return images.reshape(-1, 3, 32, 32), labels.astype(np.int64)
 
 

@@ -10,7 +10,7 @@ from ..battery.battery import read_battery
 from ..battery.entries import entries
 from ..battery.ground import Execution, Ground
 from ..battery.panel import Member, SourceImages, Sources, wanted
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Where
 from ..machine.folder import atomically
 from ..machine.memory import sparing
 from ..machine.provenance import versions
@@ -26,8 +26,9 @@ def build(battery: str, out: Path, execution: Execution, progress: Progress) -> 
     """Write the evidence of a battery's panel to an npz. Returns its sha256; raises InvalidInput without a panel."""
     read = read_battery(battery)
     if read.spec.panel is None:
-        message = f"expected a battery with a panel, and {read.spec.name} has none."
-        raise InvalidInput(Problem("FB105", message, "add `panel:` with its models", key="panel"))
+        got = f"{read.spec.name}, which has none"
+        fix, where = "add `panel:` with its models", Where(key="panel")
+        raise InvalidInput(Problem("FB105", "a battery with a panel", got, fix, where))
     with execution.on(read) as ground:
         sources = attack_panel(ground, execution.workers_on(ground.device), progress, None)
     content = sources.to_bytes(read, ground.data)

@@ -18,7 +18,7 @@ from ...models.conditions import Conditions
 from ...models.levels import rounded
 from ...models.modules.module import from_module
 from ...models.preprocess import Preprocess
-from ..errors import InvalidInput, Problem, Unexpected, failure
+from ..errors import InvalidInput, ModelFailure, Problem, Unexpected, Where
 from ..submission.detectors import Density
 from ..victim.detecting import detecting
 from ..victim.fitting import training_images
@@ -69,8 +69,9 @@ class DensityRecipe:
         room = min(math.prod(self.shop.battery.spec.shape), self.shop.images.fitted * 2 // 3 - 1)
         if how.dimensions is not None:
             if how.dimensions > room:
-                message = f"--dimensions: expected at most {room} here, got {how.dimensions}."
-                raise InvalidInput(Problem("FB114", message, f"--dimensions {room}"))
+                where = Where(key="--dimensions")
+                fix = f"--dimensions {room}"
+                raise InvalidInput(Problem("FB114", f"at most {room} here", f"{how.dimensions}", fix, where))
             return (how.dimensions,)
         return tuple(d for d in DIMENSIONS if d <= room) or (room,)
 
@@ -128,7 +129,7 @@ class DensityRecipe:
         try:
             return detecting(inner, self._spec(dimensions), shop.battery, partial(training_images, shop.battery))
         except Unexpected as error:
-            raise failure("the density", error) from error
+            raise ModelFailure(Problem.of("FB301", error, Where(key="the density"))) from error
 
 
 def _rejected(labels: Tensor) -> float:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from ...defenses.detectors.threshold import Clean, Threshold
 from ...models.levels import rounded
 from ...models.training.train import Loss
-from ..errors import Unexpected, failure
+from ..errors import ModelFailure, Problem, Unexpected, Where
 from .epochs import Course
 from .measure import HELD_OUT, of_network
 from .shop import Product, Shop
@@ -64,7 +64,7 @@ class DetectorRecipe:
         try:
             return Clean(self._choosing, shop.rng_there("threshold"), shop.how.reject).threshold(scores)
         except Unexpected as error:
-            raise failure("the detector", error) from error
+            raise ModelFailure(Problem.of("FB301", error, Where(key="the detector"))) from error
 
     @property
     def _choosing(self) -> Tensor:

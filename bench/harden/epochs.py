@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...models.training.train import Loss, Training, epoch, optimizer_of
-from ..errors import Unexpected, failure
+from ..errors import ModelFailure, Problem, Unexpected, Where
 from ..machine.seeds import generator
 from .steps import Row, Step, Tensors, Tick
 
@@ -73,7 +73,7 @@ class Course:
             loss_of = self.losses(rng, k, tensors)
             loss = epoch(network, optimizer, schedule, images, labels, self.training, rng, loss_of)
         except Unexpected as error:
-            raise failure(self.phase, error) from error
+            raise ModelFailure(Problem.of("FB301", error, Where(key=self.phase))) from error
         kept = {key: v for key, v in tensors.items() if not key.startswith((f"{self.name}.", _OPTIMIZER))}
         kept |= {f"{self.name}.{key}": value.detach().cpu() for key, value in network.state_dict().items()}
         if k + 1 < self.training.epochs:

@@ -17,7 +17,7 @@ from ..battery.battery import read_battery
 from ..battery.ground import Ground
 from ..choices import DeviceName, HardenHow
 from ..data.data import Data
-from ..errors import ModelFailure, Problem
+from ..errors import ModelFailure, Problem, Where
 from ..machine.device import choose, describe, repeatable
 from ..machine.folder import atomically, claimed
 from ..machine.memory import lack_told
@@ -158,10 +158,9 @@ def _written(shop: Shop, product: Product, out: Path, head: dict[str, Any]) -> R
     bare = of_victim((whole.bare or whole).victim, shop.rng_there("written"))
     difference = float((bare.probabilities(shop.images.held) - expected.to(shop.device)).abs().max())
     if difference > 1e-3:
-        message = (
-            f"{MODEL}: expected the probabilities of the trained network, got some that differ by {difference:.2g}."
-        )
-        raise ModelFailure(Problem("FB301", message, "train one from scratch with --network lenet, mlp or resnet"))
+        expected, got = "the probabilities of the trained network", f"some that differ by {difference:.2g}"
+        fix = "train one from scratch with --network lenet, mlp or resnet"
+        raise ModelFailure(Problem("FB301", expected, got, fix, Where(out / MODEL)))
     victim = of_victim(whole.victim, shop.rng_there("written"))
     held, labels = shop.images.held, shop.images.held_labels
     row = victim.row(held, labels, shop.how.distance(shop.battery), shop.rng("measure"), strong=True)

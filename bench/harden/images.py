@@ -11,7 +11,7 @@ from torch import Tensor
 from ..battery.battery import Battery
 from ..data.data import digest_of, training
 from ..data.spread import spread
-from ..errors import EnvironmentFault, InvalidInput, Problem
+from ..errors import EnvironmentFault, InvalidInput, Problem, Where
 
 HELD_OUT = 10
 """One in so many is held out, and one in so many of the others is to choose by; but one of each class at least."""
@@ -58,13 +58,14 @@ def images_of(battery: Battery, most: int | None, device: torch.device) -> Image
     counts = np.bincount(labels, minlength=battery.classes)
     least = int(counts.min())
     if least < EACH:
-        message = f"expected at least {EACH} training images of every class to harden a model with, got {least} of "
-        fix = "name more in the battery's `data.train`"
-        raise EnvironmentFault(Problem("FB408", f"{message}class {spec.class_names[int(counts.argmin())]}.", fix))
+        expected = f"at least {EACH} training images of every class to harden a model with"
+        got = f"{least} of class {spec.class_names[int(counts.argmin())]}"
+        raise EnvironmentFault(Problem("FB408", expected, got, "name more in the battery's `data.train`"))
     count = len(labels) if most is None else min(most, len(labels))
     if count < EACH * battery.classes:
-        message = f"--training-images: expected {EACH} images of every class, got {count} for {battery.classes}."
-        raise InvalidInput(Problem("FB114", message, f"--training-images {EACH * battery.classes}"))
+        expected, got = f"{EACH} images of every class", f"{count} for {battery.classes}"
+        fix, where = f"--training-images {EACH * battery.classes}", Where(key="--training-images")
+        raise InvalidInput(Problem("FB114", expected, got, fix, where))
     # At least two of every class are left.
     fitted = min(FITTED, len(labels) * 4 // 5, len(labels) * (least - 2) // least)
     part = max(battery.classes, min(MOST, count // HELD_OUT))

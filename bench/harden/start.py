@@ -20,7 +20,7 @@ from ...models.training.harden_onnx import TrainableOnnx
 from ...models.training.networks import LeNet5, Mlp, SmallResNet, initialised
 from ..battery.battery import Battery
 from ..choices import HardenNetwork
-from ..errors import InvalidInput, Problem, Unexpected
+from ..errors import InvalidInput, Problem, Unexpected, Where
 from ..submission.models import OnnxModel
 from ..submission.submission import GivenSubmission
 from ..victim.assemble import CODES
@@ -89,8 +89,9 @@ class Fresh:
                 try:
                     network = initialised(partial(LeNet5, classes, self.shape), rng)
                 except Unexpected as error:
-                    message = f"--network lenet: {error.sentence}."
-                    raise InvalidInput(Problem("FB114", message, "--network resnet")) from error
+                    where = Where(key="--network lenet")
+                    problem = Problem("FB114", error.expected, error.got, "--network resnet", where)
+                    raise InvalidInput(problem) from error
             case "mlp":
                 network = initialised(partial(Mlp, classes, self.shape), rng)
             case "resnet":
@@ -159,13 +160,13 @@ def start_of_submission(given: GivenSubmission, battery: Battery, device: torch.
     """The network of a submission. Raises InvalidInput where it is no plain ONNX classifier."""
     spec = given.spec.model
     if not isinstance(spec, OnnxModel):
-        message = f"expected an ONNX model to harden, got kind: {spec.kind}."
+        expected, got = "an ONNX model to harden", f"kind: {spec.kind}"
         fix = "export it as ONNX, or train a network from scratch with --network"
-        raise InvalidInput(given.source.problem("FB210", ("model",), message, fix))
+        raise InvalidInput(Problem("FB210", expected, got, fix, given.source.where(("model",))))
     if given.spec.defenses:
-        message = "expected a model without defenses, since a recipe trains the network alone."
+        expected, got = "a model without defenses, since a recipe trains the network alone", "one with them"
         fix = "remove `defenses`, and write them into the hardened submission"
-        raise InvalidInput(given.source.problem("FB210", ("defenses",), message, fix))
+        raise InvalidInput(Problem("FB210", expected, got, fix, given.source.where(("defenses",))))
     return _given(given.folder, spec, given.as_given["model"], given.spec.name, battery, device)
 
 
@@ -179,8 +180,9 @@ def _given(
     folder: Path, spec: OnnxModel, as_given: dict[str, Any], title: str, battery: Battery, device: torch.device
 ) -> Given:
     if spec.reject_index is not None:
-        message = "model.reject_index: expected a network without a rejecting output, got one with it."
-        raise InvalidInput(Problem("FB210", message, "start from the network that it was made from"))
+        expected, where = "a network without a rejecting output", Where(key="model.reject_index")
+        fix = "start from the network that it was made from"
+        raise InvalidInput(Problem("FB210", expected, "one with it", fix, where))
     try:
         model = checked_onnx(folder / spec.path, spec.sha256)
     except ModelFileError as error:
@@ -189,10 +191,11 @@ def _given(
     with torch.no_grad():
         columns = start.build(torch.Generator())(torch.zeros(2, *battery.spec.shape, device=device)).shape[1]
     if columns != battery.classes:
-        message = f"model: expected {battery.classes} numbers an image for {battery.spec.name}, got {columns}."
-        raise InvalidInput(Problem("FB207", message, "take a network for these classes, or another --battery"))
+        expected = f"{battery.classes} numbers an image for {battery.spec.name}"
+        fix = "take a network for these classes, or another --battery"
+        raise InvalidInput(Problem("FB207", expected, f"{columns}", fix, Where(key="model")))
     return start
 
 
 def _refused(error: ModelFileError) -> InvalidInput:
-    return InvalidInput(Problem(CODES[error.kind], f"model: {error.sentence}.", error.fix))
+    return InvalidInput(Problem.of(CODES[error.kind], error, Where(key="model")))

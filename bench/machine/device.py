@@ -11,16 +11,14 @@ from typing import Any
 import torch
 
 from ..choices import DeviceName
-from ..errors import EnvironmentFault, Problem
+from ..errors import EnvironmentFault, Problem, Where
 
 
 def choose(name: DeviceName) -> torch.device:
     """auto: the GPU where there is one. Raises EnvironmentFault when cuda is asked for and there is none."""
     if name == "cuda" and not torch.cuda.is_available():
-        message = "--device cuda: expected a CUDA GPU that torch can use, and torch sees none."
-        raise EnvironmentFault(
-            Problem("FB404", message, "use --device cpu, or mend the driver (`nvidia-smi` shows it)")
-        )
+        fix, where = "use --device cpu, or mend the driver (`nvidia-smi` shows it)", Where(key="--device cuda")
+        raise EnvironmentFault(Problem("FB404", "a CUDA GPU that torch can use", "none that it sees", fix, where))
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
         return torch.device("cuda")
     return torch.device("cpu")

@@ -75,9 +75,9 @@ def claimed(folder: Path, manifest: Mapping[str, Any]) -> Iterator[None]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                message = f"expected to be the only run in {folder}, and another one is at work there."
                 fix = "wait for it, or choose another folder with --out"
-                raise EnvironmentFault(Problem("FB405", message, fix)) from error
+                expected = f"to be the only run in {folder}"
+                raise EnvironmentFault(Problem("FB405", expected, "another one at work there", fix)) from error
         _same_run(folder, manifest)
         atomically(folder / MANIFEST, (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode())
         yield
@@ -91,9 +91,8 @@ def _same_run(folder: Path, manifest: Mapping[str, Any]) -> None:
     except (OSError, ValueError, RecursionError):
         there = {}
     if differing := list(_differing(there, manifest)):
-        what = "; ".join(differing)
-        message = f"expected {folder} to be empty or to hold this very run, and it holds another one ({what})."
-        raise InvalidInput(Problem("FB406", message, "choose another folder with --out, or remove this one"))
+        expected, got = f"{folder} to be empty or to hold this very run", f"another one ({'; '.join(differing)})"
+        raise InvalidInput(Problem("FB406", expected, got, "choose another folder with --out, or remove this one"))
 
 
 def _differing(there: object, now: object, key: str = "") -> Iterator[str]:

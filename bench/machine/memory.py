@@ -63,6 +63,5 @@ def lack_told(what: str = "to go on") -> Iterator[None]:
         if lack is None:
             raise
         what = "for one image at a time" if isinstance(error, NoRoomError) else what
-        message = f"expected enough memory {what}, and it ran out ({lack})."
         fix = "close other programs, or use another device; --workers 1 and a small --max-batch need less"
-        raise EnvironmentFault(Problem("FB403", message, fix)) from error
+        raise EnvironmentFault(Problem("FB403", f"enough memory {what}", f"too little ({lack})", fix)) from error

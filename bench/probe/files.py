@@ -14,7 +14,7 @@ from ...leaderboard.record.store import PROBE, PROBE_RECORD, RunFolder
 from ...leaderboard.site.figures import MappedImage, added_chart, maps_figure, removal_figure, removed_chart
 from ...leaderboard.site.maps import Frame, Map, scales
 from ...models.levels import from_bytes, to_bytes
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Where
 from ..machine.folder import atomically
 from .probe import Probe, Removal
 from .record import ProbeRecord, record_of
@@ -45,8 +45,9 @@ def check_folder(folder: Path) -> list[str]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         old = []
         if not folder.is_dir() or any(folder.iterdir()):
-            message = f"--out: expected {folder} to be empty, or to hold a probe, and it holds something else."
-            raise InvalidInput(Problem("FB406", message, "choose another folder with --out")) from None
+            expected = f"{folder} to be empty, or to hold a probe"
+            fix = "choose another folder with --out"
+            raise InvalidInput(Problem("FB406", expected, "something else in it", fix, Where(key="--out"))) from None
     return old
 
 

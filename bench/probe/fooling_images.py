@@ -10,7 +10,7 @@ import numpy as np
 
 from ...leaderboard.record.store import EVIDENCE, RunFolder
 from ..battery.battery import Battery
-from ..errors import InvalidInput, Problem, Unexpected, one_line
+from ..errors import InvalidInput, Problem, Unexpected, Where, one_line
 
 MOST = 20
 """Images taken of one attack: the first that fooled, going round the classes."""
@@ -54,7 +54,8 @@ def of_run(folder: Path, battery: Battery) -> tuple[FoolingImages, ...]:
         if not found:
             raise Unexpected(f"evidence of {' or '.join(_ATTACKS)}", "none", _FIX, file=folder)
     except Unexpected as error:
-        raise InvalidInput(Problem("FB115", f"--run: {error.file or folder}: {error.sentence}.", _FIX)) from error
+        where = Where(error.file or folder, key="--run")
+        raise InvalidInput(Problem("FB115", error.expected, error.got, _FIX, where)) from error
     return found
 
 

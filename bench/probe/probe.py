@@ -22,7 +22,7 @@ from ..asking.answers import answers
 from ..asking.reading import read
 from ..battery.battery import Battery
 from ..battery.ground import Execution, Ground
-from ..errors import EnvironmentFault, InvalidInput, Problem
+from ..errors import EnvironmentFault, InvalidInput, Problem, Where
 from ..honesty.properties import ask
 from ..machine.device import describe
 from ..machine.memory import sparing
@@ -108,13 +108,13 @@ def probe(
     with execution.on(battery) as ground:
         data = ground.data
         if not isinstance(images, int) and (wrong := [i for i in images if not 0 <= i < len(data.labels)]):
-            message = f"--images: expected positions of 0 to {len(data.labels) - 1}, got {wrong[0]}."
-            raise InvalidInput(Problem("FB114", message, f"--images 0,{len(data.labels) - 1}"))
+            expected, where = f"positions of 0 to {len(data.labels) - 1}", Where(key="--images")
+            fix = f"--images 0,{len(data.labels) - 1}"
+            raise InvalidInput(Problem("FB114", expected, f"{wrong[0]}", fix, where))
         if len(data.labels) == 1 and not len(data.donors):
             got = f"one evaluation image and no training image in {battery.spec.name}"
-            message = f"expected another image to put patches on, got {got}."
             fix = "add an evaluation image, or training images (the battery's `data.train`)"
-            raise EnvironmentFault(Problem("FB400", message, fix))
+            raise EnvironmentFault(Problem("FB400", "another image to put patches on", got, fix))
         of_the_run = None if run is None else of_run(run, battery)
         assembled = subject.assemble(ground)
         victim = sparing(assembled.victim, ground.memory)
@@ -187,8 +187,8 @@ def _chosen(images: int | tuple[int, ...], victim: Classifier, ground: Ground) -
         if len(found) >= images:
             break
     if not found:
-        message = f"expected an evaluation image that the victim gets right, got none of {len(data.labels)}."
-        raise InvalidInput(Problem("FB114", message, "name the images: --images 0,1,2"))
+        expected, got = "an evaluation image that the victim gets right", f"none of {len(data.labels)}"
+        raise InvalidInput(Problem("FB114", expected, got, "name the images: --images 0,1,2"))
     return np.array(found, np.int64), torch.cat(kept)
 
 

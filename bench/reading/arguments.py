@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TypeGuard
 
 from ..choices import nearest
-from ..errors import Problem
+from ..errors import Problem, Where
 
 
 def word(
@@ -51,7 +51,7 @@ def new_folder(name: str, folder: Path) -> list[Problem]:
 
 def wrong(name: str, wanted: str, value: object, fix: str, code: str = "FB117", got: str | None = None) -> Problem:
     """A Problem with the argument `name`. `got` says what came where its own words do not."""
-    return Problem(code, f"expected {wanted}, got {got or shown(value)}.", fix, key=name)
+    return Problem(code, wanted, got or shown(value), fix, Where(key=name))
 
 
 def one_of(legal: Sequence[str]) -> str:

@@ -36,9 +36,8 @@ for _name, _pattern, _first in (
 class TooMuch(Exception):
     """Aliases that never end or blow up, and the node to point at."""
 
-    def __init__(self, node: yaml.Node, message: str):
-        self.node = node
-        super().__init__(message)
+    def __init__(self, node: yaml.Node, expected: str, got: str):
+        self.node, self.expected, self.got = node, expected, got
 
 
 def compose(text: str) -> yaml.Node | None:
@@ -79,9 +78,7 @@ def plain(node: yaml.Node, at: Key, broken: list[Finding]) -> Any:
         values: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                broken.append(
-                    Finding("FB101", at, "Expected text as a key, got a list or a mapping.", "use plain keys")
-                )
+                broken.append(Finding("FB101", at, "text as a key", "a list or a mapping", "use plain keys"))
             elif key.value not in values:
                 values[key.value] = plain(value, (*at, key.value), broken)
         return values
@@ -91,12 +88,10 @@ def plain(node: yaml.Node, at: Key, broken: list[Finding]) -> Any:
             return parse(node.value)
         except (ValueError, KeyError):
             shown = node.value if len(node.value) <= 40 else node.value[:39] + "…"
-            broken.append(Finding("FB104", at, f"Expected {noun}, got {shown!r}.", f"write {noun}"))
+            broken.append(Finding("FB104", at, noun, repr(shown), f"write {noun}"))
             return None
     tag = node.tag.replace(_TAG, "!!")
-    broken.append(
-        Finding("FB101", at, f"Expected plain YAML, got the tag {tag}, which is never read.", "remove the tag")
-    )
+    broken.append(Finding("FB101", at, "plain YAML", f"the tag {tag}, which is never read", "remove the tag"))
     return None
 
 
@@ -129,7 +124,7 @@ def _weigh(root: yaml.Node) -> None:
     def weigh(node: yaml.Node) -> int:
         nonlocal written
         if id(node) in above:
-            raise TooMuch(node, "An alias (*) inside its own anchor (&) never ends.")
+            raise TooMuch(node, "aliases (*) that end", "one inside its own anchor (&), which never ends")
         if id(node) not in weights:
             alone = 1 + (len(node.value) // 64 if isinstance(node, yaml.ScalarNode) else 0)
             written += alone
@@ -141,7 +136,7 @@ def _weigh(root: yaml.Node) -> None:
     total = weigh(root)
     if total > MAX_NODES and total > written:
         got = f"{total:,}" if total < 10**12 else f"about 10^{int(math.log10(total))}"
-        raise TooMuch(root, f"Expected aliases (*) to expand to at most {MAX_NODES:,} values, got {got}.")
+        raise TooMuch(root, f"aliases (*) to expand to at most {MAX_NODES:,} values", got)
 
 
 def _inner(node: yaml.Node) -> Iterator[yaml.Node]:

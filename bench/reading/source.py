@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..errors import InvalidInput, Problem
+from ..errors import InvalidInput, Problem, Where
 from .nodes import TooMuch, child, compose, is_mapping, plain, repeated
 from .wording import MAX_FINDINGS, Finding, Key, dotted, findings
 
@@ -39,10 +39,10 @@ class Source:
     value: dict[str, Any]
     """The file's content as plain JSON values."""
 
-    def problem(self, code: str, key: Key, message: str, fix: str, *, on_key: bool = False) -> Problem:
-        """A Problem pinned to a key's value (or, with `on_key` or where the value begins further down, to the key).
+    def where(self, key: Key, *, on_key: bool = False) -> Where:
+        """The place of a key's value (or, with `on_key` or where the value begins further down, of the key).
 
-        `key` is a path of keys and list positions; one that is not in the file is pinned to its nearest parent.
+        `key` is a path of keys and list positions; one that is not in the file has the place of its nearest parent.
         """
         node, mark, found = self.root, self.root.start_mark, True
         for part in key:
@@ -54,7 +54,17 @@ class Source:
         # An aliased value stands elsewhere, so the line must be the key's own.
         if found and not on_key and node.start_mark.line == mark.line:
             mark = node.start_mark
-        return _problem(self.path, self.lines, code, message, fix, mark, dotted(key))
+        return _where(self.path, self.lines, mark, dotted(key))
+
+    def problem(self, finding: Finding, under: Key = ()) -> Problem:
+        """A finding with its place; `under` are the keys that lead to what was checked."""
+        where = self.where((*under, *finding.key), on_key=finding.on_key)
+        return Problem(finding.code, finding.expected, finding.got, finding.fix, where)
+
+
+def refusal(problems: Iterable[Problem]) -> InvalidInput:
+    """All of a file's Problems, each once, in the file's order."""
+    return InvalidInput(*sorted(dict.fromkeys(problems), key=lambda p: (p.where.line or 0, p.where.column or 0)))
 
 
 Form = type[T] | Callable[[dict[str, Any]], type[T]]
@@ -78,15 +88,16 @@ def read_source(path: Path, model: Form[T], *, max_bytes: int = MAX_BYTES, conte
     source = Source(path, lines, root, plain(root, (), broken))
     problems: list[Problem] = []
     for later, first, key in islice(repeated(root), MAX_FINDINGS):
-        message = f"`{key[-1]}` is given twice, first on line {first.start_mark.line + 1}."
-        problems.append(_problem(path, lines, "FB106", message, "keep one of the two", later.start_mark, dotted(key)))
+        got = f"it twice, first on line {first.start_mark.line + 1}"
+        where = _where(path, lines, later.start_mark, dotted(key))
+        problems.append(Problem("FB106", f"`{key[-1]}` once", got, "keep one of the two", where))
     chosen: type[T] = model if isinstance(model, type) else model(source.value)  # pyright: ignore[reportAssignmentType]
     spec, found = validated(chosen, source.value, context)
     unreadable = {finding.key for finding in broken}
-    for f in (*broken[:MAX_FINDINGS], *(f for f in found if f.key not in unreadable)):
-        problems.append(source.problem(f.code, f.key, f.message, f.fix, on_key=f.on_key))
+    told = (*broken[:MAX_FINDINGS], *(f for f in found if f.key not in unreadable))
+    problems += [source.problem(finding) for finding in told]
     if problems or spec is None:
-        raise InvalidInput(*sorted(dict.fromkeys(problems), key=lambda p: (p.line or 0, p.column or 0)))
+        raise refusal(problems)
     return spec, source
 
 
@@ -111,40 +122,39 @@ def validated(model: type[T], value: dict[str, Any], context: Any = None) -> tup
 
 
 def _text(path: Path, max_bytes: int) -> str:
-    def refusal(message: str, fix: str, code: str = "FB100", line: int | None = None) -> InvalidInput:
-        return InvalidInput(Problem(code, message, fix, file=path, line=line, column=line and 1))
+    def refused(expected: str, got: str, fix: str, code: str = "FB100", line: int | None = None) -> InvalidInput:
+        return InvalidInput(Problem(code, expected, got, fix, Where(path, line, line and 1)))
 
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             name = next((p.name for p in sorted(path.glob("*.y*ml"))), "submission.yaml")
-            raise refusal("Expected a YAML file, got a folder.", f"name the file: {path / name}")
+            raise refused("a YAML file", "a folder", f"name the file: {path / name}")
         if not stat.S_ISREG(status.st_mode):
-            raise refusal("Expected a YAML file, got a device or a pipe.", "save it as a file and name that")
+            raise refused("a YAML file", "a device or a pipe", "save it as a file and name that")
         if status.st_size > max_bytes:
-            message = f"Expected at most {_size(max_bytes)} of YAML, got {_size(status.st_size)}."
-            raise refusal(message, "name the YAML file itself; models and data stand in files of their own")
+            fix = "name the YAML file itself; models and data stand in files of their own"
+            raise refused(f"at most {_size(max_bytes)} of YAML", _size(status.st_size), fix)
         with path.open("rb") as file:
             data = file.read(max_bytes)
     except FileNotFoundError:
         near = get_close_matches(path.name, (p.name for p in path.parent.glob("*.y*ml")), 1)
         fix = f"did you mean {path.parent / near[0]}?" if near else "check the path"
-        raise refusal("Expected a YAML file, and there is no such file.", fix) from None
+        raise refused("a YAML file", "nothing there", fix) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        message = f"Expected a YAML file, and it cannot be read: {reason}."
-        raise refusal(message, "check the path and its permissions") from None
+        got = f"one that cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise refused("a YAML file", got, "check the path and its permissions") from None
     utf16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     if b"\0" in data and not utf16:
-        raise refusal("Expected YAML text, got a binary file.", "name the YAML file, not the model", "FB101")
+        raise refused("YAML text", "a binary file", "name the YAML file, not the model", "FB101")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + data.count(b"\n", 0, error.start)
         got = "UTF-16" if utf16 else f"the byte 0x{data[error.start]:02x}"
-        raise refusal(f"Expected UTF-8 text, got {got}.", "save the file as UTF-8", "FB101", line) from None
+        raise refused("UTF-8 text", got, "save the file as UTF-8", "FB101", line) from None
     if text.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
-        raise refusal("Expected YAML, got an HTML page.", "download the raw file instead of its page", "FB101", 1)
+        raise refused("YAML", "an HTML page", "download the raw file instead of its page", "FB101", 1)
     return text
 
 
@@ -155,29 +165,30 @@ def _size(n: int) -> str:
 def _root(path: Path, text: str, lines: tuple[str, ...]) -> yaml.Node:
     start = _mark(0, 0)
 
-    def refusal(code: str, message: str, fix: str, mark: yaml.Mark = start) -> InvalidInput:
-        return InvalidInput(_problem(path, lines, code, message, fix, mark, None))
+    def refused(code: str, expected: str, got: str, fix: str, mark: yaml.Mark = start) -> InvalidInput:
+        return InvalidInput(Problem(code, expected, got, fix, _where(path, lines, mark, None)))
 
     try:
         root = compose(text)
     except yaml.reader.ReaderError as error:
         before = _BREAK.split(text[: error.position])
         mark = _mark(len(before) - 1, len(before[-1]))
-        message = f"Not YAML: the character U+{ord(text[error.position]):04X} is not allowed."
-        raise refusal("FB101", message, "remove it", mark) from None
+        got = f"the character U+{ord(text[error.position]):04X}, which is not allowed"
+        raise refused("FB101", "YAML", got, "remove it", mark) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or start
-        raise refusal("FB101", f"Not YAML: {error.problem}.", _yaml_fix(str(error.problem)), mark) from None
+        got = f"text that breaks its grammar ({error.problem})"
+        raise refused("FB101", "YAML", got, _yaml_fix(str(error.problem)), mark) from None
     except RecursionError:
-        raise refusal("FB107", "Expected a few levels, got YAML too deep to be read.", "write it flatter") from None
+        raise refused("FB107", "a few levels", "YAML too deep to be read", "write it flatter") from None
     except TooMuch as error:
         fix = "write the values out instead of using anchors (&) and aliases (*)"
-        raise refusal("FB107", str(error), fix, error.node.start_mark) from None
+        raise refused("FB107", error.expected, error.got, fix, error.node.start_mark) from None
     if root is None:
-        raise refusal("FB102", "Expected `key: value` lines, and the file is empty.", "begin with `schema: 1`")
+        raise refused("FB102", "`key: value` lines", "an empty file", "begin with `schema: 1`")
     if not is_mapping(root):
         got = "a list" if isinstance(root, yaml.SequenceNode) else "one single value"
-        raise refusal("FB102", f"Expected `key: value` lines, got {got}.", "begin with `schema: 1`", root.start_mark)
+        raise refused("FB102", "`key: value` lines", got, "begin with `schema: 1`", root.start_mark)
     return root
 
 
@@ -197,9 +208,7 @@ def _yaml_fix(problem: str) -> str:
     return "check the brackets, quotes and indentation here and on the line above"
 
 
-def _problem(
-    path: Path, lines: tuple[str, ...], code: str, message: str, fix: str, mark: yaml.Mark, key: str | None
-) -> Problem:
+def _where(path: Path, lines: tuple[str, ...], mark: yaml.Mark, key: str | None) -> Where:
     text = lines[mark.line] if mark.line < len(lines) else ""
     shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-    return Problem(code, message, fix, path, mark.line + 1, mark.column + 1, key or None, shown)
+    return Where(path, mark.line + 1, mark.column + 1, key or None, shown)

@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from ...models.files import sha256_of
 from ..choices import nearest
-from .wording import refuse
+from ..errors import one_line
+from .wording import Refused
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -30,28 +31,26 @@ def is_text(value: object) -> bool:
 
 def _text(text: str) -> str:
     if not is_text(text):
-        raise refuse(
-            "FB104", f"Expected printable text, got {text[:60]!r}.", "use letters, digits, punctuation, spaces"
-        )
+        raise Refused("FB104", "printable text", repr(text[:60]), "use letters, digits, punctuation, spaces")
     return text.strip()
 
 
 def _web(address: str) -> str:
-    message, fix = f"Expected a web address, got {address[:60]!r}.", "begin with https://"
+    refused = Refused("FB104", "a web address", repr(address[:60]), "begin with https://")
     try:
         parts = urlsplit(address)
     except ValueError:
-        raise refuse("FB104", message, fix) from None
+        raise refused from None
     legal = parts.scheme in ("http", "https") and parts.hostname and address.isprintable() and " " not in address
     if not legal:
-        raise refuse("FB104", message, fix)
+        raise refused
     return address
 
 
 def _sha256(digest: str) -> str:
     if len(digest) != 64 or not _HEX.issuperset(digest.lower()):
-        message = f"Expected the 64 hexadecimal digits of a sha256, got {len(digest)} characters."
-        raise refuse("FB104", message, "paste what `sha256sum FILE` prints")
+        got = f"{len(digest)} characters"
+        raise Refused("FB104", "the 64 hexadecimal digits of a sha256", got, "paste what `sha256sum FILE` prints")
     return digest.lower()
 
 
@@ -60,25 +59,24 @@ def _inside(name: str, info: ValidationInfo) -> str:
     path = PurePosixPath(name)
     fix = "put the file beside the YAML and write its name alone"
     if not path.parts or path.is_absolute() or ":" in path.parts[0]:
-        raise refuse("FB109", f"Expected a path relative to the YAML's folder, got {name[:60]!r}.", fix)
+        raise Refused("FB109", "a path relative to the YAML's folder", repr(name[:60]), fix)
     if ".." in path.parts or "\\" in name or not name.isprintable():
-        raise refuse("FB109", f"Expected a path inside the YAML's folder, without `..`, got {name[:60]!r}.", fix)
+        raise Refused("FB109", "a path inside the YAML's folder, without `..`", repr(name[:60]), fix)
     folder = yaml_folder(info)
     if folder is not None:
         try:
             target = (folder / path).resolve()
             there, is_folder = target.is_file(), target.is_dir()
         except (OSError, RuntimeError) as error:  # a loop of links, a name too long
-            raise refuse("FB108", f"The path {name[:60]!r} cannot be followed: {error}.", "correct the path") from None
+            got = f"{name[:60]!r} ({one_line(error)})"
+            raise Refused("FB108", "a path that can be followed", got, "correct the path") from None
         if not target.is_relative_to(folder.resolve()):
-            raise refuse(
-                "FB109", f"Expected a file inside the YAML's folder, and {name[:60]!r} is a link out of it.", fix
-            )
+            raise Refused("FB109", "a file inside the YAML's folder", f"{name[:60]!r}, which is a link out of it", fix)
         if not there:
-            got = "is a folder" if is_folder else "is not there"
+            got = f"{path.as_posix()}, which is {'a folder' if is_folder else 'not there'}"
             near = nearest(path.name, sorted(p.name for p in (folder / path.parent).glob("*") if p.is_file()))
             fix = f"did you mean {(path.parent / near).as_posix()}?" if near else "put it beside the YAML"
-            raise refuse("FB108", f"Expected a file, and {path.as_posix()} {got}.", fix)
+            raise Refused("FB108", "a file", got, fix)
     return path.as_posix()
 
 
@@ -118,11 +116,12 @@ class NamesFile(Spec):
             try:
                 got = sha256_of(folder / name)
             except OSError as error:
-                raise refuse("FB108", f"{name} cannot be read: {error.strerror}.", "check its permissions") from None
+                fault = f"{name} ({one_line(error)})"
+                raise Refused("FB108", "a file that can be read", fault, "check its permissions") from None
             if got != self.sha256:
-                message = f"Expected {name} to have the sha256 {self.sha256[:12]}…, got {got[:12]}…."
                 fix = f"fetch the file again, or, if it is the right one, sha256: {got}"
-                raise refuse("FB201", message, fix, at=("sha256",))
+                expected = f"{name} to have the sha256 {self.sha256[:12]}…"
+                raise Refused("FB201", expected, f"{got[:12]}…", fix, at=("sha256",))
         return self
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
 from ..choices import nearest
+from ..errors import Unexpected, one_line
 from .fields import Field, discriminator, fields, follow, legal_values, members
 
 Key = tuple[str | int, ...]
@@ -25,15 +27,38 @@ class Finding:
 
     code: str
     key: Key
-    message: str
+    expected: str
+    got: str
     fix: str
     on_key: bool = False
     """Whether to point at the key rather than at its value."""
+    meant: str | None = None
+    """Of an unknown key: the one that it probably stands for."""
 
 
-def refuse(code: str, message: str, fix: str, *, at: Key = ()) -> PydanticCustomError:
-    """What a validator raises to have its own code, sentence and fix shown; `at` leads on from the validated value."""
-    return PydanticCustomError(code, "{message}", {"message": message, "fix": fix, "at": at})  # pyright: ignore[reportArgumentType]
+class Refused(Unexpected):
+    """What a validator raises that has a code of its own; `at` leads on from the validated value. For all else it
+    raises Unexpected, whose code is FB104."""
+
+    def __init__(self, code: str, expected: str, got: object, fix: str, *, at: Key = ()):
+        super().__init__(expected, got, fix, at=at)
+        self.code = code
+
+
+class Several(ValueError):
+    """What a validator raises that has found several things wrong."""
+
+    def __init__(self, errors: Iterable[Unexpected]):
+        self.errors = tuple(errors)
+
+    @classmethod
+    def check(cls, errors: Iterable[Unexpected]) -> None:
+        """Raise them, where there are any."""
+        if found := tuple(errors):
+            raise cls(found)
+
+    def __str__(self) -> str:
+        return "; ".join(str(error) for error in self.errors)
 
 
 def dotted(key: Key) -> str:
@@ -58,12 +83,8 @@ def findings(
             found.append(_unknown(key, follow(model, detail["loc"][:-1])[1], _at(value, key[:-1])))
         elif kind.startswith("missing") and isinstance(key[-1], str):
             found.append(_missing(key, field))
-        elif re.fullmatch(r"FB\d{3}", kind):
-            context = detail.get("ctx", {})
-            found.append(Finding(kind, (*key, *context["at"]), context["message"], context["fix"]))
         elif kind in ("value_error", "assertion_error"):
-            head, _, tail = str(detail.get("ctx", {}).get("error", detail["msg"])).partition(": ")
-            found.append(Finding("FB104", key, _sentence(head), tail or "correct it"))
+            found += _refused(key, detail)
         else:
             key = key[:-1] if kind == "missing" else key  # of a list with a fixed number of values
             wrong[key] = follow(model, detail["loc"][:-1])[1] if kind == "missing" else field
@@ -74,16 +95,27 @@ def findings(
             given = _at(value, key)
             nouns = " or ".join(dict.fromkeys(expected))
             fix = _fix(key, wrong[key], given) or f"write {nouns} here"
-            found.append(Finding("FB104", key, f"Expected {nouns}, got {_got(given, expected)}.", fix))
+            found.append(Finding("FB104", key, nouns, _got(given, expected), fix))
     return [f for f in found if not _renamed(f, found)], guess
 
 
 def _renamed(finding: Finding, found: list[Finding]) -> bool:
     """Whether a key is missing only because it is misspelt."""
-    meant = f"did you mean `{finding.key[-1]}`?" if finding.code == "FB105" else None
-    return meant is not None and any(
-        other.code == "FB103" and other.key[:-1] == finding.key[:-1] and meant in other.message for other in found
+    return finding.code == "FB105" and any(
+        other.meant == finding.key[-1] and other.key[:-1] == finding.key[:-1] for other in found
     )
+
+
+def _refused(key: Key, detail: ErrorDetails) -> Iterator[Finding]:
+    """What a validator refused."""
+    error = detail.get("ctx", {}).get("error")
+    for one in error.errors if isinstance(error, Several) else (error,):
+        if isinstance(one, Unexpected):
+            code = one.code if isinstance(one, Refused) else "FB104"
+            yield Finding(code, (*key, *one.at), one.expected, one.got, one.fix)
+        else:
+            got = detail["msg"] if one is None else one_line(one)
+            yield Finding("FB104", key, "a legal value", got, "correct it")
 
 
 def _unknown(key: Key, parent: Field, given: Any) -> Finding:
@@ -92,16 +124,19 @@ def _unknown(key: Key, parent: Field, given: Any) -> Finding:
     # A misspelt key is rarely one that is there too.
     near = nearest(name, [k for k in known if k not in given]) or nearest(name, known)
     if near:
-        return Finding(
-            "FB103", key, f"Unknown key `{name}`; did you mean `{near}`?", _line(near, given[name]), on_key=True
-        )
-    where = f"`{dotted(key[:-1])}`" if len(key) > 1 else "this file"
+        return _instead(key, near, _line(near, given[name]))
+    expected = f"keys of `{dotted(key[:-1])}`" if len(key) > 1 else "keys of this file"
     fix = "write the keys out: merge keys are not read" if name == "<<" else "remove it"
-    return Finding("FB103", key, f"Unknown key `{name}`; {where} takes {', '.join(known)}.", fix, on_key=True)
+    return Finding("FB103", key, f"{expected} ({', '.join(known)})", f"the unknown key `{name}`", fix, on_key=True)
+
+
+def _instead(key: Key, near: str, fix: str) -> Finding:
+    """An unknown key that stands for another one."""
+    return Finding("FB103", key, f"the key `{near}`", f"the unknown key `{key[-1]}`", fix, on_key=True, meant=near)
 
 
 def _missing(key: Key, field: Field) -> Finding:
-    return Finding("FB105", key, f"The key `{key[-1]}` is missing.", _line(str(key[-1]), _example(field)))
+    return Finding("FB105", key, f"the key `{key[-1]}`", "none", _line(str(key[-1]), _example(field)))
 
 
 def _wrong_kind(key: Key, field: Field, given: dict[str, Any], guess: dict[str, Any]) -> Finding:
@@ -115,21 +150,19 @@ def _wrong_kind(key: Key, field: Field, given: dict[str, Any], guess: dict[str, 
     sure = likeliest if list(shared.values()).count(shared[likeliest]) == 1 else None
     fix = f"{tag}: {likeliest}" if shared[likeliest] else f"write one of these after `{tag}: `"
     if tag in given:
-        message = f"Expected {legal}, got {_describe(given[tag])}."
         near = nearest(str(given[tag]), list(options))
         guess[tag] = near or sure or given[tag]
-        return Finding("FB104", (*key, tag), message, _line(tag, near) if near else fix)
+        return Finding("FB104", (*key, tag), legal, _describe(given[tag]), _line(tag, near) if near else fix)
     known = {name for member in options.values() for name in fields(member) or ()}
     misspelt = next((name for name in given if name not in known and nearest(name, [tag])), None)
     if misspelt is not None:
         written = guess.pop(misspelt)
         near = nearest(str(written), list(options))
         guess[tag] = near or sure or written
-        message = f"Unknown key `{misspelt}`; did you mean `{tag}`?"
-        return Finding("FB103", (*key, misspelt), message, _line(tag, near or written), on_key=True)
+        return _instead((*key, misspelt), tag, _line(tag, near or written))
     if sure:
         guess[tag] = sure
-    return Finding("FB105", (*key, tag), f"The key `{tag}` is missing: expected {legal}.", fix)
+    return Finding("FB105", (*key, tag), f"the key `{tag}` ({legal})", "none", fix)
 
 
 _NOUNS = {
@@ -251,11 +284,6 @@ def _flow(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6, sort_keys=False)
     text = text.removesuffix("\n").removesuffix("\n...")
     return text if len(text) <= 100 and "\n" not in text else _UNKNOWN
-
-
-def _sentence(text: str) -> str:
-    text = text.strip() or "Not a legal value"
-    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def _at(value: Any, key: Key) -> Any:

@@ -121,10 +121,9 @@ class _Rota(NamedTuple):
 
 
 def _over_budget(who: str, asked: int, granted: int) -> OverBudget:
-    message = f"expected {who} to ask at most {granted:,} queries and gradients, and the attack asked for {asked:,}."
-    return OverBudget(
-        Problem("FB500", message, "make the attack keep its budget, or raise it in a battery of your own")
-    )
+    expected = f"{who} to ask at most {granted:,} queries and gradients"
+    fix = "make the attack keep its budget, or raise it in a battery of your own"
+    return OverBudget(Problem("FB500", expected, f"an attack that asked for {asked:,}", fix))
 
 
 def check_asked(images: Tensor, owners: Tensor, shape: tuple[int, int, int]) -> None:

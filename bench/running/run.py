@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ...attacks.entry import Entry
-from ..errors import FoolbenchError, OverBudget, Unexpected, one_line
+from ..errors import FoolbenchError, OverBudget, Problem, Unexpected, one_line
 from ..machine.memory import lack_told
 from .arena import Arena
 from .progress import Progress
@@ -84,11 +84,11 @@ def run_entries(
                     with lack_told("for the images that the attack itself holds"):
                         done[key] = future.result()
                 except OverBudget as error:
-                    failed[key] = EntryFailure("FB500", error.problems[0].message)
+                    failed[key] = EntryFailure("FB500", _reason(error.problems[0]))
                 except (FoolbenchError, OSError):
                     raise
                 except Unexpected as error:
-                    failed[key] = EntryFailure("FB501", f"the attack failed: {error.sentence}")
+                    failed[key] = EntryFailure("FB501", f"the attack failed: {_reason(error)}")
                 except Exception as error:
                     failed[key] = EntryFailure("FB501", f"the attack raised {one_line(error)}")
     finally:
@@ -101,3 +101,7 @@ def run_entries(
         failure = next((failed[key] for key in keys if key in failed), None)
         results[entry.name] = failure or join([done[key] for key in keys])
     return results
+
+
+def _reason(error: Problem | Unexpected) -> str:
+    return f"expected {error.expected}, got {error.got}"

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ..errors import Unexpected
 from ..reading.values import File, NamesFile, Spec
-from ..reading.wording import refuse
+from ..reading.wording import Several
 from .detectors import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
 from .models import OnnxFile
 from .packages import registered
@@ -20,7 +21,7 @@ def _not_empty(models: tuple[OnnxFile, ...]) -> tuple[OnnxFile, ...]:
     # Not as a length in the field: a model that is wrong in itself would count as none at all.
     if not models:
         fix = "models: [{path: other.onnx, output: logits}]"
-        raise refuse("FB104", "Expected at least 1 further model, got an empty list.", fix)
+        raise Unexpected("at least 1 further model", "an empty list", fix)
     return models
 
 
@@ -95,11 +96,9 @@ class RandomizedSmoothing(Spec):
         # The least p-value is that of all copies agreeing, 2 / 2^samples; frexp, for an exact power of two.
         fewest = 2 - math.frexp(self.alpha)[1]
         if self.samples < fewest:
-            message = (
-                f"Expected at least {fewest} samples at alpha {self.alpha:g}, got {self.samples}, so few that it would "
-                "abstain even where all agree."
-            )
-            raise refuse("FB104", message, f"samples: {fewest}", at=("samples",))
+            got = f"{self.samples}, so few that it would abstain even where all agree"
+            expected = f"at least {fewest} samples at alpha {self.alpha:g}"
+            raise Unexpected(expected, got, f"samples: {fewest}", at=("samples",))
         return self
 
 
@@ -153,9 +152,12 @@ class OnnxDefense(NamesFile, Rejects):
 
     @model_validator(mode="after")
     def _for_its_role(self) -> OnnxDefense:
-        for name in sorted(self.model_fields_set & _OF_DETECTORS) if self.role == "preprocess" else ():
-            message = f"Expected `{name}` with `role: detector` only, got it with preprocess."
-            raise refuse("FB104", message, "remove it, or role: detector", at=(name,))
+        fix = "remove it, or role: detector"
+        Several.check(
+            Unexpected(f"`{name}` with `role: detector` only", "it with preprocess", fix, at=(name,))
+            for name in sorted(self.model_fields_set & _OF_DETECTORS)
+            if self.role == "preprocess"
+        )
         return self
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ..errors import Unexpected
 from ..reading.values import Spec
-from ..reading.wording import refuse
 
 
 class Rejects(Spec):
@@ -25,11 +25,10 @@ class Rejects(Spec):
     @model_validator(mode="after")
     def _one_way(self) -> Rejects:
         if self.threshold is not None and "reject" in self.model_fields_set:
-            message = "Expected either `threshold` or `reject`, got both."
-            raise refuse("FB104", message, "remove one of the two", at=("threshold",))
+            raise Unexpected("either `threshold` or `reject`", "both", "remove one of the two", at=("threshold",))
         if self.threshold is None and self.spread is not None:
-            message = "Expected `spread` beside `threshold`, got it alone."
-            raise refuse("FB104", message, "remove it, or give a threshold", at=("spread",))
+            fix = "remove it, or give a threshold"
+            raise Unexpected("`spread` beside `threshold`", "it alone", fix, at=("spread",))
         return self
 
 
@@ -45,7 +44,7 @@ class FeatureSqueezing(Rejects):
     @model_validator(mode="after")
     def _some(self) -> FeatureSqueezing:
         if self.bits is None and self.size is None:
-            raise refuse("FB104", "Expected `bits` or `size` or both, got neither.", "bits: 3, size: 2")
+            raise Unexpected("`bits` or `size` or both", "neither", "bits: 3, size: 2")
         return self
 
 
@@ -78,8 +77,8 @@ class OnFeatures(Rejects):
     @model_validator(mode="after")
     def _of_pixels(self) -> OnFeatures:
         if self.features == "logits" and self.dimensions is not None:
-            message = "Expected `dimensions` with `features: pixels` only, got them with logits."
-            raise refuse("FB104", message, "remove it", at=("dimensions",))
+            expected = "`dimensions` with `features: pixels` only"
+            raise Unexpected(expected, "them with logits", "remove it", at=("dimensions",))
         return self
 
 

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ..errors import Unexpected
 from ..reading.values import File, NamesFile, Pixels, Positive, Spec
-from ..reading.wording import refuse
+from ..reading.wording import Refused, Several
 
 _TIMM_REFUSED = frozenset(
     {"model_name", "checkpoint_path", "cache_dir", "num_classes", "in_chans", "scriptable", "exportable", "no_jit"}
@@ -43,8 +44,8 @@ class Input(Spec):
     def _same_length(self) -> Input:
         mean, std = len(self.mean), len(self.std)
         if 1 not in (mean, std) and mean != std:
-            message = f"Expected as many numbers as mean has ({mean}), or one, got {std}."
-            raise refuse("FB104", message, "give mean and std one number a channel", at=("std",))
+            expected = f"as many numbers as mean has ({mean}), or one"
+            raise Unexpected(expected, std, "give mean and std one number a channel", at=("std",))
         return self
 
 
@@ -100,18 +101,22 @@ class TimmModel(NamesFile):
         if (self.weights is not None) == self.pretrained:
             got = "both" if self.pretrained else "neither"
             fix = "remove one of the two" if self.pretrained else "weights: model.safetensors"
-            raise refuse("FB104", f"Expected either `weights` or `pretrained: true`, got {got}.", fix)
+            raise Unexpected("either `weights` or `pretrained: true`", got, fix)
         if self.weights is not None and not self.weights.endswith(".safetensors"):
-            message = f"Expected a .safetensors file, got {self.weights[:60]!r}: pickles are never loaded."
-            raise refuse("FB203", message, "save the weights with safetensors.torch.save_file", at=("weights",))
+            got = f"{self.weights[:60]!r}: pickles are never loaded"
+            fix = "save the weights with safetensors.torch.save_file"
+            raise Refused("FB203", "a .safetensors file", got, fix, at=("weights",))
         if self.pretrained and "." not in self.name:
-            message = f"Expected a name with its weights' tag, got {self.name!r}."
-            raise refuse("FB104", message, f"name: {self.name}.TAG, as timm.list_pretrained() has it", at=("name",))
+            fix = f"name: {self.name}.TAG, as timm.list_pretrained() has it"
+            raise Unexpected("a name with its weights' tag", repr(self.name), fix, at=("name",))
         if self.pretrained and self.sha256 is not None:
-            raise refuse("FB104", "Expected `sha256` beside `weights`, not `pretrained`.", "remove it", at=("sha256",))
-        for name in (name for name in self.args if name in _TIMM_REFUSED or name.startswith("pretrained")):
-            message = f"Expected arguments of the architecture, got `{name}`, which is not passed on."
-            raise refuse("FB104", message, "remove it, or use the model's own key", at=("args", name))
+            raise Unexpected("`sha256` beside `weights` only", "it beside `pretrained`", "remove it", at=("sha256",))
+        expected, fix = "arguments of the architecture", "remove it, or use the model's own key"
+        Several.check(
+            Unexpected(expected, f"`{name}`, which is not passed on", fix, at=("args", name))
+            for name in self.args
+            if name in _TIMM_REFUSED or name.startswith("pretrained")
+        )
         return self
 
 

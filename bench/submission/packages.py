@@ -12,8 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from ..choices import nearest
-from ..errors import Failed, one_line
-from ..reading.wording import refuse
+from ..errors import Failed, Unexpected, one_line
 
 GROUP = "foolbench.defenses"
 
@@ -54,20 +53,19 @@ def installed(group: str = GROUP) -> list[Installed]:
 
 
 def named(name: str) -> Installed:
-    """The one of that name. Raises what a validator raises where it is not installed, or installed twice."""
+    """The one of that name. Raises Unexpected where it is not installed, or installed twice."""
     known = installed()
     found = [defense for defense in known if defense.name == name]
     if len(found) == 1:
         return found[0]
     if found:
         rivals = ", ".join(defense.distribution for defense in found)
-        raise refuse("FB104", f"Expected one package to register {name!r}, got {rivals}.", "uninstall all but one")
+        raise Unexpected(f"one package to register {name!r}", rivals, "uninstall all but one")
     names = [defense.name for defense in known]
-    there = f"Installed: {', '.join(names)}." if names else "None is installed."
+    there = f"installed: {', '.join(names)}" if names else "none is installed"
     near = nearest(name, names)
     fix = f"name: {near}" if near else "install the package that brings it; `foolbench list defenses` shows all"
-    message = f"Expected a defense that an installed package registers, got {name[:60]!r}. {there}"
-    raise refuse("FB104", message, fix)
+    raise Unexpected("a defense that an installed package registers", f"{name[:60]!r} ({there})", fix)
 
 
 def registered(name: str) -> str:

@@ -22,7 +22,7 @@ from ..errors import InvalidInput
 from ..reading.arguments import is_path, wrong
 from ..reading.source import Source, read_source
 from ..reading.values import Spec, Text, Web, files_named, yaml_folder
-from ..reading.wording import refuse
+from ..reading.wording import Refused
 from .defenses import Defense, PackageDefense
 from .models import Model
 from .packages import distributions
@@ -38,17 +38,18 @@ def _battery(name: str, info: ValidationInfo) -> str:
     folder = yaml_folder(info)
     if name.endswith((".yaml", ".yml")) or "/" in name:
         if folder is not None and not (folder / name).is_file():
-            raise refuse("FB108", f"Expected a battery's YAML file, and {name[:60]} is not there.", "correct the path")
+            raise Refused("FB108", "a battery's YAML file", f"{name[:60]}, which is not there", "correct the path")
     elif name not in (shipped := shipped_batteries()):
         fix = f"battery: {nearest(name, shipped) or shipped[0]}"
-        raise refuse("FB110", f"Expected {', '.join(shipped)} or the path of a YAML file, got {name[:60]!r}.", fix)
+        expected = f"{', '.join(shipped)} or the path of a YAML file"
+        raise Refused("FB110", expected, repr(name[:60]), fix)
     return name
 
 
 def _version(schema: int) -> int:
     if schema != 1:
         fix = "schema: 1, or update foolbench" if schema > 1 else "schema: 1"
-        raise refuse("FB111", f"Expected schema 1, got schema {schema}.", fix)
+        raise Refused("FB111", "schema 1", f"schema {schema}", fix)
     return schema
 
 
@@ -86,7 +87,7 @@ class GivenSubmission:
     """Where its relative paths start."""
     path: Path
     source: Source
-    """For problems that only show later: `given.source.problem(code, ("model", "path"), message, fix)`."""
+    """For problems that only show later: `given.source.where(("model", "path"))` is a key's place."""
     as_given: dict[str, Any]
     """The YAML's values as they were written, defaults left out."""
 

@@ -25,7 +25,7 @@ from ...models.onnx.ports import Names
 from ...models.preprocess import Preprocess
 from ..battery.battery import PanelModel
 from ..battery.ground import Ground
-from ..errors import Failed, FoolbenchError, InvalidInput, ModelFailure, Problem, Unexpected, one_line
+from ..errors import Failed, FoolbenchError, InvalidInput, ModelFailure, Problem, Unexpected, Where, one_line, together
 from ..machine.memory import lack_told, sparing
 from ..machine.seeds import generator
 from ..reading.values import files_named
@@ -119,7 +119,15 @@ def _digests(given: GivenSubmission) -> tuple[str, str]:
     """sha256 of the whole submission, and of the model alone, whatever stands in front of it: every submission of it
     has the same bare model. Weights may take gigabytes, so each file is read once for both."""
     contents, spec = given.contents(), given.spec
-    beside = {name: _external_data(given, name, path) for name, path in given.files().items()}
+    beside: dict[str, set[Path]] = {}
+    wrong: list[FoolbenchError] = []
+    for name, path in given.files().items():
+        try:
+            beside[name] = _external_data(given, name, path)
+        except (InvalidInput, ModelFailure) as error:
+            wrong.append(error)
+    if wrong:
+        raise together(wrong) from wrong[0]
     weights = {path: sha256_of(path) for path in sorted(set[Path]().union(*beside.values()))}
     mine = list(files_named(spec.model))
     of_model = set[Path]().union(*(beside[name] for name in mine))
@@ -136,7 +144,8 @@ def _external_data(given: GivenSubmission, name: str, path: Path) -> set[Path]:
     """The files that one of its files, where it is an ONNX graph, keeps weights in, if not in itself."""
     if path.suffix != ".onnx":
         return set()
-    where = "model" if name == getattr(given.spec.model, "path", None) else "defenses"
+    namers = (i for i, defense in enumerate(given.spec.defenses) if name in files_named(defense))
+    where = "model" if name in files_named(given.spec.model) else ("defenses", next(namers))
     return _loading(lambda: set(external_files(checked_onnx(path), path.parent)), where, given)
 
 
@@ -177,10 +186,17 @@ def _behind_defenses(model: Classifier, given: GivenSubmission, ground: Ground) 
         return images, labels
 
     victim = model
+    wrong: list[FoolbenchError] = []
     # An image meets the defenses in the order in which they are written, so the last one wraps the model first.
     for i, defense in reversed(list(enumerate(defenses))):
-        built = _loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given)
-        victim = sparing(built, ground.memory)
+        try:
+            built = _loading(lambda i=i, d=defense, v=victim: build(i, d, v), ("defenses", i), given)
+        except (InvalidInput, ModelFailure) as error:  # the others are built without it, to tell all at once
+            wrong.insert(0, error)
+        else:
+            victim = sparing(built, ground.memory)
+    if wrong:
+        raise together(wrong) from wrong[0]
     return victim
 
 
@@ -215,10 +231,9 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
     """Load something; whatever is wrong with it becomes a FoolbenchError pinned to its line, where it has one."""
     where: tuple[str | int, ...] = what if isinstance(what, tuple) else (what,)
 
-    def problem(code: str, message: str, fix: str, at: tuple[str | int, ...] = ()) -> Problem:
-        if given is None:
-            return Problem(code, f"{what}: {message}", fix)
-        return given.source.problem(code, (*where, *at), message, fix)
+    def problem(code: str, error: Unexpected) -> Problem:
+        place = Where(key=f"{what}") if given is None else given.source.where((*where, *error.at))
+        return Problem.of(code, error, place)
 
     try:
         with lack_told("to load a defense" if where[0] == "defenses" else "to load the network"):
@@ -227,14 +242,13 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
         raise
     except ModelFileError as error:
         refused = ModelFailure if error.kind in ("nan", "changing") else InvalidInput
-        raise refused(problem(CODES[error.kind], f"{error.sentence}.", error.fix, error.at)) from error
+        raise refused(problem(CODES[error.kind], error)) from error
     except Unexpected as error:
         # What a defense says of its values only shows on this battery, but is as wrong as what shows when it is read.
         if where[0] == "defenses" and not isinstance(error, Failed):
-            raise InvalidInput(problem("FB104", f"{error.sentence}.", error.fix, error.at)) from error
-        raise ModelFailure(problem("FB301", f"{error.sentence}.", error.fix, error.at)) from error
+            raise InvalidInput(problem("FB104", error)) from error
+        raise ModelFailure(problem("FB301", error)) from error
     except (RuntimeError, ValueError, TypeError) as error:
-        message = f"expected it to load and answer, got {one_line(error)}."
         alone = "this defense" if where[0] == "defenses" else "the model"
         fix = f"run {alone} by itself on images of the battery's shape"
-        raise ModelFailure(problem("FB301", message, fix)) from error
+        raise ModelFailure(problem("FB301", Failed("it to load and answer", one_line(error), fix))) from error

@@ -57,7 +57,7 @@ def parse_record(data: bytes, where: Path) -> Record:
 
 def _said(detail: ErrorDetails) -> str:
     error = detail.get("ctx", {}).get("error")
-    return error.sentence if isinstance(error, Unexpected) else detail["msg"]
+    return f"expected {error.expected}, got {error.got}" if isinstance(error, Unexpected) else detail["msg"]
 
 
 def _no_constant(name: str) -> float:

@@ -94,8 +94,8 @@ class Pages:
         self._root, self._boards, self._addresses, self._runs = root, boards, addresses, runs
         self._definitions = definitions_of({board.slug: columns_of(board.battery) for board in boards})
         self._env = environment()
-        self.left_out: list[str] = []
-        """What could not be shown, a sentence each; pages without it are whole."""
+        self.left_out: list[Unexpected] = []
+        """What is wrong with what could not be shown; pages without it are whole."""
         self.refused: list[Unexpected] = []
         """What is wrong with runs whose evidence cannot be shown, the first of each run; their pages are missing."""
 
@@ -169,7 +169,7 @@ class Pages:
         try:
             tests, test_files = repeated_tests(run)
         except Unexpected as error:
-            self.left_out.append(str(error))
+            self.left_out.append(error)
             tests, test_files = (), {}
         for name, data in {**files, **map_files, **test_files}.items():
             self._put(folder + name, data)

@@ -34,8 +34,8 @@ class SiteSummary:
     boards: int
     files: int
     bytes: int
-    left_out: tuple[str, ...]
-    """What of the runs is not shown since it could not be read, a sentence each."""
+    left_out: tuple[Unexpected, ...]
+    """Why something of the runs is not shown: it could not be read."""
 
 
 def build(runs: Sequence[Path], out: Path) -> SiteSummary:

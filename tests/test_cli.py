@@ -280,7 +280,7 @@ def test_an_error_of_foolbench_itself_leaves_a_log(tmp_path: Path, monkeypatch: 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(pipeline, "_record", broken)
+    monkeypatch.setattr(pipeline, "record_of", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "logs"))
     (tmp_path / "logs").mkdir()
     path = submit(tmp_path, battery=changed(BATTERY, attacks={"fgsm": BATTERY["attacks"]["fgsm"]}, controls={}))

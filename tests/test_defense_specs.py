@@ -307,7 +307,8 @@ def test_an_installed_package_is_used_and_its_version_counts(tmp_path: Path, ins
 
 def test_the_package_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     text = (Path(__file__).parents[1] / "docs" / "defenses.md").read_text(encoding="utf-8")
-    module, toml, yaml = (text.split(f"```{language}\n")[-1].split("```")[0] for language in ("python", "toml", "yaml"))
+    starts = ("```python\n# my_defenses.py\n", "```toml\n", "```yaml\n")
+    module, toml, yaml = (text.split(start)[-1].split("```")[0] for start in starts)
     entries = tomllib.loads(toml)["project"]["entry-points"]["foolbench.defenses"]
     install(tmp_path, "gamma", "1", "[foolbench.defenses]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()))
     (tmp_path / "my_defenses.py").write_text(module)

@@ -106,7 +106,7 @@ def test_a_wrong_option_is_told_before_any_work(tmp_path: Path) -> None:
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert check_folder(tmp_path / "new") == []
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(InvalidInput, match="to be empty, or to hold a probe, and it holds something else"):
+    with pytest.raises(InvalidInput, match="to be empty, or to hold a probe, got something else in it"):
         check_folder(tmp_path)
     with pytest.raises(InvalidInput, match="to be empty, or to hold a probe"):
         check_folder(tmp_path / "thesis.txt")

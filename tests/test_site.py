@@ -165,7 +165,7 @@ def test_a_failure_leaves_the_old_site(tmp_path: Path, none: Path) -> None:
     copy = write_run(tmp_path / "copies", Recipe("twice", evidence=False))
     with pytest.raises(InvalidInput, match="schema 1, got None") as raised:
         build([none, again, copy], tmp_path / "site")
-    assert "expected one run of each submission on each battery" in str(raised.value)
+    assert "Expected one run of each submission on each battery" in str(raised.value)
     (copy / "evidence").mkdir()
     np.savez(copy / "evidence" / "fgsm.npz", images=np.zeros((3, 1, 8, 8), np.uint8))
     with pytest.raises(InvalidInput, match="Expected 120 images of fgsm, one a task, got 3"):

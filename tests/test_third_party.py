@@ -101,7 +101,7 @@ def test_documented_batteries_work_as_written(
         Path(f"photos-{name}.csv").write_text("\n".join(lines))
         for file, _ in rows:
             shutil.copyfile(DATA / "imagenet1k_sample/images" / file, Path("photos", file))
-    whole = yaml.safe_load(mnist) | yaml.safe_load(photos) | {"images": 4, "attacks": {}, "smoke": None}
+    whole = yaml.safe_load(mnist) | yaml.safe_load(photos) | {"images": 4, "attacks": {}, "ranked": [], "smoke": None}
     Path("photos.yaml").write_text(yaml.safe_dump(whole))
     data = read_battery("photos.yaml").load()
     assert data.images.shape == (4, 3, 256, 256)

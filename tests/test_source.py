@@ -24,7 +24,7 @@ FROM: dict[Numbers, set[str]] = {
 def names(of: Numbers) -> set[str]:
     """Dotted names of the modules that the digest covers."""
     files = {file: name for name, file in modules(ROOT).items()}
-    return {files[file] for file in moving(of)}
+    return {files[file] for file in moving(of, ROOT)}
 
 
 def stopped(name: str) -> bool:

@@ -80,6 +80,8 @@ def _stops(name: str) -> bool:
 
 def _file(root: Path, name: str) -> Path | None:
     """A module's file; of a package its `__init__`. None where the name is not one of ours."""
+    if not name:
+        return None  # foolbench itself, whose own file only a wheel has beside the packages; it says the version
     path = root.joinpath(*name.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 

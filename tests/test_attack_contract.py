@@ -23,9 +23,9 @@ from foolbench.bench.asking.clean import examine
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.battery.entries import entries
 from foolbench.bench.errors import OverBudget
-from foolbench.bench.running.arena import Arena
 from foolbench.bench.running.drive import Meter, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
+from foolbench.bench.running.prepared import Prepared
 from foolbench.bench.running.shards import Shard
 from foolbench.bench.running.work import work
 from foolbench.models.base import Classifier
@@ -174,21 +174,21 @@ def test_the_same_seed_gives_the_same_bits(plan: dict[str, Entry], name: str, ch
 
 
 @pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory) -> Arena:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     made = battery(
-        tmp_path_factory.mktemp("arena"), *halves(8), classes=CLASSES, attacks=SMALL, controls=SMALL_CONTROLS
+        tmp_path_factory.mktemp("prepared"), *halves(8), classes=CLASSES, attacks=SMALL, controls=SMALL_CONTROLS
     )
     victim = classifier(left_or_right(columns=CLASSES), (1, 8, 8), CLASSES)
     given = ground(made)
-    return Arena(given, victim, examine(victim, given), None)
+    return Prepared(given, victim, examine(victim, given), None)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_doing_nothing_scores_zero(arena: Arena, name: str) -> None:
+def test_doing_nothing_scores_zero(prepared: Prepared, name: str) -> None:
     """In every entry's place, judged like every entry."""
-    (entry,) = (e for e in entries(arena.ground.battery) if e.name == name)
+    (entry,) = (e for e in entries(prepared.ground.battery) if e.name == name)
     idle = Shard(replace(entry, attack=Idle()), 0, 0, entry.tasks)
-    result = work(arena, idle, stop=lambda: False, tick=lambda asked, fooled: None)
+    result = work(prepared, idle, stop=lambda: False, tick=lambda asked, fooled: None)
     tasks = entry.tasks * CLASSES if entry.task == "fool" else 8
     assert result.fooled.shape == (tasks,)
     assert result.attacked.all()
@@ -199,7 +199,7 @@ def test_doing_nothing_scores_zero(arena: Arena, name: str) -> None:
     assert (result.refused == "").all()
 
 
-def test_an_epsilon_grid_takes_one_gradient_and_comes_out_as_if_each_step_took_its_own(arena: Arena) -> None:
+def test_an_epsilon_grid_takes_one_gradient_and_comes_out_as_if_each_step_took_its_own(prepared: Prepared) -> None:
     net = left_or_right(columns=CLASSES)
     differentiated = []
 
@@ -208,15 +208,15 @@ def test_an_epsilon_grid_takes_one_gradient_and_comes_out_as_if_each_step_took_i
             differentiated.append(len(images))
         return net(images)
 
-    def worked(entry: Entry, arena: Arena) -> dict[str, Any]:
-        result = work(arena, Shard(entry, 0, 0, entry.tasks), stop=lambda: False, tick=lambda asked, fooled: None)
+    def worked(entry: Entry, prepared: Prepared) -> dict[str, Any]:
+        result = work(prepared, Shard(entry, 0, 0, entry.tasks), stop=lambda: False, tick=lambda asked, fooled: None)
         return {name: value.tolist() for name, value in vars(result).items() if name != "seconds"}
 
-    shared = replace(arena, victim=replace(arena.victim, logits=logits), looks={})
-    grid = [e for e in entries(arena.ground.battery) if e.name.startswith("fgsm")]
+    shared = replace(prepared, victim=replace(prepared.victim, logits=logits), looks={})
+    grid = [e for e in entries(prepared.ground.battery) if e.name.startswith("fgsm")]
     assert len(grid) == 4
     for entry in [*grid, *grid[::-1]]:
-        assert repr(worked(entry, shared)) == repr(worked(entry, replace(arena, looks={})))
+        assert repr(worked(entry, shared)) == repr(worked(entry, replace(prepared, looks={})))
     assert sum(differentiated) == 2 * grid[0].tasks  # away from the labels, and towards the least likely class
 
 

@@ -15,7 +15,7 @@ import torch
 from foolbench.bench.asking.clean import examine
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.battery.entries import entries
-from foolbench.bench.running.arena import Arena
+from foolbench.bench.running.prepared import Prepared
 from foolbench.bench.running.shards import cut
 from foolbench.bench.running.work import work
 from foolbench.bench.submission.submission import read_submission
@@ -65,8 +65,8 @@ def test_through_its_surrogate_a_defense_keeps_less_than_half_of_its_apparent_ga
     def fooled(victim: Classifier) -> float:
         """Share of the images that the victim gets right, by the judge."""
         clean = examine(victim, given)
-        arena = Arena(given, victim, clean, None)
-        done = [work(arena, shard, stop=lambda: False, tick=lambda asked, fooled: None) for shard in cut(headline)]
+        prepared = Prepared(given, victim, clean, None)
+        done = [work(prepared, shard, stop=lambda: False, tick=lambda asked, fooled: None) for shard in cut(headline)]
         return float(np.concatenate([result.fooled for result in done])[clean.right.numpy()].mean())
 
     defended = defense(bare)

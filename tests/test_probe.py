@@ -27,7 +27,7 @@ from foolbench.bench.probe.files import check_folder, write_probe
 from foolbench.bench.probe.fooling_images import of_run
 from foolbench.bench.probe.probe import probe, psychophysics, repeated_instance
 from foolbench.bench.probe.record import ProbeRecord
-from foolbench.bench.running.arena import Arena
+from foolbench.bench.running.prepared import Prepared
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
 from foolbench.models.base import Classifier
@@ -132,15 +132,15 @@ def test_a_probe_gives_an_evaluations_numbers(tmp_path: Path) -> None:
     found = probe(subject, battery, Execution("cpu"), images=5)
     on = ground(battery)
     victim = subject.assemble(on).victim
-    arena = Arena(on, victim, examine(victim, on), None)
-    evaluated = properties.measure(on, victim, arena.clean)
+    prepared = Prepared(on, victim, examine(victim, on), None)
+    evaluated = properties.measure(on, victim, prepared.clean)
     assert evaluated is not None
     assert len(evaluated.gain) == 5
     assert np.array_equal(found.properties.local_map, evaluated.local_map)
     assert np.array_equal(found.properties.activation_map, evaluated.activation_map, equal_nan=True)
     assert np.array_equal(found.properties.cumulative_random, evaluated.cumulative_random, equal_nan=True)
     assert (found.label == on.data.labels[found.rows]).all()
-    write_originals(tmp_path, on.data, evaluated, arena.clean)
+    write_originals(tmp_path, on.data, evaluated, prepared.clean)
     with np.load(tmp_path / "properties.npz") as written:
         assert written["image"].tolist() == found.rows.tolist()
         assert written["other"].tolist() == found.other.tolist() == [*found.rows[1:], found.rows[0]]

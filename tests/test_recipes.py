@@ -15,6 +15,7 @@ import yaml
 from foolbench.attacks.base import Query
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.data.data import load, training
+from foolbench.bench.data.kinds import DigitsData
 from foolbench.bench.harden import recipes
 from foolbench.bench.harden.fooling_class import FoolingClass, evolved
 from foolbench.models.training import classical
@@ -41,8 +42,11 @@ FLOORS = {
 """The panel, and the clean accuracy that each of it has at least."""
 
 
+DIGITS = DigitsData(kind="digits")
+
+
 def digits():
-    return load(recipes.DIGITS, folder=Path(), shape=recipes.SHAPE, classes=recipes.CLASSES)
+    return load(DIGITS, folder=Path(), shape=recipes.SHAPE, classes=recipes.CLASSES)
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
@@ -50,7 +54,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 
 def train_arrays() -> tuple[np.ndarray, np.ndarray]:
-    images, labels = training(recipes.DIGITS, folder=Path(), shape=recipes.SHAPE, classes=recipes.CLASSES)
+    images, labels = training(DIGITS, folder=Path(), shape=recipes.SHAPE, classes=recipes.CLASSES)
     return pixels(images), labels
 
 
@@ -66,9 +70,9 @@ def accuracy(content: bytes) -> float:
 
 def test_the_recipes_train_on_the_data_of_digits_v1_without_its_evaluation_images():
     spec = read_battery("digits-v1").spec
-    assert (spec.data, spec.shape, len(spec.class_names)) == (recipes.DIGITS, recipes.SHAPE, recipes.CLASSES)
+    assert (spec.data, spec.shape, len(spec.class_names)) == (DIGITS, recipes.SHAPE, recipes.CLASSES)
     evaluation = {image.tobytes() for image in digits().images}
-    seen, _ = training(recipes.DIGITS, folder=Path(), shape=recipes.SHAPE, classes=recipes.CLASSES)
+    seen, _ = training(DIGITS, folder=Path(), shape=recipes.SHAPE, classes=recipes.CLASSES)
     assert len(evaluation) == 200
     assert len(seen) == 1597
     assert not evaluation & {image.tobytes() for image in seen}

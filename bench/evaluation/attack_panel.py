@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ..asking.clean import blinded, examine
 from ..battery.battery import read_battery
 from ..battery.entries import entries
 from ..battery.ground import Execution, Ground
@@ -15,7 +14,7 @@ from ..machine.folder import atomically
 from ..machine.memory import sparing
 from ..machine.provenance import versions
 from ..machine.source import source_digest
-from ..running.arena import Arena
+from ..running.prepared import prepare
 from ..running.progress import Progress, planned
 from ..running.run import run_entries
 from ..running.shards import ShardResult
@@ -46,9 +45,8 @@ def attack_panel(ground: Ground, workers: int, progress: Progress, folder: Path 
     assert battery.spec.panel is not None
     for spec in battery.spec.panel.models:
         loaded = panel_member(ground, spec)
-        whole = sparing(loaded.classifier, ground.memory)
-        clean = examine(whole, ground)
-        victim = blinded(whole, clean)
+        prepared = prepare(sparing(loaded.classifier, ground.memory), ground)
+        victim, clean = prepared.victim, prepared.clean
         plan = [e for e in wanted(entries(battery)) if e.box == "black" or victim.logits is not None]
         progress.begin(f"panel: {spec.title}", [planned(e, len(data.labels), battery.titles[e.group]) for e in plan])
         determined_by = {
@@ -60,7 +58,7 @@ def attack_panel(ground: Ground, workers: int, progress: Progress, folder: Path 
             "versions": versions(),
         }
         results = run_entries(
-            Arena(ground, victim, clean, None),
+            prepared,
             plan,
             folder=folder,
             determined_by=determined_by,

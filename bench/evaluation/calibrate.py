@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from ..running.arena import Arena
 from ..running.drive import Stopped
+from ..running.prepared import Prepared
 from ..running.shards import Shard
 from ..running.work import work
 
@@ -43,13 +43,13 @@ class Pace:
         return self.seconds / max(self.asked, 1)
 
 
-def paces(arena: Arena, shards: Sequence[Shard]) -> list[Pace]:
+def paces(prepared: Prepared, shards: Sequence[Shard]) -> list[Pace]:
     """Try shards side by side. Raises what an attack raises, and ModelFailure."""
     with ThreadPoolExecutor(len(shards)) as pool:
-        return list(pool.map(lambda shard: _pace(arena, shard), shards))
+        return list(pool.map(lambda shard: _pace(prepared, shard), shards))
 
 
-def _pace(arena: Arena, shard: Shard) -> Pace:
+def _pace(prepared: Prepared, shard: Shard) -> Pace:
     pace, started = Pace(), time.perf_counter()
     most = SECONDS_OPEN if shard.entry.leaving else SECONDS
 
@@ -62,7 +62,7 @@ def _pace(arena: Arena, shard: Shard) -> Pace:
         return len(pace.counts) > 1 and time.perf_counter() - pace.times[0] > most
 
     try:
-        result = work(arena, shard, stop=stop, tick=tick)
+        result = work(prepared, shard, stop=stop, tick=tick)
     except Stopped:
         pace.seconds = time.perf_counter() - started
         return pace

@@ -12,13 +12,12 @@ from rich.table import Table
 
 from ...attacks.entry import Entry
 from ...leaderboard.record.words import duration
-from ..asking.clean import blinded, examine
 from ..battery.battery import Battery
 from ..battery.entries import entries
 from ..battery.ground import Execution
 from ..machine.device import describe
 from ..machine.memory import sparing
-from ..running.arena import Arena
+from ..running.prepared import Prepared, prepare
 from ..running.progress import planned
 from ..running.shards import Shard, cut, longest_first
 from ..running.surrogate import granted
@@ -76,16 +75,15 @@ def estimate(
         victims = [whole] if whole.bare is None else [whole, whole.bare]
         for assembled in victims:
             victim = sparing(assembled.victim, ground.memory)
-            clean = examine(victim, ground)
-            arena = Arena(ground, blinded(victim, clean), clean, None)
+            prepared = prepare(victim, ground)
             before_trials = time.perf_counter()
             each: dict[Shard, float] = {}
             for entry in entries(battery):
-                if entry.finite is not None and arena.victim.logits is None:
+                if entry.finite is not None and prepared.victim.logits is None:
                     entry = replace(entry, budget=granted(entry, 0))
                 title = titles[entry.group]
                 images = planned(entry, len(ground.data.labels), title).images
-                expected, seconds = _cost(arena, entry, images, workers)
+                expected, seconds = _cost(prepared, entry, images, workers)
                 shards = cut(entry)
                 each |= dict.fromkeys(shards, seconds)
                 before = costs.get(entry.group, Cost(title, 0, 0, 0.0))
@@ -102,12 +100,12 @@ def estimate(
     return Estimate(list(costs.values()), attacking, overhead, device, whole.backend, workers, len(victims))
 
 
-def _cost(arena: Arena, entry: Entry, images: int, workers: int) -> tuple[int, float]:
+def _cost(prepared: Prepared, entry: Entry, images: int, workers: int) -> tuple[int, float]:
     """Images of one entry, and seconds of each of its shards."""
-    if entry.box == "white" and arena.victim.logits is None and entry.finite is None:
+    if entry.box == "white" and prepared.victim.logits is None and entry.finite is None:
         return 0, 0.0  # a few queries of the panel's images
     shards = cut(entry)
-    together = paces(arena, shards[:workers])
+    together = paces(prepared, shards[:workers])
     share = len(together) / len(shards)
     asked = [_whole(pace, entry, images / len(shards)) for pace in together]
     each = [p.seconds if p.finished else n * p.per_image for p, n in zip(together, asked, strict=True)]

@@ -9,8 +9,9 @@ from typing import Any
 
 from ...attacks.deepception import DeepceptionSpec
 from ...attacks.entry import Entry
-from ...leaderboard.record.record import BareResult, Seen
-from ..asking.clean import blinded, examine
+from ...leaderboard.record.record import AttackResult, BareResult, Seen
+from ...models.base import Classifier
+from ..asking.clean import Clean
 from ..battery.ground import Ground
 from ..battery.panel import Sources
 from ..honesty import properties
@@ -18,7 +19,7 @@ from ..honesty.finals import false_at_the_end
 from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
 from ..machine.memory import sparing
-from ..running.arena import Arena
+from ..running.prepared import Prepared, prepare
 from ..running.progress import Progress, planned
 from ..running.run import EntryFailure, run_entries
 from ..scores import scores
@@ -30,7 +31,7 @@ from ..victim.assemble import Assembled
 class Measured:
     """Everything about one victim (the submission's, or its bare model)."""
 
-    arena: Arena
+    prepared: Prepared
     assembled: Assembled
     results: scores.Results
     record: BareResult
@@ -56,52 +57,61 @@ class Measuring:
 
     def measure(self, phase: str, assembled: Assembled) -> Measured:
         """Attack it with every entry, question it, and score what comes out. `phase` names it on the screen."""
-        ground, plan, progress, sources = self.ground, self.plan, self.progress, self.sources
-        battery, spec = ground.battery, ground.spec
+        ground, plan, spec, titles = self.ground, self.plan, self.ground.spec, self.ground.battery.titles
         whole = sparing(assembled.victim, ground.memory)
-        clean = examine(whole, ground, assembled.digest)
-        victim = blinded(whole, clean)
-        mode = scores.Mode(victim.logits is not None, victim.no_gradient, _stand_ins(sources, plan))
-        arena = Arena(ground, victim, clean, sources)
-        runnable = [e for e in plan if e.box == "black" or mode.gradient or mode.granted(e)]
-        images, titles = len(ground.data.labels), battery.titles
-        progress.begin(phase, [planned(replace(e, budget=mode.granted(e)), images, titles[e.group]) for e in runnable])
-        # The victim, not what the whole submission says, so that every defense of a model has the same bare model.
-        determined_by = {**self.manifest, "submission": None, "victim": assembled.digest}
-        results: dict[str, Any] = run_entries(
-            arena,
-            runnable,
-            folder=self.folder / "shards",
-            determined_by=determined_by,
-            workers=self.workers,
-            progress=progress,
-            elsewhere=self.beside,
-        )
-        progress.end()
-        for entry in plan:
-            results.setdefault(
-                entry.name,
-                EntryFailure(
-                    "FB502",
-                    f"{mode.reason}; nothing stands in: no panel model with gradients, nor finite differences here",
-                ),
-            )
+        prepared = prepare(whole, ground, self.sources, assembled.digest)
+        clean, without = prepared.clean, prepared.victim.no_gradient
+        mode = scores.Mode(prepared.victim.logits is not None, without, _stand_ins(self.sources, plan))
+        results = self._attacked(phase, assembled.digest, prepared, mode)
         groups = scores.attack_results(plan, results, clean, mode)
-        name = spec.attacks.name_of(DeepceptionSpec)
-        patches = None if name is None else groups[name]
-        # What keeps the attack from running, such as no donors, keeps them from being measured.
-        measured = properties.measure(ground, victim, clean) if patches is not None and patches.tasks else None
-        if measured is not None and patches is not None and name is not None:
-            groups[name] = patches.model_copy(update={"properties": properties.as_json(measured)})
+        measured = self._properties(prepared, groups)
         attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
         ranked = {name: titles[name] for name in spec.ranking}
         own = scores.scores_of(attacks, ranked, clean, spec.judge.bootstrap, spec.name)
-        certificate = assembled.certificate
+        seen = self._seen(assembled, whole, clean, results)
+        flags = flags_of(attacks, own, seen, titles)
+        controls = {name: group for name, group in groups.items() if name not in attacks}
+        part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
+        return Measured(prepared, assembled, results, part, measured)
+
+    def _attacked(self, phase: str, digest: str, prepared: Prepared, mode: scores.Mode) -> scores.Results:
+        """What every entry of the plan came to against the victim of this digest."""
+        images, titles = len(self.ground.data.labels), self.ground.battery.titles
+        runnable = [e for e in self.plan if e.box == "black" or mode.gradient or mode.granted(e)]
+        granted = [replace(e, budget=mode.granted(e)) for e in runnable]
+        self.progress.begin(phase, [planned(e, images, titles[e.group]) for e in granted])
+        results = run_entries(
+            prepared,
+            runnable,
+            folder=self.folder / "shards",
+            # The victim, not what the whole submission says, so that every defense of a model has the same bare model.
+            determined_by={**self.manifest, "submission": None, "victim": digest},
+            workers=self.workers,
+            progress=self.progress,
+            elsewhere=self.beside,
+        )
+        self.progress.end()
+        nothing = f"{mode.reason}; nothing stands in: no panel model with gradients, nor finite differences here"
+        return {e.name: results.get(e.name, EntryFailure("FB502", nothing)) for e in self.plan}
+
+    def _properties(self, prepared: Prepared, groups: dict[str, AttackResult]) -> properties.Properties | None:
+        """The four properties, which the result of the attack by patches gets too; None where that did not run, since
+        what keeps it from running, such as no donors, keeps them from being measured."""
+        name = self.ground.spec.attacks.name_of(DeepceptionSpec)
+        if name is None or not groups[name].tasks:
+            return None
+        measured = properties.measure(self.ground, prepared.victim, prepared.clean)
+        groups[name] = groups[name].model_copy(update={"properties": properties.as_json(measured)})
+        return measured
+
+    def _seen(self, assembled: Assembled, whole: Classifier, clean: Clean, results: scores.Results) -> Seen:
+        """What was seen of the victim beside the attacks."""
+        ground, certificate = self.ground, assembled.certificate
         bare = None if assembled.bare is None else assembled.bare.victim
         # A victim that was refused its gradients when it was loaded has no share of its own.
         vanishing = certificate.zero_gradient_share if clean.zero_gradient_share is None else clean.zero_gradient_share
-        seen = Seen(
-            classes=battery.classes,
+        return Seen(
+            classes=ground.battery.classes,
             tau=clean.tau,
             confidence=float(clean.reading.confidence[clean.right].cpu().median()) if clean.tau is not None else None,
             randomised=clean.randomised,
@@ -112,12 +122,8 @@ class Measuring:
                 *false_statements(whole, clean, ground, certified=bare is None, model=bare),
                 *false_at_the_end(whole, clean, ground, results),
             ),
-            recognition=recognition(whole, ground, plan, self.manifest["submission"]),
+            recognition=recognition(whole, ground, self.plan, self.manifest["submission"]),
         )
-        flags = flags_of(attacks, own, seen, titles)
-        controls = {name: group for name, group in groups.items() if name not in attacks}
-        part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
-        return Measured(arena, assembled, results, part, measured)
 
 
 def _stand_ins(sources: Sources | None, plan: tuple[Entry, ...]) -> int:

@@ -96,12 +96,12 @@ def default_folder(subject: Subject, manifest: Mapping[str, Any]) -> Path:
 def _transferred(full: Measured, sources: Sources, progress: Progress) -> list[TransferCell]:
     """Each attack's images of one model, tried on the other."""
     progress.say("transfer: the panel's images on the submission, its images on the panel")
-    ground = full.arena.ground
+    ground = full.prepared.ground
     return transfer(
         [entry for entry in entries(ground.battery) if not entry.control],
         full.results,
-        full.arena.clean,
-        full.arena.victim,
+        full.prepared.clean,
+        full.prepared.victim,
         sources,
         lambda name: sparing(panel_classifier(ground, name), ground.memory),
         ground.spec.batch,
@@ -110,9 +110,9 @@ def _transferred(full: Measured, sources: Sources, progress: Progress) -> list[T
 
 def _write(folder: Path, record: Record, full: Measured, bare: Measured | None) -> None:
     """The evidence first: a record in a folder says that all of it is there."""
-    ground = full.arena.ground
+    ground = full.prepared.ground
     write_evidence(folder / "evidence", entries(ground.battery), full.results)
-    write_originals(folder / "evidence", ground.data, full.properties, full.arena.clean)
+    write_originals(folder / "evidence", ground.data, full.properties, full.prepared.clean)
     if bare is not None:
         write_evidence(folder / "evidence" / "bare", entries(ground.battery), bare.results)
     atomically(folder / RECORD, dump_record(record))

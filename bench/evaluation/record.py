@@ -53,7 +53,7 @@ def record_of(
         workers: shards that were worked on side by side.
         started: when the run began.
     """
-    ground, mine = full.arena.ground, full.record
+    ground, mine = full.prepared.ground, full.record
     battery = _battery(ground)
     reason = unranked_reason(battery, mine.attacks, mine.scores, ground.data.no_training)
     return Record(
@@ -107,12 +107,12 @@ def _board_digest(ground: Ground) -> str:
 
 
 def _difference(full: Measured, bare: Measured) -> dict[str, Measure]:
-    spec = full.arena.spec
+    spec = full.prepared.spec
     return scores.difference_of(
         full.record.attacks,
-        full.arena.clean,
+        full.prepared.clean,
         bare.record.attacks,
-        bare.arena.clean,
+        bare.prepared.clean,
         spec.ranking,
         spec.judge.bootstrap,
         spec.name,

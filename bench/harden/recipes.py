@@ -15,12 +15,10 @@ from ...models.training.export import export
 from ...models.training.networks import LeNet5, Mlp, SmallResNet, initialised
 from ...models.training.train import Training, fit
 from ..choices import unknown_word
-from ..data.kinds import DigitsData
 from ..machine.seeds import generator
 from .fooling_class import FoolingClass
 from .recipe import CPU, Recipe, TrainingSet
 
-DIGITS = DigitsData(kind="digits")
 SHAPE = (1, 8, 8)
 CLASSES = 10
 

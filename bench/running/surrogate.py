@@ -15,8 +15,8 @@ from ...attacks.entry import Entry
 from ...models.answers import rejected_mass
 from ..asking.answers import answers
 from ..asking.reading import hits_perturb, read
-from .arena import Arena
 from .drive import Meter
+from .prepared import Prepared
 from .shards import Shard
 
 Stepped = Callable[[Tensor], Tensor]
@@ -38,15 +38,15 @@ def stands_in(entry: Entry, sources: int) -> str:
     return f"{panel}, or {steps} where it does better" if sources else f"{steps} stands in"
 
 
-def best_fool(arena: Arena, entry: Entry, shard: Shard, meter: Meter, rng: torch.Generator) -> Tensor:
+def best_fool(prepared: Prepared, entry: Entry, shard: Shard, meter: Meter, rng: torch.Generator) -> Tensor:
     """Of the panel's images for each (run, target), the one that the victim is most confident of.
 
     `(t, c, h, w)`, rows run by run, target by target. One query per panel model and task.
     """
     k = len(entry.targets)
     rows = torch.arange(shard.start * k, shard.stop * k)
-    aims = torch.tensor(entry.targets, device=arena.victim.device).repeat(shard.stop - shard.start)
-    best = _Best(arena, meter, rng, torch.zeros(len(rows), *arena.spec.shape, device=arena.victim.device))
+    aims = torch.tensor(entry.targets, device=prepared.victim.device).repeat(shard.stop - shard.start)
+    best = _Best(prepared, meter, rng, torch.zeros(len(rows), *prepared.spec.shape, device=prepared.victim.device))
 
     def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
         accepted = read(probabilities).label == aims[owners]
@@ -57,7 +57,7 @@ def best_fool(arena: Arena, entry: Entry, shard: Shard, meter: Meter, rng: torch
 
 
 def best_perturb(
-    arena: Arena,
+    prepared: Prepared,
     entry: Entry,
     rows: Tensor,
     labels: Tensor,
@@ -72,8 +72,8 @@ def best_perturb(
     One query per panel model and image. Then the images that are not fooled yet (all, for the smallest change) are
     `stepped` along finite differences, and what does better is taken.
     """
-    originals = arena.clean.images[rows].to(torch.float32) / 255
-    best = _Best(arena, meter, rng, originals)
+    originals = prepared.clean.images[rows].to(torch.float32) / 255
+    best = _Best(prepared, meter, rng, originals)
 
     def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
         rejected = rejected_mass(probabilities)[:, None]
@@ -102,14 +102,14 @@ def best_perturb(
 class _Best:
     """Task by task the image with the highest score so far."""
 
-    def __init__(self, arena: Arena, meter: Meter, rng: torch.Generator, blank: Tensor) -> None:
-        self.arena, self.meter, self.rng = arena, meter, rng
+    def __init__(self, prepared: Prepared, meter: Meter, rng: torch.Generator, blank: Tensor) -> None:
+        self.prepared, self.meter, self.rng = prepared, meter, rng
         self.images = blank
         self.value = torch.full((len(blank),), -torch.inf, device=blank.device)
 
     def of_panel(self, entry: Entry, rows: Tensor, score: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         """Try the images that each panel model has for these rows of its evidence."""
-        device, sources = self.arena.victim.device, self.arena.sources
+        device, sources = self.prepared.victim.device, self.prepared.sources
         for source in sources.of_entry(entry.name) if sources is not None else ():
             images = torch.from_numpy(source.images[rows.numpy()]).to(device).to(torch.float32) / 255
             available = torch.from_numpy(source.attacked[rows.numpy()]).to(device)
@@ -124,7 +124,7 @@ class _Best:
     ) -> None:
         """Ask about one image for each of `owners`; those not `available` are asked about and not taken."""
         at = self.meter.charge(owners)
-        probabilities = answers(self.arena.victim, images, self.rng, self.arena.spec.batch)
+        probabilities = answers(self.prepared.victim, images, self.rng, self.prepared.spec.batch)
         self.meter.queries += len(images)
         self.meter.observe(probabilities, owners, at)
         value = score(probabilities, images, owners)

@@ -17,41 +17,41 @@ from ..asking.expectation import expected
 from ..asking.reading import hits_fool, hits_perturb
 from ..errors import Unexpected
 from ..machine.seeds import generator
-from .arena import Arena
 from .drive import Meter, Tick, drive_black_box
 from .finite_difference import FiniteDifferenceOracle
 from .judge import Verdicts, judge_fool, judge_perturb
 from .oracle import DrivenOracle, drive_white_box
+from .prepared import Prepared
 from .shards import Shard, ShardResult
 from .surrogate import Stepped, best_fool, best_perturb, granted
 
 
-def work(arena: Arena, shard: Shard, *, stop: Callable[[], bool], tick: Tick) -> ShardResult:
+def work(prepared: Prepared, shard: Shard, *, stop: Callable[[], bool], tick: Tick) -> ShardResult:
     """Attack the shard's tasks and judge the final images.
 
     Raises OverBudget, ModelFailure and Stopped; ValueError and RuntimeError where the attack itself fails.
     """
     started = time.perf_counter()
-    run = _Run(arena, shard, stop, tick)
+    run = _Run(prepared, shard, stop, tick)
     values = run.fool() if shard.entry.task == "fool" else run.perturb()
-    batch = arena.ground.memory.at_once(arena.spec.batch)
+    batch = prepared.ground.memory.at_once(prepared.spec.batch)
     return ShardResult(**values, seconds=np.array(time.perf_counter() - started), batch=np.array(batch))
 
 
 @dataclass(frozen=True)
 class _Run:
-    arena: Arena
+    prepared: Prepared
     shard: Shard
     stop: Callable[[], bool]
     tick: Tick
 
     def fool(self) -> dict[str, np.ndarray]:
-        arena, entry, device = self.arena, self.shard.entry, self.arena.victim.device
+        prepared, entry, device = self.prepared, self.shard.entry, self.prepared.victim.device
         runs, k = self.shard.stop - self.shard.start, len(entry.targets)
         targets = torch.tensor(entry.targets, dtype=torch.int64, device=device)
         # A victim that gets no clean image right has no τ; then nothing can be called fooled, and any image will do.
-        tau = 2.0 if arena.clean.tau is None else arena.clean.tau
-        task = Fool(arena.spec.shape, targets, runs, torch.tensor(arena.ground.data.mean).to(device))
+        tau = 2.0 if prepared.clean.tau is None else prepared.clean.tau
+        task = Fool(prepared.spec.shape, targets, runs, torch.tensor(prepared.ground.data.mean).to(device))
         per_task = entry.box == "white"  # a white-box image works on one target, so each target is an owner
 
         def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
@@ -60,36 +60,36 @@ class _Run:
 
         meter = self._meter(runs * k if per_task else runs, 1 if per_task else k, hit)
         aims = targets.repeat(runs)
-        if entry.box == "white" and arena.victim.logits is None:
-            finals = best_fool(arena, entry, self.shard, meter, self._rng("victim"))
+        if entry.box == "white" and prepared.victim.logits is None:
+            finals = best_fool(prepared, entry, self.shard, meter, self._rng("victim"))
         else:
-            finals = self._attack(task, meter).reshape(runs * k, *arena.spec.shape)
+            finals = self._attack(task, meter).reshape(runs * k, *prepared.spec.shape)
         verdicts = judge_fool(
-            arena.victim,
+            prepared.victim,
             finals,
             aims,
             tau=tau,
-            flat=arena.spec.judge.flat_confidence,
-            draws=arena.draws,
-            batch=arena.spec.batch,
+            flat=prepared.spec.judge.flat_confidence,
+            draws=prepared.draws,
+            batch=prepared.spec.batch,
             rng=self._rng("judge"),
         )
         spent = meter.spent if per_task else meter.spent.repeat_interleave(k)
         return self._values(verdicts, meter, spent, torch.ones(runs * k, dtype=torch.bool))
 
     def perturb(self) -> dict[str, np.ndarray]:
-        arena, entry, device = self.arena, self.shard.entry, self.arena.victim.device
+        prepared, entry, device = self.prepared, self.shard.entry, self.prepared.victim.device
         rows = torch.arange(self.shard.start, self.shard.stop, device=device)
-        attacked = arena.clean.accepted[rows]
+        attacked = prepared.clean.accepted[rows]
         rows = rows[attacked]
-        originals = arena.clean.images[rows]
-        labels = arena.clean.reading.label[rows]
-        targets = arena.clean.least_likely[rows] if entry.least_likely else None
+        originals = prepared.clean.images[rows]
+        labels = prepared.clean.reading.label[rows]
+        targets = prepared.clean.least_likely[rows] if entry.least_likely else None
         task = Perturb(
             originals.to(torch.float32) / 255,
             labels,
-            torch.tensor(arena.ground.data.donors).to(device).to(torch.float32) / 255,
-            torch.tensor(arena.ground.data.mean).to(device),
+            torch.tensor(prepared.ground.data.donors).to(device).to(torch.float32) / 255,
+            torch.tensor(prepared.ground.data.mean).to(device),
             targets,
         )
 
@@ -100,28 +100,28 @@ class _Run:
         meter = self._meter(len(rows), 1, hit)
         if len(rows) == 0:
             finals = task.images
-        elif entry.box == "white" and arena.victim.logits is None:
+        elif entry.box == "white" and prepared.victim.logits is None:
             stepped = self._stepping(task, meter)
-            finals = best_perturb(arena, entry, rows, labels, targets, meter, self._rng("victim"), stepped)
+            finals = best_perturb(prepared, entry, rows, labels, targets, meter, self._rng("victim"), stepped)
         else:
             finals = self._attack(task, meter)
         assert entry.limit is not None
         verdicts = judge_perturb(
-            arena.victim,
+            prepared.victim,
             finals,
             originals,
             labels,
             targets,
             limit=entry.limit,
-            draws=arena.draws,
-            batch=arena.spec.batch,
+            draws=prepared.draws,
+            batch=prepared.spec.batch,
             rng=self._rng("judge"),
         )
         return self._values(verdicts, meter, meter.spent, attacked.cpu())
 
     def _stepping(self, task: Perturb, meter: Meter) -> Stepped | None:
         """The entry's attack along finite differences, on some of the block's images; None where it has none."""
-        arena, entry = self.arena, self.shard.entry
+        prepared, entry = self.prepared, self.shard.entry
         how = entry.finite
         if how is None:
             return None
@@ -134,7 +134,7 @@ class _Run:
                 how,
                 self._rng("finite differences"),
                 self._rng("directions"),
-                arena.spec.batch,
+                prepared.spec.batch,
                 self.stop,
             )
             targets = None if task.targets is None else task.targets[left]
@@ -151,11 +151,11 @@ class _Run:
         return finals
 
     def _searched(self, task: Fool | Perturb, meter: Meter) -> Tensor:
-        arena, entry = self.arena, self.shard.entry
+        prepared, entry = self.prepared, self.shard.entry
         attack_rng, victim_rng = self._rng("attack"), self._rng("victim")
         if entry.box == "black":
             search = cast(BlackBox[Any], entry.attack)
-            batch = arena.spec.batch
+            batch = prepared.spec.batch
             return drive_black_box(
                 search,
                 task,
@@ -166,37 +166,39 @@ class _Run:
                 batch=batch,
                 stop=self.stop,
             )
-        draws = arena.spec.judge.expectation_draws if arena.clean.randomised else 1
-        batch = arena.spec.gradient_batch
+        draws = prepared.spec.judge.expectation_draws if prepared.clean.randomised else 1
+        batch = prepared.spec.gradient_batch
         # What a randomised victim answers depends on the entry's own stream of chance.
-        looks = {} if arena.clean.randomised else arena.looks.setdefault((self.shard.start, self.shard.stop), {})
+        looks = {} if prepared.clean.randomised else prepared.looks.setdefault((self.shard.start, self.shard.stop), {})
         oracle = DrivenOracle(
-            arena.victim, meter, victim_rng, batch, draws, self.stop, arena.ground.memory, self._asked, looks
+            prepared.victim, meter, victim_rng, batch, draws, self.stop, prepared.ground.memory, self._asked, looks
         )
         return drive_white_box(cast(WhiteBox[Any], entry.attack), task, oracle, attack_rng=attack_rng)
 
     @property
     def _asked(self) -> Classifier:
         """The victim as attacks are answered by it."""
-        arena = self.arena
-        return expected(arena.victim, arena.spec.judge.query_draws) if arena.clean.randomised else arena.victim
+        prepared = self.prepared
+        return (
+            expected(prepared.victim, prepared.spec.judge.query_draws) if prepared.clean.randomised else prepared.victim
+        )
 
     def _meter(self, owners: int, tasks_per_owner: int, hit: Callable[[Tensor, Tensor], Tensor]) -> Meter:
         entry = self.shard.entry
-        return Meter(owners, tasks_per_owner, self._budget, entry.setup, hit, self.tick, self.arena.victim.device)
+        return Meter(owners, tasks_per_owner, self._budget, entry.setup, hit, self.tick, self.prepared.victim.device)
 
     @property
     def _budget(self) -> int:
         """What each owner may spend: the entry's own, or what stands in for it."""
-        arena, entry = self.arena, self.shard.entry
-        if entry.box == "white" and arena.victim.logits is None:
-            return granted(entry, len(arena.sources.of_entry(entry.name)) if arena.sources is not None else 0)
+        prepared, entry = self.prepared, self.shard.entry
+        if entry.box == "white" and prepared.victim.logits is None:
+            return granted(entry, len(prepared.sources.of_entry(entry.name)) if prepared.sources is not None else 0)
         return entry.budget
 
     def _rng(self, purpose: str) -> torch.Generator:
         # The stream belongs to (battery, entry, shard) alone, so a bare model meets the very attacks its defense met.
-        name, entry = self.arena.spec.name, self.shard.entry.name
-        return generator(name, entry, self.shard.index, purpose, device=self.arena.victim.device)
+        name, entry = self.prepared.spec.name, self.shard.entry.name
+        return generator(name, entry, self.shard.index, purpose, device=self.prepared.victim.device)
 
     def _values(self, verdicts: Verdicts, meter: Meter, spent: Tensor, attacked: Tensor) -> dict[str, np.ndarray]:
         t, at = len(attacked), attacked.nonzero().flatten()

@@ -1,11 +1,11 @@
-"""What all shards of one victim share."""
+"""A victim prepared to be attacked: what all its shards share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from ...models.base import Classifier
-from ..asking.clean import Clean
+from ..asking.clean import Clean, blinded, examine
 from ..battery.battery import BatterySpec
 from ..battery.ground import Ground
 from ..battery.panel import Sources
@@ -13,11 +13,12 @@ from .oracle import Look
 
 
 @dataclass(frozen=True)
-class Arena:
-    """One victim on one battery: where shards are worked on."""
+class Prepared:
+    """A victim that was asked about the clean images: all that its shards depend on, beside their own tasks."""
 
     ground: Ground
     victim: Classifier
+    """As attacks may use it: without its gradient where that vanishes nearly everywhere."""
     clean: Clean
     sources: Sources | None
     """The panel's images, for a victim without gradients; None where there is no panel."""
@@ -34,3 +35,12 @@ class Arena:
     def draws(self) -> int:
         """How often the judge asks about each image."""
         return self.spec.judge.draws if self.clean.randomised else 1
+
+
+def prepare(victim: Classifier, ground: Ground, sources: Sources | None = None, digest: str = "") -> Prepared:
+    """Ask a victim about the clean images, and take from it a gradient that is none. `digest`: see `examine`.
+
+    Raises ModelFailure.
+    """
+    clean = examine(victim, ground, digest)
+    return Prepared(ground, blinded(victim, clean), clean, sources)

@@ -183,16 +183,7 @@ def success_curves(lines: Sequence[Line], width: int = 320, height: int = 230) -
         return {}
     top = max(steps[-1][0] for _, steps in curves)
     decades = range(math.ceil(math.log10(max(top, 10))) + 1)
-    labels = _spread([height * (1 - s[-1][1]) for _, s in curves], 2 * _LEAST_GAP, 6, height - 6)
-    paths, marks, ends = [], [], []
-    for (line, steps), label in zip(curves, labels, strict=True):
-        name, dash = line.name, line.attack.mode == "gradient"
-        paths += [{"a": name, "d": dash, "i": i, "x": x, "y": y} for i, (x, y) in enumerate(steps)]
-        stops = [10.0**d for d in decades if 10.0**d < steps[-1][0]] + [steps[-1][0]]
-        seen = [(x, max(y for q, y in steps if q <= x)) for x in stops]
-        marks += [{"a": name, "x": x, "y": y} for x, y in seen if y > 0 or x == stops[-1]]
-        end, told = steps[-1], _label(line.title)
-        ends.append({"a": name, "x": end[0], "y": end[1], "to": 1 - label / height, "t": told})
+    paths, marks, ends = _traced(curves, decades, height)
     scale = alt.Scale(type="log", domain=[1, max(top, 10)], nice=False)
     x = alt.X("x:Q", title="queries per task (log scale)", scale=scale)
     x = x.axis(values=[10.0**d for d in decades], format="~s", grid=False)
@@ -226,6 +217,22 @@ def success_curves(lines: Sequence[Line], width: int = 320, height: int = 230) -
         ),
     ).properties(width=width, height=height)
     return svgs(layers, [part for line in drawn for part in _label(line.title)])
+
+
+def _traced(curves: Sequence[tuple[Line, Any]], decades: range, height: int) -> tuple[list[Any], list[Any], list[Any]]:
+    """The rows of a chart of success curves: the corners of every line, its marks at each power of ten, and its end
+    with a label, which keeps clear of the others'."""
+    paths, marks, ends = [], [], []
+    labels = _spread([height * (1 - steps[-1][1]) for _, steps in curves], 2 * _LEAST_GAP, 6, height - 6)
+    for (line, steps), label in zip(curves, labels, strict=True):
+        name, dash = line.name, line.attack.mode == "gradient"
+        paths += [{"a": name, "d": dash, "i": i, "x": x, "y": y} for i, (x, y) in enumerate(steps)]
+        stops = [10.0**d for d in decades if 10.0**d < steps[-1][0]] + [steps[-1][0]]
+        seen = [(x, max(y for q, y in steps if q <= x)) for x in stops]
+        marks += [{"a": name, "x": x, "y": y} for x, y in seen if y > 0 or x == stops[-1]]
+        end, told = steps[-1], _label(line.title)
+        ends.append({"a": name, "x": end[0], "y": end[1], "to": 1 - label / height, "t": told})
+    return paths, marks, ends
 
 
 @dataclass(frozen=True)

@@ -96,26 +96,39 @@ def read_maps(run: RunFolder, images: int, frame: Frame) -> Maps | None:
     path = run.path / EVIDENCE / "properties.npz"
     if not path.is_file():
         return None
+    image, other, values = _arrays(path)
+    _check_rows(path, image, other, images)
+    _check_values(path, values, len(image), frame)
+    return Maps(image.astype(np.int64), other.astype(np.int64), **values)
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Which image, which other one, and the maps and curves by name."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             image = arrays["image"]
             other = arrays["other"] if "other" in arrays else np.full(len(image), -1)
-            values = {name: arrays[name] for name in (*_MAPS, *_CURVES)}
+            return image, other, {name: arrays[name] for name in (*_MAPS, *_CURVES)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise Unexpected("an npz with the properties' arrays", one_line(error), "run again", file=path) from error
-    maps, curves = (len(image), *frame.windows), (len(image), values["cumulative"].shape[-1])
-    wanted = dict.fromkeys(_MAPS, maps) | dict.fromkeys(_CURVES, curves)
-    for name, shape in wanted.items():
-        if values[name].dtype != np.float32 or values[name].shape != shape or 0 in shape[1:]:
-            raise _unfit(path, f"float32 {name} of shape {shape}", f"{values[name].dtype} {values[name].shape}")
+
+
+def _check_rows(path: Path, image: np.ndarray, other: np.ndarray, images: int) -> None:
     if image.ndim != 1 or image.dtype.kind not in "iu" or (len(image) and not 0 <= image.min() <= image.max() < images):
         raise _unfit(path, f"rows of {images} images", f"{image.dtype} {image.shape}")
     if other.shape != image.shape or other.dtype.kind not in "iu" or not ((other >= -1) & (other < images)).all():
         raise _unfit(path, f"the other image of each, of {images}, or -1", f"{other.dtype} {other.shape}")
+
+
+def _check_values(path: Path, values: dict[str, np.ndarray], count: int, frame: Frame) -> None:
+    maps, curves = (count, *frame.windows), (count, *values["cumulative"].shape[-1:])
+    wanted = dict.fromkeys(_MAPS, maps) | dict.fromkeys(_CURVES, curves)
+    for name, shape in wanted.items():
+        if values[name].dtype != np.float32 or values[name].shape != shape or 0 in shape[1:]:
+            raise _unfit(path, f"float32 {name} of shape {shape}", f"{values[name].dtype} {values[name].shape}")
     shares = [values[name] for name in ("local", "spatial")] + [v[~np.isnan(v)] for v in (values[c] for c in _CURVES)]
     if not all(bool(((v >= 0) & (v <= 1.001)).all()) for v in shares) or np.isinf(values["activation"]).any():
         raise _unfit(path, "probabilities and changes that are not infinite", "others")
-    return Maps(image.astype(np.int64), other.astype(np.int64), **values)
 
 
 def _unfit(path: Path, expected: str, got: str) -> Unexpected:

@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, ModelProto, NodeProto, TypeProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 
 def real_inputs(model: ModelProto) -> list[onnx.ValueInfoProto]:
@@ -35,12 +35,7 @@ def with_any_batch(model: ModelProto, name: str, batch: int) -> ModelProto:
     for value in (*(v for v in graph.input if v.name == name), *graph.output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "N"
-    constants = {t.name: t for t in graph.initializer}
-    for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                constants[node.output[0]] = attribute.t
-    computed, fresh_nodes = {name}, []
+    constants, computed, fresh_nodes = _constants(graph), {name}, []
     for node in graph.node:
         if not computed.intersection(node.input):
             continue
@@ -59,6 +54,16 @@ def with_any_batch(model: ModelProto, name: str, batch: int) -> ModelProto:
     for node in fresh_nodes:
         graph.node.insert(0, node)
     return model
+
+
+def _constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """What is written into a graph, as initializer or as a node of its own, by name."""
+    tensors = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                tensors[node.output[0]] = attribute.t
+    return tensors
 
 
 def with_channels_first(model: ModelProto, name: str) -> ModelProto:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -58,6 +59,27 @@ class Port:
 
 def input_port(model: onnx.ModelProto, name: str | None, preprocess: Preprocess, shape: tuple[int, int, int]) -> Port:
     """Find a graph's input and check that preprocessed images fit it. Raises ModelFileError (input)."""
+    value, dtype = _only_input(model, name)
+    prepared = tuple(preprocess(torch.zeros(1, *shape)).shape[1:])
+    dims = dimensions(value.type)
+    if dims is None:
+        return Port(value.name, dtype, None, prepared)
+    batch, rest = (dims[0], dims[1:]) if dims else (None, [])
+    taken = _flattened(rest, prepared) if preprocess.layout == "flat" else _as_it_is(rest, prepared)
+    if taken is None:
+        wanted = ", ".join("?" if d is None else str(d) for d in dims)
+        raise ModelFileError(
+            "input",
+            f"images of the network's input shape ({wanted})",
+            f"(n, {', '.join(map(str, prepared))}) after preprocessing",
+            "set size to the height and width the network takes and layout to nchw, nhwc or flat; "
+            "gray and RGB are not turned into each other",
+        )
+    return Port(value.name, dtype, batch, taken)
+
+
+def _only_input(model: onnx.ModelProto, name: str | None) -> tuple[onnx.ValueInfoProto, torch.dtype]:
+    """The graph's one input, which must have this name where one is given, and its type."""
     inputs = real_inputs(model)
     names = ", ".join(repr(value.name) for value in inputs)
     if len(inputs) != 1:
@@ -76,27 +98,21 @@ def input_port(model: onnx.ModelProto, name: str | None, preprocess: Preprocess,
     if dtype is None:
         kind = onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type)
         raise ModelFileError("input", "an input of floats or whole numbers", kind, "export the network in float32")
-    prepared = tuple(preprocess(torch.zeros(1, *shape)).shape[1:])
-    dims = dimensions(value.type)
-    if dims is None:
-        return Port(value.name, dtype, None, prepared)
-    batch, rest = (dims[0], dims[1:]) if dims else (None, [])
-    known = math.prod(d for d in rest if d is not None)
-    pixels = math.prod(prepared)
-    flat = preprocess.layout == "flat"
-    if flat and rest.count(None) <= 1 and known and pixels % known == 0 and (None in rest or pixels == known):
-        return Port(value.name, dtype, batch, tuple(pixels // known if d is None else d for d in rest))
-    fits = not flat and len(rest) == len(prepared) and all(d in (None, p) for d, p in zip(rest, prepared, strict=True))
-    if not fits:
-        wanted = ", ".join("?" if d is None else str(d) for d in dims)
-        raise ModelFileError(
-            "input",
-            f"images of the network's input shape ({wanted})",
-            f"(n, {', '.join(map(str, prepared))}) after preprocessing",
-            "set size to the height and width the network takes and layout to nchw, nhwc or flat; "
-            "gray and RGB are not turned into each other",
-        )
-    return Port(value.name, dtype, batch, prepared)
+    return value, dtype
+
+
+def _flattened(dims: Sequence[int | None], prepared: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The graph's shape of an image whose pixels come flat, what is left open filled in; None where they do not fit."""
+    known, pixels = math.prod(d for d in dims if d is not None), math.prod(prepared)
+    if dims.count(None) > 1 or not known or pixels % known or (None not in dims and pixels != known):
+        return None
+    return tuple(pixels // known if d is None else d for d in dims)
+
+
+def _as_it_is(dims: Sequence[int | None], prepared: tuple[int, ...]) -> tuple[int, ...] | None:
+    """A prepared image's own shape; None where the graph takes another."""
+    fits = len(dims) == len(prepared) and all(d in (None, p) for d, p in zip(dims, prepared, strict=True))
+    return prepared if fits else None
 
 
 def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, batch: int) -> str:
@@ -104,18 +120,7 @@ def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, b
 
     Raises ModelFileError: outputs where there is none or a choice, classes (a WrongCount) where the number is another.
     """
-    outputs = {o.name: o.type for o in session.ort.get_outputs()}
-    listed = ", ".join(f"{n!r} ({t})" for n, t in outputs.items())
-    if name is not None and name not in outputs:
-        raise ModelFileError("outputs", f"an output {name!r}", listed, "name one of these")
-    tensors = [n for n, t in outputs.items() if t in (*_FLOATS, *_WHOLE) and name in (None, n)]
-    if not tensors:
-        raise ModelFileError(
-            "outputs",
-            "an output that is a tensor of numbers",
-            listed,
-            "export without sequences and maps (skl2onnx: options={'zipmap': False})",
-        )
+    outputs, tensors = _tensors(session, name)
     part = fed[:batch] if len(fed) >= batch else fed[:1].expand(batch, *fed.shape[1:])
     columns = {n: a.size / batch for n, a in zip(tensors, session.run(part, tensors), strict=True)}
     fitting = [n for n in tensors if columns[n] == head.columns]
@@ -128,13 +133,35 @@ def chosen_output(session: Session, name: str | None, head: Head, fed: Tensor, b
             ", ".join(map(repr, chosen)),
             "say which with output_name",
         )
-    if chosen:
-        return chosen[0]
-    floats = [n for n in tensors if outputs[n] in _FLOATS] or tensors
+    if not chosen:
+        floats = [n for n in tensors if outputs[n] in _FLOATS] or tensors
+        raise _wrong_count({n: columns[n] for n in floats}, head)
+    return chosen[0]
+
+
+def _tensors(session: Session, name: str | None) -> tuple[dict[str, str], list[str]]:
+    """The types of all outputs by name, and the names of those that may be meant: tensors of numbers."""
+    outputs = {o.name: o.type for o in session.ort.get_outputs()}
+    listed = ", ".join(f"{n!r} ({t})" for n, t in outputs.items())
+    if name is not None and name not in outputs:
+        raise ModelFileError("outputs", f"an output {name!r}", listed, "name one of these")
+    tensors = [n for n, t in outputs.items() if t in (*_FLOATS, *_WHOLE) and name in (None, n)]
+    if not tensors:
+        raise ModelFileError(
+            "outputs",
+            "an output that is a tensor of numbers",
+            listed,
+            "export without sequences and maps (skl2onnx: options={'zipmap': False})",
+        )
+    return outputs, tensors
+
+
+def _wrong_count(counts: dict[str, float], head: Head) -> WrongCount:
+    """What to raise where no output has the number that was declared; `counts` by the outputs' names."""
     rejecting = "" if head.reject_index is None else " and one for none of them"
-    off_by_one = any(columns[n] == head.columns + 1 for n in floats) and not rejecting
-    raise WrongCount(
-        {n: columns[n] for n in floats},
+    off_by_one = any(count == head.columns + 1 for count in counts.values()) and not rejecting
+    return WrongCount(
+        counts,
         f"{head.columns} numbers an image, one for each of {head.classes} classes{rejecting}",
         "if one of them means none of the classes, say which with reject_index"
         if off_by_one

@@ -226,3 +226,20 @@ def test_every_run_with_damaged_evidence_is_named(tmp_path: Path, none: Path) ->
     with pytest.raises(InvalidInput) as caught:
         build([none], tmp_path / "site")
     assert {problem.where.file for problem in caught.value.problems} == set(made[:2])
+
+
+def test_every_run_that_cannot_stand_on_its_battery_s_board_is_named(tmp_path: Path, none: Path) -> None:
+    """Two of three hold a task less of FGSM than the newest."""
+    made = [write_run(none, RECIPES[i]) for i in (0, 1, 3)]
+    newest = max((RunFolder(run).record for run in made), key=lambda r: (r.provenance.started, r.digest))
+    others = [run for run in made if RunFolder(run).record.digest != newest.digest]
+    for run in others:
+        text = json.loads((run / "record.json").read_bytes())
+        del text["attacks"]["fgsm"]["tasks"][-1]
+        (run / "record.json").write_text(json.dumps(text))
+    with pytest.raises(InvalidInput) as caught:
+        build([none], tmp_path / "site")
+    assert {problem.where.file for problem in caught.value.problems} == set(others)
+    assert {problem.expected for problem in caught.value.problems} == {
+        "all records of digits-v1 to hold the same tasks of fgsm"
+    }

@@ -10,7 +10,7 @@ comparisons is applied, so with many entries some neighbours fall into different
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -89,11 +89,7 @@ class Resamples:
         right = np.zeros(len(self._place))
         for name, tasks in self._tasks.items():
             if _tasks(record.attacks[name]) != tasks:
-                raise Unexpected(
-                    f"all records of {record.battery.name} to hold the same tasks of {name}",
-                    f"others in {record.digest[:8]} than in {self._of.digest[:8]}",
-                    "evaluate both with the same foolbench",
-                )
+                raise _misfit(record, self._of, f"hold the same tasks of {name}")
             for row in record.attacks[name].tasks:
                 if row.image is not None:
                     right[self._place[row.image]] = row.counts
@@ -143,15 +139,11 @@ def board(records: Sequence[Record]) -> Board:
     What is ranked stands in every record alike; titles and sentences are the newest record's. Raises ValueError for
     records that rank different attacks, or the same ones by different tasks.
     """
-    newest = max(records, key=lambda r: (r.provenance.started, r.digest))
+    newest = _newest(records)
     battery = newest.battery
     for record in records:
         if _ranking(record.battery) != _ranking(battery):
-            raise Unexpected(
-                f"all records of {battery.name} to rank the same attacks",
-                f"others in {record.digest[:8]} than in {newest.digest[:8]}",
-                "evaluate both with the same foolbench",
-            )
+            raise _misfit(record, newest, "rank the same attacks")
     reasons = {id(r): unranked(r) for r in records}
     ranked = sorted((r for r in records if reasons[id(r)] is None), key=_order)
     seed = int.from_bytes(sha256(f"tiers:{battery.digest}".encode()).digest()[:8], "big")
@@ -165,10 +157,45 @@ def board(records: Sequence[Record]) -> Board:
     return Board(battery, tuple(standings))
 
 
-def boards(records: Iterable[Record]) -> list[Board]:
-    """One board per battery name, tier and digest; shipped and standard ones first, then by size and name."""
+def misfits(records: Iterable[Record]) -> list[tuple[Record, Unexpected]]:
+    """Records for which `boards` would raise, each with the reason: they rank other attacks than the newest record of
+    their battery, or are ranked and hold other tasks than the newest ranked one."""
+    found: list[tuple[Record, Unexpected]] = []
+    for group in _by_battery(records):
+        newest = _newest(group)
+        others = [r for r in group if _ranking(r.battery) != _ranking(newest.battery)]
+        found += [(record, _misfit(record, newest, "rank the same attacks")) for record in others]
+        if ranked := [r for r in group if r not in others and unranked(r) is None]:
+            found += _on_other_tasks(ranked)
+    return found
+
+
+def _on_other_tasks(ranked: Sequence[Record]) -> Iterator[tuple[Record, Unexpected]]:
+    newest = _newest(ranked)
+    for record in ranked:
+        other = (n for n in newest.battery.counted if _tasks(record.attacks[n]) != _tasks(newest.attacks[n]))
+        if (name := next(other, None)) is not None:
+            yield record, _misfit(record, newest, f"hold the same tasks of {name}")
+
+
+def _misfit(record: Record, than: Record, do: str) -> Unexpected:
+    expected = f"all records of {than.battery.name} to {do}"
+    got = f"others in {record.digest[:8]} than in {than.digest[:8]}"
+    return Unexpected(expected, got, "evaluate both with the same foolbench")
+
+
+def _newest(records: Sequence[Record]) -> Record:
+    return max(records, key=lambda r: (r.provenance.started, r.digest))
+
+
+def _by_battery(records: Iterable[Record]) -> list[list[Record]]:
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         groups.setdefault((record.battery.name, record.battery.tier, record.battery.digest), []).append(record)
-    made = [board(group) for _, group in sorted(groups.items())]
+    return [group for _, group in sorted(groups.items())]
+
+
+def boards(records: Iterable[Record]) -> list[Board]:
+    """One board per battery name, tier and digest; shipped and standard ones first, then by size and name."""
+    made = [board(group) for group in _by_battery(records)]
     return sorted(made, key=lambda b: (not b.battery.shipped, b.battery.tier == "smoke", -len(b.standings), b.slug))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...bench.errors import InvalidInput, Problem, Unexpected
 from ..board.export import leaderboard_csv, leaderboard_json
-from ..board.rank import boards
+from ..board.rank import boards, misfits
 from ..record.describe import name_of
 from ..record.record import Record
 from ..record.store import RunFolder, find_runs
@@ -113,6 +113,9 @@ def _read(paths: Sequence[Path]) -> tuple[list[RunFolder], list[Unexpected]]:
             wrong.append(Unexpected("one run of each submission on each battery", both, "leave one out"))
         seen.setdefault(key, run)
         good.append(run)
+    folder_of = {id(run.record): run.path for run in good}
+    for record, error in misfits(run.record for run in good):
+        wrong.append(Unexpected(error.expected, error.got, error.fix, file=folder_of[id(record)]))
     return sorted(good, key=lambda r: (r.record.battery.digest, r.record.digest, r.record.battery.tier)), wrong
 
 

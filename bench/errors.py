@@ -6,14 +6,23 @@
     ├── EnvironmentFault  4    data, disk, memory, device, a folder in use
     └── OverBudget        5    an attack asked for more than its battery entry grants (its entry is left unmeasured)
 
-A message says what was expected, what came, and what to do. Only `bench/cli` turns these into exit codes and prints
-them; anything else that escapes is a bug of foolbench (exit code 70).
+Each holds Problems, which say what was expected, what came, what to do, and where: in fields of their own, from where
+they are raised to where they are printed, so that no text is ever taken apart. Only `bench/cli` turns these into exit
+codes and prints them; anything else that escapes is a bug of foolbench (exit code 70).
+
+Leaves (`attacks`, `defenses`, `models`, `leaderboard`, and packages) know no codes. They raise
+
+    Unexpected            what was given is not what is taken; a ValueError too
+    └── Failed            something failed while it ran; a RuntimeError too
+    Several               several of these, found at once; a ValueError too
+
+and `bench` makes Problems of them.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +103,22 @@ class Unexpected(ValueError):
 
 class Failed(Unexpected, RuntimeError):
     """What goes wrong while something runs, though all that was given to it looked right."""
+
+
+class Several(ValueError):
+    """Several things that a leaf refuses, told together."""
+
+    def __init__(self, errors: Iterable[Unexpected]):
+        self.errors = tuple(errors)
+
+    @classmethod
+    def check(cls, errors: Iterable[Unexpected]) -> None:
+        """Raise them, where there are any."""
+        if found := tuple(errors):
+            raise cls(found)
+
+    def __str__(self) -> str:
+        return "; ".join(str(error) for error in self.errors)
 
 
 class FoolbenchError(Exception):

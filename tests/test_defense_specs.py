@@ -82,6 +82,13 @@ def answer(whole: Assembled, images: torch.Tensor) -> torch.Tensor:
     return whole.victim.probabilities(images, torch.Generator().manual_seed(0))
 
 
+def small(classes: int) -> bytes:
+    """A network of so many classes."""
+    weights = {"w": np.zeros((64, classes), np.float32)}
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    return graph(nodes, weights, output=("N", classes)).SerializeToString()
+
+
 ENSEMBLE = "kind: ensemble, models: [{path: other.onnx, output: logits}]"
 KINDS = [
     ("kind: gaussian_blur, sigma: 1", {"sigma": 1.0}),
@@ -187,9 +194,7 @@ LATE = [
 @pytest.mark.parametrize(("yaml", "battery", "expected", "fix"), LATE, ids=range(len(LATE)))
 def test_what_only_shows_when_it_is_built_is_pinned_to_its_line_too(tmp_path: Path, yaml, battery, expected, fix):
     path = given(tmp_path, "kind: bit_depth, bits: 3", yaml, battery=changed(BATTERY, **battery))
-    weights = {"w": np.zeros((64, 7), np.float32)}
-    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
-    (tmp_path / "small.onnx").write_bytes(graph(nodes, weights, output=("N", 7)).SerializeToString())
+    (tmp_path / "small.onnx").write_bytes(small(7))
     with pytest.raises(FoolbenchError) as caught:
         assembled(path)
     (problem,) = caught.value.problems
@@ -222,6 +227,23 @@ def test_all_files_that_are_damaged_are_told_at_once_each_on_its_line(tmp_path: 
         ("FB202", "model", "a web page in model.onnx"),
         ("FB202", "defenses[1]", "a web page in other.onnx"),
     ]
+
+
+def test_all_models_of_an_ensemble_that_do_not_fit_are_told_at_once(tmp_path: Path):
+    models = ", ".join(f"{{path: {name}.onnx, output: {output}}}" for name, output in OTHERS.items())
+    path = given(tmp_path, f"kind: ensemble, models: [{models}]")
+    (tmp_path / "few.onnx").write_bytes(small(7))
+    (tmp_path / "fewer.onnx").write_bytes(small(3))
+    with pytest.raises(InvalidInput) as caught:
+        assembled(path)
+    assert [(p.code, p.where.key, p.got) for p in caught.value.problems] == [
+        ("FB207", "defenses[0].models[0]", "7 ('y')"),
+        ("FB208", "defenses[0].models[1]", caught.value.problems[1].got),
+        ("FB207", "defenses[0].models[2]", "3 ('y')"),
+    ]
+
+
+OTHERS = {"few": "logits", "other": "probabilities", "fewer": "logits"}
 
 
 def test_the_command_takes_a_number_wrong_for_this_battery_as_any_wrong_number(tmp_path: Path):

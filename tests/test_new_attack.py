@@ -160,6 +160,19 @@ def test_only_a_battery_that_names_it_imports_its_package(tmp_path: Path) -> Non
         made(tmp_path / "gone", {"little_square": SQUARE})
 
 
+def test_what_its_own_code_raises_at_a_battery_s_values_is_told_at_its_place(tmp_path: Path, monkeypatch) -> None:
+    def fails(self: object, *_: object) -> tuple[Any, ...]:
+        return {}["nothing"]
+
+    with installed(tmp_path / "site"):
+        monkeypatch.setitem(vars(attack()), "entries", fails)
+        with pytest.raises(InvalidInput) as refused:
+            made(tmp_path / "made", {"little_square": SQUARE})
+    (problem,) = refused.value.problems
+    assert (problem.code, problem.where.key) == ("FB104", "attacks.little_square")
+    assert problem.got == "KeyError: 'nothing'"
+
+
 def test_the_version_of_its_package_is_part_of_the_battery(tmp_path: Path) -> None:
     with installed(tmp_path / "site"):
         one = made(tmp_path / "one", {"little_square": SQUARE}).digest

@@ -224,6 +224,14 @@ def test_fooling_images_of_a_run(tmp_path: Path) -> None:
     np.savez_compressed(path, images=images, fooled=fooled, target=target + 5)
     with pytest.raises(InvalidInput, match="Expected a class and a verdict for each image"):
         of_run(run, battery)
+    np.savez(path, images=images, fooled=np.array([None]), target=target)  # pickled, and never loaded
+    (run / "evidence" / "evolution.npz").write_bytes(b"")
+    with pytest.raises(InvalidInput) as refused:
+        of_run(run, battery)
+    assert [(p.code, p.where.file, p.where.key) for p in refused.value.problems] == [
+        ("FB115", path, "--run"),
+        ("FB115", run / "evidence" / "evolution.npz", "--run"),
+    ]
     wide = write_run(tmp_path, Recipe("wide", shape=(1, 16, 16), seed=3))
     with pytest.raises(InvalidInput, match=r"Expected images of \[1, 8, 8\] and 10 classes, got \[1, 16, 16\]"):
         of_run(wide, battery)

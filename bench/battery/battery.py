@@ -20,9 +20,8 @@ from ...attacks.spec import AtLeastOne, Attack, Given, Rate, Strict
 from ..choices import Tier, nearest
 from ..data.data import Data, data_root, load
 from ..data.kinds import DataSpec, FolderData, ImageNetData, NpzData
-from ..errors import InvalidInput, Problem, Unexpected, Where
+from ..errors import InvalidInput, Problem, Several, Unexpected, Where, one_line
 from ..reading.source import Source, read_source, refusal, validated
-from ..reading.wording import Several
 from ..submission.models import Input
 from .attacks import Section, section
 from .installed import Packaged, packaged
@@ -99,6 +98,12 @@ class BatterySpec(Strict):
             except Unexpected as error:
                 error.at = (*at, *error.at)
                 wrong.append(error)
+                continue
+            except Exception as error:
+                if attack.name in shipped_attacks.NAMES:
+                    raise
+                expected = f"the attack {attack.name}, which a package brings, to take these values"
+                wrong.append(Unexpected(expected, one_line(error), "correct them, or ask its authors", at=at))
                 continue
             if twice := next((name for name in found if name in names or found.count(name) > 1), None):
                 wrong.append(Unexpected("different settings", f"{twice} twice", "state each setting once", at=at))

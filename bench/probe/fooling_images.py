@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,35 +44,44 @@ def of_run(folder: Path, battery: Battery) -> tuple[FoolingImages, ...]:
     run = RunFolder(folder)
     try:
         ref, name = run.record.battery, str(run.record.submission.get("name", "submission"))
-        if ref.shape != battery.spec.shape or len(ref.classes) != battery.classes:
-            raise Unexpected(
-                f"images of {list(battery.spec.shape)} and {battery.classes} classes",
-                f"{list(ref.shape)} and {len(ref.classes)}",
-                _FIX,
-                file=folder,
-            )
-        found = tuple(f for attack in _ATTACKS if (f := _of_attack(run, attack, name, battery.classes)) is not None)
-        if not found:
-            raise Unexpected(f"evidence of {' or '.join(_ATTACKS)}", "none", _FIX, file=folder)
     except Unexpected as error:
-        where = Where(error.file or folder, key="--run")
-        raise InvalidInput(Problem("FB115", error.expected, error.got, _FIX, where)) from error
-    return found
+        raise _unusable(folder, [error]) from error
+    if ref.shape != battery.spec.shape or len(ref.classes) != battery.classes:
+        expected = f"images of {list(battery.spec.shape)} and {battery.classes} classes"
+        raise _unusable(folder, [Unexpected(expected, f"{list(ref.shape)} and {len(ref.classes)}", _FIX)])
+    found: list[FoolingImages] = []
+    wrong: list[Unexpected] = []
+    for attack in _ATTACKS:
+        try:
+            found += _of_attack(run, attack, name, battery.classes)
+        except Unexpected as error:
+            wrong.append(error)
+    if not found and not wrong:
+        wrong.append(Unexpected(f"evidence of {' or '.join(_ATTACKS)}", "none", _FIX))
+    if wrong:
+        raise _unusable(folder, wrong)
+    return tuple(found)
 
 
-def _of_attack(run: RunFolder, attack: str, name: str, classes: int) -> FoolingImages | None:
+def _unusable(folder: Path, wrong: list[Unexpected]) -> InvalidInput:
+    places = [Where(error.file or folder, key="--run") for error in wrong]
+    told = zip(wrong, places, strict=True)
+    return InvalidInput(*(Problem("FB115", error.expected, error.got, _FIX, where) for error, where in told))
+
+
+def _of_attack(run: RunFolder, attack: str, name: str, classes: int) -> Iterator[FoolingImages]:
     images = run.images(attack)
     if images is None:
-        return None
+        return
     path = run.path / EVIDENCE / f"{attack}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
             fooled, targets = arrays["fooled"], arrays["target"]
-    except (OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise Unexpected("the arrays fooled and target", one_line(error), _FIX, file=path) from error
     fits = fooled.shape == targets.shape == images.shape[:1] and fooled.dtype == np.bool_ and targets.dtype.kind in "iu"
     if not fits or (len(targets) and not 0 <= targets.min() <= targets.max() < classes):
         raise Unexpected("a class and a verdict for each image", "others", _FIX, file=path)
     rows = fooled.nonzero()[0][:MOST]
     reason = None if len(rows) else "none of them fooled the victim they were made on"
-    return FoolingImages(attack, f"made on {name!r}", images[rows], targets[rows].astype(np.int64), reason)
+    yield FoolingImages(attack, f"made on {name!r}", images[rows], targets[rows].astype(np.int64), reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..choices import nearest
-from ..errors import Unexpected, one_line
+from ..errors import Several, Unexpected, one_line
 from .fields import Field, discriminator, fields, follow, legal_values, members
 
 Key = tuple[str | int, ...]
@@ -43,22 +43,6 @@ class Refused(Unexpected):
     def __init__(self, code: str, expected: str, got: object, fix: str, *, at: Key = ()):
         super().__init__(expected, got, fix, at=at)
         self.code = code
-
-
-class Several(ValueError):
-    """What a validator raises that has found several things wrong."""
-
-    def __init__(self, errors: Iterable[Unexpected]):
-        self.errors = tuple(errors)
-
-    @classmethod
-    def check(cls, errors: Iterable[Unexpected]) -> None:
-        """Raise them, where there are any."""
-        if found := tuple(errors):
-            raise cls(found)
-
-    def __str__(self) -> str:
-        return "; ".join(str(error) for error in self.errors)
 
 
 def dotted(key: Key) -> str:

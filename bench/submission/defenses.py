@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import Unexpected
+from ..errors import Several, Unexpected
 from ..reading.values import File, NamesFile, Spec
-from ..reading.wording import Several
 from .detectors import Density, Energy, FeatureSqueezing, Mahalanobis, MaxSoftmax, Rejects
 from .models import OnnxFile
 from .packages import registered

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ..errors import Unexpected
+from ..errors import Several, Unexpected
 from ..reading.values import File, NamesFile, Pixels, Positive, Spec
-from ..reading.wording import Refused, Several
+from ..reading.wording import Refused
 
 _TIMM_REFUSED = frozenset(
     {"model_name", "checkpoint_path", "cache_dir", "num_classes", "in_chans", "scriptable", "exportable", "no_jit"}

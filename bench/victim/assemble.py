@@ -25,7 +25,18 @@ from ...models.onnx.ports import Names
 from ...models.preprocess import Preprocess
 from ..battery.battery import PanelModel
 from ..battery.ground import Ground
-from ..errors import Failed, FoolbenchError, InvalidInput, ModelFailure, Problem, Unexpected, Where, one_line, together
+from ..errors import (
+    Failed,
+    FoolbenchError,
+    InvalidInput,
+    ModelFailure,
+    Problem,
+    Several,
+    Unexpected,
+    Where,
+    one_line,
+    together,
+)
 from ..machine.memory import lack_told, sparing
 from ..machine.seeds import generator
 from ..reading.values import files_named
@@ -231,24 +242,26 @@ def _loading(load: Callable[[], T], what: str | tuple[str | int, ...], given: Gi
     """Load something; whatever is wrong with it becomes a FoolbenchError pinned to its line, where it has one."""
     where: tuple[str | int, ...] = what if isinstance(what, tuple) else (what,)
 
-    def problem(code: str, error: Unexpected) -> Problem:
+    def refused(error: Unexpected) -> FoolbenchError:
         place = Where(key=f"{what}") if given is None else given.source.where((*where, *error.at))
-        return Problem.of(code, error, place)
+        if isinstance(error, ModelFileError):
+            kind = ModelFailure if error.kind in ("nan", "changing") else InvalidInput
+            return kind(Problem.of(CODES[error.kind], error, place))
+        # What a defense says of its values only shows on this battery, but is as wrong as what shows when it is read.
+        if where[0] == "defenses" and not isinstance(error, Failed):
+            return InvalidInput(Problem.of("FB104", error, place))
+        return ModelFailure(Problem.of("FB301", error, place))
 
     try:
         with lack_told("to load a defense" if where[0] == "defenses" else "to load the network"):
             return load()
     except FoolbenchError:
         raise
-    except ModelFileError as error:
-        refused = ModelFailure if error.kind in ("nan", "changing") else InvalidInput
-        raise refused(problem(CODES[error.kind], error)) from error
+    except Several as error:
+        raise together([refused(one) for one in error.errors]) from error
     except Unexpected as error:
-        # What a defense says of its values only shows on this battery, but is as wrong as what shows when it is read.
-        if where[0] == "defenses" and not isinstance(error, Failed):
-            raise InvalidInput(problem("FB104", error)) from error
-        raise ModelFailure(problem("FB301", error)) from error
+        raise refused(error) from error
     except (RuntimeError, ValueError, TypeError) as error:
         alone = "this defense" if where[0] == "defenses" else "the model"
         fix = f"run {alone} by itself on images of the battery's shape"
-        raise ModelFailure(problem("FB301", Failed("it to load and answer", one_line(error), fix))) from error
+        raise refused(Failed("it to load and answer", one_line(error), fix)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
@@ -22,7 +22,7 @@ from ...defenses.randomized_smoothing import randomized_smoothing
 from ...models.base import Classifier
 from ...models.onnx.image_graph import load_image_graph
 from ..battery.ground import Ground
-from ..errors import Unexpected
+from ..errors import Several, Unexpected
 from ..submission.defenses import (
     BitDepth,
     Defense,
@@ -73,8 +73,9 @@ def defended(
     """Put one defense in front of a Classifier.
 
     `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to; `made` is
-    the defense's own; what it loads answers by the fixed rule, whatever answers for the model. Raises ModelFileError,
-    ValueError and RuntimeError where the defense does not fit the model or the battery, and what `training` raises.
+    the defense's own; what it loads answers by the fixed rule, whatever answers for the model. Raises Unexpected,
+    Failed or ModelFileError where the defense does not fit the model or the battery, Several of them of several files,
+    and what `training` raises.
     """
     match defense:
         case BitDepth():
@@ -105,8 +106,7 @@ def defended(
         case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
             return detecting(inner, defense, ground.battery, training)
         case Ensemble():
-            others = [_member(model, i, folder, ground) for i, model in enumerate(defense.models)]
-            return ensemble(inner, others)
+            return ensemble(inner, _members(defense.models, folder, ground))
         case PackageDefense():
             return packaged(inner, defense.name, named(defense.name).load(), defense.args)
         case OnnxDefense(role="detector"):
@@ -118,10 +118,15 @@ def defended(
             assert_never(defense)
 
 
-def _member(model: OnnxFile, i: int, folder: Path, ground: Ground) -> Classifier:
-    """Load the `i`-th of an ensemble's further models; what is wrong with it says which it is."""
-    try:
-        return load_onnx_file(model, folder, replace(ground, backend="auto")).classifier
-    except Unexpected as error:
-        error.at = ("models", i, *error.at)
-        raise
+def _members(models: Sequence[OnnxFile], folder: Path, ground: Ground) -> list[Classifier]:
+    """Load an ensemble's further models. Raises Several: all that are wrong, each with its place among them."""
+    loaded: list[Classifier] = []
+    wrong: list[Unexpected] = []
+    for i, model in enumerate(models):
+        try:
+            loaded.append(load_onnx_file(model, folder, replace(ground, backend="auto")).classifier)
+        except Unexpected as error:
+            error.at = ("models", i, *error.at)
+            wrong.append(error)
+    Several.check(wrong)
+    return loaded

@@ -26,6 +26,7 @@ HOMES = {
         {"bench/machine/folder.py", "bench/data/download.py"},
     ),
     "the digest of a file": (r"file_digest\(", {"models/files.py"}),
+    "gray levels as pixel values": (r"float(32|\()\) / (255|_TOP)", {"models/levels.py"}),
     "survival of a Fool attack": (r"clean\w*(\.value)? \* \(1 - ", {"leaderboard/record/survival.py"}),
     "resamples of tasks": (r"multinomial\(n|percentile\(|2\.5, 97\.5", {"leaderboard/record/bootstrap.py"}),
     "why a result is not ranked": (r"never ranked\"", {"leaderboard/record/unranked.py"}),

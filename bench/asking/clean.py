@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...models.base import Classifier
+from ...models.levels import from_bytes
 from ..battery.ground import Ground
 from ..machine.memory import Memory
 from ..machine.seeds import generator
@@ -77,7 +78,7 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
     spec, memory = ground.spec, ground.memory
     name, batch = spec.name, spec.batch
     rng = generator(name, "clean", device=victim.device)
-    pixels = images.to(torch.float32) / 255
+    pixels = from_bytes(images)
     first, second = twice(victim, pixels, rng, batch, memory)
     difference, kept = float((first - second).abs().max()), missing(first)
     if not (victim.rejects and (victim.randomised or difference > SAME)):  # else there is nothing left to learn

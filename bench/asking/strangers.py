@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...models.answers import rejected_mass
 from ...models.base import Classifier
+from ...models.levels import from_bytes
 from ..machine.memory import Memory
 from .answers import answers
 
@@ -20,7 +21,7 @@ def strangers(images: Tensor, rng: torch.Generator) -> Tensor:
     """`(m, c, h, w)` uint8 evaluation images -> `(150, c, h, w)` float32 in [0, 1]: uniform noise, evaluation images
     whose every pixel value moves by up to 1 … 128 gray levels, and even mixtures of two of them."""
     device, shape = images.device, images.shape[1:]
-    clean = images[torch.arange(COUNT, device=device) % len(images)].to(torch.float32) / 255
+    clean = from_bytes(images[torch.arange(COUNT, device=device) % len(images)])
     noise = torch.rand((COUNT, *shape), generator=rng, device=device)
     reach = torch.logspace(0, 7, COUNT, base=2.0, device=device).view(-1, 1, 1, 1) / 255
     moved = clean + reach * (2 * torch.rand((COUNT, *shape), generator=rng, device=device) - 1)

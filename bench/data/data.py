@@ -52,7 +52,9 @@ class Data:
         """The evaluation images as a Classifier takes them: `(n, c, h, w)` float32 in [0, 1] on the device."""
         import torch
 
-        return torch.tensor(self.images).to(device).to(torch.float32) / 255
+        from ...models.levels import from_bytes
+
+        return from_bytes(torch.tensor(self.images).to(device))
 
     def training_digest(self) -> str:
         """sha256 of what attacks are given of the training images: the mean image and the donors."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...models.levels import from_bytes
 from ..battery.battery import Battery
 from ..data.data import digest_of, training
 from ..data.spread import spread
@@ -76,12 +77,12 @@ def images_of(battery: Battery, most: int | None, device: torch.device) -> Image
     others = _without(np.arange(len(labels)), np.concatenate([held, choosing]))
     others = others[spread(labels[others], count - 2 * part)]
     train = np.sort(np.concatenate([others, choosing]))
-    x, y = torch.from_numpy(images[train]).to(device).float() / 255, torch.from_numpy(labels[train]).to(device)
+    x, y = from_bytes(torch.from_numpy(images[train]).to(device)), torch.from_numpy(labels[train]).to(device)
     return Images(
         x,
         y,
         torch.from_numpy(np.isin(train, choosing)).to(device),
-        torch.from_numpy(images[held]).to(device).float() / 255,
+        from_bytes(torch.from_numpy(images[held]).to(device)),
         torch.from_numpy(labels[held]).to(device),
         fitted,
         x.mean(0),

@@ -16,6 +16,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from ...models.levels import from_bytes
 from ...models.training import classical
 from ...models.training.export import export
 from ...models.training.networks import initialised
@@ -74,7 +75,7 @@ class TrainingSet:
         battery = read_battery(self.battery)
         spec = battery.spec
         images, labels = training(spec.data, folder=battery.data_folder, shape=spec.shape, classes=battery.classes)
-        return torch.from_numpy(images[:first].copy()).float() / 255, torch.from_numpy(labels[:first].copy())
+        return from_bytes(torch.from_numpy(images[:first].copy())), torch.from_numpy(labels[:first].copy())
 
     def network(self, name: str, build: Callable[[], nn.Module], title: str, how: Training) -> Make:
         """A network of the panel's own, as ONNX; `name` is its seed."""

@@ -8,6 +8,7 @@ import torch
 
 from ...leaderboard.record.record import Statement
 from ...models.base import Classifier
+from ...models.levels import from_bytes
 from ..asking.clean import SAME, Clean
 from ..asking.strangers import missing, twice
 from ..battery.ground import Ground
@@ -34,7 +35,7 @@ def false_at_the_end(
     for result in results.values():
         if isinstance(result, EntryFailure) or not result.attacked.any():
             continue
-        images = torch.from_numpy(result.images[result.attacked][:MOST]).to(victim.device).to(torch.float32) / 255
+        images = from_bytes(torch.from_numpy(result.images[result.attacked][:MOST]).to(victim.device))
         first, second = twice(victim, images, rng, ground.spec.batch, ground.memory)
         difference, kept = max(difference, float((first - second).abs().max())), max(kept, missing(first))
     found = []

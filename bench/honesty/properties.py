@@ -12,6 +12,7 @@ from ...attacks.base import Perturb, Query
 from ...attacks.deepception import DeepceptionSpec
 from ...attacks.responses.psychophysics import Properties, Psychophysics
 from ...models.base import Classifier
+from ...models.levels import from_bytes
 from ..asking.answers import answers
 from ..asking.clean import Clean
 from ..battery.ground import Ground
@@ -32,9 +33,9 @@ def measure(ground: Ground, victim: Classifier, clean: Clean) -> Properties | No
         return None
     device = victim.device
     task = Perturb(
-        clean.images[rows].to(torch.float32) / 255,
+        from_bytes(clean.images[rows]),
         clean.reading.label[rows],
-        torch.tensor(data.donors).to(device).to(torch.float32) / 255,
+        from_bytes(torch.tensor(data.donors).to(device)),
         torch.tensor(data.mean).to(device),
     )
     rng = generator(name, "properties", device=device)

@@ -12,6 +12,7 @@ from ...leaderboard.record.record import Statement
 from ...models.answers import with_rejected
 from ...models.base import Answer, Classifier
 from ...models.certificate import Certificate, certify
+from ...models.levels import from_bytes
 from ..asking.answers import victim_call
 from ..asking.clean import Clean, examine_images
 from ..battery.ground import Ground
@@ -64,7 +65,7 @@ def _of_the_whole(victim: Classifier, clean: Clean, ground: Ground, certified: b
     if victim.logits is None or certified:
         return
     calls = _Calls(victim, ground)
-    columns, expected = calls.logits(clean.images[:1].to(torch.float32) / 255).shape[1], calls.columns
+    columns, expected = calls.logits(from_bytes(clean.images[:1])).shape[1], calls.columns
     if columns != expected:
         yield Statement("logits", f"its logits have {columns} columns, and what it declares asks for {expected}")
     elif not victim.surrogates and clean.randomised == victim.randomised:
@@ -126,7 +127,7 @@ class _Calls:
 
 def _gradient(victim: Classifier, clean: Clean, calls: _Calls) -> Iterator[Statement]:
     assert clean.vanishes is not None
-    images = clean.images[~clean.vanishes][:IMAGES].to(torch.float32) / 255
+    images = from_bytes(clean.images[~clean.vanishes][:IMAGES])
     if len(images) == 0:
         return
     if not victim.randomised:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...attacks.entry import Entry
 from ...models.answers import rejected_mass
+from ...models.levels import from_bytes
 from ..asking.answers import answers
 from ..asking.reading import hits_perturb, read
 from .drive import Meter
@@ -72,7 +73,7 @@ def best_perturb(
     One query per panel model and image. Then the images that are not fooled yet (all, for the smallest change) are
     `stepped` along finite differences, and what does better is taken.
     """
-    originals = prepared.clean.images[rows].to(torch.float32) / 255
+    originals = from_bytes(prepared.clean.images[rows])
     best = _Best(prepared, meter, rng, originals)
 
     def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class _Best:
         """Try the images that each panel model has for these rows of its evidence."""
         device, sources = self.prepared.victim.device, self.prepared.sources
         for source in sources.of_entry(entry.name) if sources is not None else ():
-            images = torch.from_numpy(source.images[rows.numpy()]).to(device).to(torch.float32) / 255
+            images = from_bytes(torch.from_numpy(source.images[rows.numpy()]).to(device))
             available = torch.from_numpy(source.attacked[rows.numpy()]).to(device)
             self.take(images, torch.arange(len(rows), device=device), score, available)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...attacks.base import BlackBox, Fool, Perturb, WhiteBox
 from ...models.base import Classifier
+from ...models.levels import from_bytes
 from ..asking.expectation import expected
 from ..asking.reading import hits_fool, hits_perturb
 from ..errors import Unexpected
@@ -86,9 +87,9 @@ class _Run:
         labels = prepared.clean.reading.label[rows]
         targets = prepared.clean.least_likely[rows] if entry.least_likely else None
         task = Perturb(
-            originals.to(torch.float32) / 255,
+            from_bytes(originals),
             labels,
-            torch.tensor(prepared.ground.data.donors).to(device).to(torch.float32) / 255,
+            from_bytes(torch.tensor(prepared.ground.data.donors).to(device)),
             torch.tensor(prepared.ground.data.mean).to(device),
             targets,
         )

@@ -11,6 +11,7 @@ import torch
 from ...attacks.entry import Entry
 from ...leaderboard.record.record import TransferCell
 from ...models.base import Classifier
+from ...models.levels import from_bytes
 from ..asking.answers import answers
 from ..asking.clean import Clean
 from ..asking.reading import read
@@ -119,7 +120,7 @@ def _cell(
             else "no task on which the source was fooled",
         )
         return cell(nothing, nothing)
-    images = torch.from_numpy(made.images[at]).to(model.device).to(torch.float32) / 255
+    images = from_bytes(torch.from_numpy(made.images[at]).to(model.device))
     reading = read(answers(model, images, generator("transfer", device=model.device), batch))
     label, confidence = reading.label.cpu().numpy(), reading.confidence.cpu().numpy()
     if entry.task == "perturb":

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...models.levels import from_bytes
 from ..battery.battery import Battery
 from ..data.data import training
 from ..data.spread import spread
@@ -39,4 +40,4 @@ def training_images(battery: Battery, most: int) -> tuple[Tensor, Tensor]:
             "name some in the battery's `data.train`, or leave this defense out",
         )
     chosen = spread(labels, most)
-    return torch.from_numpy(images[chosen]).to(torch.float32) / 255, torch.from_numpy(labels[chosen].astype(np.int64))
+    return from_bytes(torch.from_numpy(images[chosen])), torch.from_numpy(labels[chosen].astype(np.int64))

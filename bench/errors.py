@@ -47,7 +47,8 @@ class Where:
         return ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
 
     def __str__(self) -> str:
-        return "".join(f"{part} " for part in (self.place, self.key and f"{self.key}:") if part)
+        known = " ".join(part for part in (self.place, self.key) if part)
+        return f"{known}: " if known else ""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,9 @@ def _shown(problem: Problem) -> Any:
     if where.place:
         text.append(f" {where.place}", "bold")
     if where.key:
-        text.append(f" {where.key}", "cyan").append(":")
+        text.append(f" {where.key}", "cyan")
+    if str(where):
+        text.append(":")
     text.append(f" {problem.message}\n")
     if where.source is not None and where.line is not None:
         text.append(f"  {where.line} | ", "dim")

@@ -18,7 +18,7 @@ from foolbench.bench.harden.detector import DetectorRecipe
 from foolbench.bench.harden.harden import harden
 from foolbench.bench.harden.images import Images, images_of
 from foolbench.bench.harden.options import Hardening
-from foolbench.bench.harden.shop import Shop
+from foolbench.bench.harden.setup import TrainingSetup
 from foolbench.bench.harden.start import Fresh
 from foolbench.bench.submission.detectors import Density
 from foolbench.bench.victim.detecting import detecting
@@ -148,7 +148,7 @@ def test_a_detector_has_its_threshold_from_images_that_it_is_neither_trained_nor
         train = found.train.clone()
         train[found.choosing] = levels.reshape(30, 1, 1, 1).expand(-1, 1, 8, 8)
         images, how = replace(found, train=train, held=held), Hardening("detector", epochs=2, reject=0.1)
-        return DetectorRecipe(Shop(battery, Fresh("lenet", (1, 8, 8), 10, CPU), how, images, CPU))
+        return DetectorRecipe(TrainingSetup(battery, Fresh("lenet", (1, 8, 8), 10, CPU), how, images, CPU))
 
     # Three of thirty are rejected, from gray 127 on, whatever is held out.
     brightness = nn.Sequential(nn.AvgPool2d(8), nn.Flatten())

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ...models.training.train import Loss
 from .epochs import Course
-from .shop import Product, Shop
+from .setup import Product, TrainingSetup
 from .steps import Step, Tensors
 
 PAPERS = {"fgsm": "https://arxiv.org/abs/1412.6572", "pgd": "https://arxiv.org/abs/1706.06083"}
@@ -27,7 +27,7 @@ class AdversarialRecipe:
     evaluation mode, so that a batch norm lets no image's gradient depend on another image.
     """
 
-    shop: Shop
+    setup: TrainingSetup
 
     def steps(self) -> list[Step]:
         """See bench/harden/harden.py."""
@@ -35,26 +35,26 @@ class AdversarialRecipe:
 
     def product(self, tensors: Tensors) -> Product:
         """See bench/harden/harden.py."""
-        how = self.shop.how
+        how = self.setup.how
         steps = f", {how.steps} steps" if how.attack == "pgd" else ""
-        title = f"adversarial training, {how.attack.upper()} at {how.distance(self.shop.battery):.3g}{steps}"
+        title = f"adversarial training, {how.attack.upper()} at {how.distance(self.setup.battery):.3g}{steps}"
         if how.weight == 1:
             title = "ordinary training"
         return Product(self._course().network(tensors), None, title, PAPERS[how.attack], {})
 
     def _course(self) -> Course:
-        return self.shop.course("adversarial training", losses=self._losses)
+        return self.setup.course("adversarial training", losses=self._losses)
 
     def _losses(self, rng: torch.Generator, k: int, tensors: Tensors) -> Loss | None:
-        how, weight = self.shop.how, self.shop.how.weight
+        how, weight = self.setup.how, self.setup.how.weight
         if weight == 1:
             return None
-        growing = max(1, math.ceil(how.ramp * self.shop.training().epochs))
-        adversary = how.adversary(self.shop.battery, min(1.0, (k + 1) / growing))
+        growing = max(1, math.ceil(how.ramp * self.setup.training().epochs))
+        adversary = how.adversary(self.setup.battery, min(1.0, (k + 1) / growing))
 
         def mixed(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             network.eval()
-            made = adversary.images(network, images, labels, self.shop.classes, rng)
+            made = adversary.images(network, images, labels, self.setup.classes, rng)
             network.train()
             loss = functional.cross_entropy(network(made), labels)
             if weight == 0:

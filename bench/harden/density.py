@@ -25,7 +25,7 @@ from ..victim.fitting import training_images
 from .adversary import fgsm
 from .fooling_class import evolved
 from .measure import CHOOSING, of_network, of_victim
-from .shop import Product, Shop, as_bytes, as_images
+from .setup import Product, TrainingSetup, as_bytes, as_images
 from .steps import Row, Step, Tensors, Tick
 
 DIMENSIONS = (5, 10, 20, 30, 50, 100)
@@ -44,11 +44,11 @@ class DensityRecipe:
     density is another matter, which `evaluate` measures.
     """
 
-    shop: Shop
+    setup: TrainingSetup
 
     def steps(self) -> list[Step]:
         """See bench/harden/harden.py."""
-        _, steps = self.shop.classifier()
+        _, steps = self.setup.classifier()
         made = Step("the density", "images to reject", self._made)
         tried = [
             Step("the density", f"{d} dimensions", lambda tensors, tick, d=d: self._tried(tensors, d))
@@ -60,13 +60,13 @@ class DensityRecipe:
         """See bench/harden/harden.py."""
         best = self._candidates[int(tensors["rejected"].argmax())]
         defense = self._spec(best).model_dump(mode="json", include={"kind", "dimensions", "images", "reject"})
-        network = self.shop.classifier()[0].network(tensors)
+        network = self.setup.classifier()[0].network(tensors)
         return Product(network, None, f"density, {best} dimensions", "https://arxiv.org/abs/1412.1897", {}, (defense,))
 
     @cached_property
     def _candidates(self) -> tuple[int, ...]:
-        how = self.shop.how
-        room = min(math.prod(self.shop.battery.spec.shape), self.shop.images.fitted * 2 // 3 - 1)
+        how = self.setup.how
+        room = min(math.prod(self.setup.battery.spec.shape), self.setup.images.fitted * 2 // 3 - 1)
         if how.dimensions is not None:
             if how.dimensions > room:
                 where = Where(key="--dimensions")
@@ -78,30 +78,30 @@ class DensityRecipe:
     @property
     def _choosing(self) -> Tensor:
         """Images that the defense is not fitted to."""
-        return self.shop.images.train[self.shop.images.choosing]
+        return self.setup.images.train[self.setup.images.choosing]
 
     def _spec(self, dimensions: int) -> Density:
-        shop = self.shop
-        return Density(kind="density", dimensions=dimensions, images=shop.images.fitted, reject=shop.how.reject)
+        setup = self.setup
+        return Density(kind="density", dimensions=dimensions, images=setup.images.fitted, reject=setup.how.reject)
 
     def _made(self, tensors: Tensors, tick: Tick) -> tuple[Tensors, Row]:
         """Fooling images against the classifier alone."""
-        shop, how = self.shop, self.shop.how
-        network = shop.classifier()[0].network(tensors)
-        targets = torch.arange(shop.classes, device=shop.device)
-        task = Fool(shop.battery.spec.shape, targets, how.runs, shop.images.mean)
+        setup, how = self.setup, self.setup.how
+        network = setup.classifier()[0].network(tensors)
+        targets = torch.arange(setup.classes, device=setup.device)
+        task = Fool(setup.battery.spec.shape, targets, how.runs, setup.images.mean)
         kept = dict(tensors)
         for place, kind in enumerate((Evolution, Cppn)):
             name = kind.__name__.lower()
             attack = kind(generations=how.generations)
-            kept[f"images.{name}"] = as_bytes(evolved(attack.search(task, shop.rng_there("density", name)), network))
+            kept[f"images.{name}"] = as_bytes(evolved(attack.search(task, setup.rng_there("density", name)), network))
             tick((place + 1) / 2)
         return kept, {}
 
     def _tried(self, tensors: Tensors, dimensions: int) -> tuple[Tensors, Row]:
-        shop = self.shop
+        setup = self.setup
         victim = self._victim(tensors, dimensions)
-        measured = of_victim(victim, shop.rng_there("density", "victim"))
+        measured = of_victim(victim, setup.rng_there("density", "victim"))
         rejected = {name: _rejected(measured.labels(images)) for name, images in self._bad(tensors)}
         mean = sum(rejected.values()) / len(rejected)
         so_far = tensors.get("rejected", torch.zeros(0, dtype=torch.float64))
@@ -110,24 +110,24 @@ class DensityRecipe:
         return {**tensors, "rejected": torch.cat([so_far, torch.tensor([mean], dtype=torch.float64)])}, row
 
     def _bad(self, tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
-        shop = self.shop
+        setup = self.setup
         for name in ("evolution", "cppn"):
-            yield name, as_images(tensors[f"images.{name}"], shop.device)
-        noise = torch.rand(_NOISE, *shop.battery.spec.shape, generator=shop.rng("density", "noise"))
-        yield "noise", rounded(noise).to(shop.device)
-        bare = of_network(shop.classifier()[0].network(tensors), shop.classes)
-        adversary = fgsm(shop.how.distance(shop.battery))
+            yield name, as_images(tensors[f"images.{name}"], setup.device)
+        noise = torch.rand(_NOISE, *setup.battery.spec.shape, generator=setup.rng("density", "noise"))
+        yield "noise", rounded(noise).to(setup.device)
+        bare = of_network(setup.classifier()[0].network(tensors), setup.classes)
+        adversary = fgsm(setup.how.distance(setup.battery))
         clean = self._choosing
-        yield "fgsm", bare.adversarial(adversary, clean, bare.labels(clean), shop.rng("density", "fgsm"))
+        yield "fgsm", bare.adversarial(adversary, clean, bare.labels(clean), setup.rng("density", "fgsm"))
 
     def _victim(self, tensors: Tensors, dimensions: int) -> Classifier:
-        shop = self.shop
-        rng = shop.rng_there("certificate")
-        conditions = Conditions(shop.battery.spec.shape, shop.classes, shop.device, shop.images.held, rng)
-        network = shop.classifier()[0].network(tensors)
+        setup = self.setup
+        rng = setup.rng_there("certificate")
+        conditions = Conditions(setup.battery.spec.shape, setup.classes, setup.device, setup.images.held, rng)
+        network = setup.classifier()[0].network(tensors)
         inner = from_module(network, conditions, preprocess=Preprocess()).classifier
         try:
-            return detecting(inner, self._spec(dimensions), shop.battery, partial(training_images, shop.battery))
+            return detecting(inner, self._spec(dimensions), setup.battery, partial(training_images, setup.battery))
         except Unexpected as error:
             raise ModelFailure(Problem.of("FB301", error, Where(key="the density"))) from error
 

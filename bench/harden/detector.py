@@ -15,7 +15,7 @@ from ...models.training.train import Loss
 from ..errors import ModelFailure, Problem, Unexpected, Where
 from .epochs import Course
 from .measure import HELD_OUT, of_network
-from .shop import Product, Shop
+from .setup import Product, TrainingSetup
 from .start import Fresh
 from .steps import Row, Step, Tensors
 
@@ -32,22 +32,22 @@ class DetectorRecipe:
     grays alone would give them away; and images are not moved, since interpolation would too.
     """
 
-    shop: Shop
+    setup: TrainingSetup
 
     def steps(self) -> list[Step]:
         """See bench/harden/harden.py."""
-        _, steps = self.shop.classifier()
+        _, steps = self.setup.classifier()
         return [*steps, *self._course().steps()]
 
     def product(self, tensors: Tensors) -> Product:
         """See bench/harden/harden.py."""
-        shop = self.shop
+        setup = self.setup
         detector = self._course().network(tensors)
         at = self.threshold(detector)
         content = self._fresh().to_onnx(detector)
         defense = {"kind": "onnx", "role": "detector", "path": FILE, "sha256": hashlib.sha256(content).hexdigest()}
-        title = f"detector of {shop.how.attack.upper()} at {shop.how.distance(shop.battery):.3g}"
-        network = shop.classifier()[0].network(tensors)
+        title = f"detector of {setup.how.attack.upper()} at {setup.how.distance(setup.battery):.3g}"
+        network = setup.classifier()[0].network(tensors)
         paper = "https://arxiv.org/abs/1702.04267"
         return Product(
             network, None, title, paper, {FILE: content}, ({**defense, "threshold": at.value, "spread": at.spread},)
@@ -58,45 +58,45 @@ class DetectorRecipe:
 
         Raises ModelFailure where all score the same, or not a finite number.
         """
-        shop = self.shop
+        setup = self.setup
         with torch.no_grad():
             scores = detector(self._choosing).squeeze(1)
         try:
-            return Clean(self._choosing, shop.rng_there("threshold"), shop.how.reject).threshold(scores)
+            return Clean(self._choosing, setup.rng_there("threshold"), setup.how.reject).threshold(scores)
         except Unexpected as error:
             raise ModelFailure(Problem.of("FB301", error, Where(key="the detector"))) from error
 
     @property
     def _choosing(self) -> Tensor:
-        return self.shop.images.train[self.shop.images.choosing]
+        return self.setup.images.train[self.setup.images.choosing]
 
     def _fresh(self) -> Fresh:
-        return Fresh(self.shop.how.network, self.shop.battery.spec.shape, 1, self.shop.device)
+        return Fresh(self.setup.how.network, self.setup.battery.spec.shape, 1, self.setup.device)
 
     def _course(self) -> Course:
-        shop = self.shop
-        own = ~shop.images.choosing
-        training = shop.how.training(int(own.sum()), shop.battery.spec.shape, moved=False)
+        setup = self.setup
+        own = ~setup.images.choosing
+        training = setup.how.training(int(own.sum()), setup.battery.spec.shape, moved=False)
         return Course(
             "the detector",
             "detector",
             self._fresh().build,
             # A batch holds each image twice, and the cycle is as high as for fresh classifiers of half its batch.
             replace(training, rate=training.rate / 2),
-            lambda tensors: (shop.images.train[own], shop.images.labels[own]),
+            lambda tensors: (setup.images.train[own], setup.images.labels[own]),
             self._losses,
             self._check,
-            ("harden", shop.battery.spec.name, shop.how.seed, "detector"),
+            ("harden", setup.battery.spec.name, setup.how.seed, "detector"),
         )
 
     def _losses(self, rng: torch.Generator, k: int, tensors: Tensors) -> Loss:
-        shop = self.shop
-        model = shop.classifier()[0].network(tensors)
-        adversary = shop.how.adversary(shop.battery)
+        setup = self.setup
+        model = setup.classifier()[0].network(tensors)
+        adversary = setup.how.adversary(setup.battery)
 
         def told_apart(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             genuine = rounded(images)
-            made = rounded(adversary.images(model, genuine, labels, shop.classes, rng))
+            made = rounded(adversary.images(model, genuine, labels, setup.classes, rng))
             scores = network(torch.cat([genuine, made])).squeeze(1)
             truth = torch.cat([torch.zeros(len(genuine)), torch.ones(len(made))]).to(scores.device)
             return functional.binary_cross_entropy_with_logits(scores, truth)
@@ -105,11 +105,11 @@ class DetectorRecipe:
 
     def _check(self, network: nn.Module, tensors: Tensors) -> Row:
         """The share of adversarial images of held-out ones that score above all but `reject` of those to choose by."""
-        shop = self.shop
-        measured = of_network(shop.classifier()[0].network(tensors), shop.classes)
-        held, labels = shop.images.held, shop.images.held_labels
-        made = measured.adversarial(shop.how.adversary(shop.battery), held, labels, shop.rng("check"))
+        setup = self.setup
+        measured = of_network(setup.classifier()[0].network(tensors), setup.classes)
+        held, labels = setup.images.held, setup.images.held_labels
+        made = measured.adversarial(setup.how.adversary(setup.battery), held, labels, setup.rng("check"))
         with torch.no_grad():
             genuine, adversarial = (network(images).squeeze(1) for images in (self._choosing, made))
-        threshold = genuine.quantile(1 - shop.how.reject)
+        threshold = genuine.quantile(1 - setup.how.reject)
         return {"on": HELD_OUT, "detected": float((adversarial > threshold).double().mean())}

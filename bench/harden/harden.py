@@ -31,7 +31,7 @@ from .detector import DetectorRecipe
 from .images import Images, images_of
 from .measure import HELD_OUT, of_network, of_victim
 from .options import Hardening
-from .shop import Product, Shop
+from .setup import Product, TrainingSetup
 from .start import Fresh, Start, start_of_onnx, start_of_submission
 from .steps import Row, State, Step, Tensors, Told, followed
 from .with_fooling_class import FoolingClassRecipe
@@ -91,9 +91,9 @@ def harden(
             start = start_of_onnx(model, chosen, where)
         else:
             start = Fresh(how.network, chosen.spec.shape, chosen.classes, where)
-        shop = Shop(chosen, start, how, images, where)
-        with claimed(out / WORK, _manifest(shop)):
-            recipe = _recipe(how.how, shop)
+        setup = TrainingSetup(chosen, start, how, images, where)
+        with claimed(out / WORK, _manifest(setup)):
+            recipe = _recipe(how.how, setup)
             state = followed(recipe.steps(), out / WORK, told)
             product = recipe.product(state.tensors)
             head = {
@@ -101,43 +101,43 @@ def harden(
                 "authors": list(given.spec.authors) if given is not None else ["foolbench harden"],
                 "battery": name if chosen.shipped else os.path.relpath(folder / name, out),
             }
-            measured = _written(shop, product, out, head)
-            log = _log(shop, product, state, measured)
+            measured = _written(setup, product, out, head)
+            log = _log(setup, product, state, measured)
             atomically(out / LOG, (json.dumps(log, indent=2) + "\n").encode())
     return Hardened(out, log)
 
 
-def _recipe(how: HardenHow, shop: Shop) -> Recipe:
+def _recipe(how: HardenHow, setup: TrainingSetup) -> Recipe:
     match how:
         case "fooling-class":
-            return FoolingClassRecipe(shop)
+            return FoolingClassRecipe(setup)
         case "adversarial":
-            return AdversarialRecipe(shop)
+            return AdversarialRecipe(setup)
         case "detector":
-            return DetectorRecipe(shop)
+            return DetectorRecipe(setup)
         case "density":
-            return DensityRecipe(shop)
+            return DensityRecipe(setup)
 
 
-def _manifest(shop: Shop) -> dict[str, Any]:
+def _manifest(setup: TrainingSetup) -> dict[str, Any]:
     """Everything that determines the files."""
     return {
-        "recipe": shop.how.given(),
-        "model": shop.start.digest,
-        "battery": shop.battery.digest,
-        "images": shop.images.digest,
-        "device": describe(shop.device),
+        "recipe": setup.how.given(),
+        "model": setup.start.digest,
+        "battery": setup.battery.digest,
+        "images": setup.images.digest,
+        "device": describe(setup.device),
         "source": source_digest("hardened"),
         "versions": versions(),
     }
 
 
-def _written(shop: Shop, product: Product, out: Path, head: dict[str, Any]) -> Row:
+def _written(setup: TrainingSetup, product: Product, out: Path, head: dict[str, Any]) -> Row:
     """Write the submission, and load it as an evaluation does. Returns what it measures on held-out images, which
     neither the training nor what the submission is fitted to when it is loaded has seen."""
-    expected = of_network(product.network, shop.classes).probabilities(shop.images.held)
-    content = shop.start.to_onnx(product.network)
-    model = {**shop.start.declared(), "path": MODEL, "sha256": hashlib.sha256(content).hexdigest()}
+    expected = of_network(product.network, setup.classes).probabilities(setup.images.held)
+    content = setup.start.to_onnx(product.network)
+    model = {**setup.start.declared(), "path": MODEL, "sha256": hashlib.sha256(content).hexdigest()}
     if product.reject_index is not None:
         model["reject_index"] = product.reject_index
     submission = {
@@ -154,16 +154,16 @@ def _written(shop: Shop, product: Product, out: Path, head: dict[str, Any]) -> R
     text = yaml.safe_dump(submission, sort_keys=False, allow_unicode=True, width=120)
     atomically(out / SUBMISSION, text.encode())
     given = read_submission(out / SUBMISSION)
-    whole = subject_of(given).assemble(Ground(shop.battery, _as_data(shop.images), shop.device))
-    bare = of_victim((whole.bare or whole).victim, shop.rng_there("written"))
-    difference = float((bare.probabilities(shop.images.held) - expected.to(shop.device)).abs().max())
+    whole = subject_of(given).assemble(Ground(setup.battery, _as_data(setup.images), setup.device))
+    bare = of_victim((whole.bare or whole).victim, setup.rng_there("written"))
+    difference = float((bare.probabilities(setup.images.held) - expected.to(setup.device)).abs().max())
     if difference > 1e-3:
         expected, got = "the probabilities of the trained network", f"some that differ by {difference:.2g}"
         fix = "train one from scratch with --network lenet, mlp or resnet"
         raise ModelFailure(Problem("FB301", expected, got, fix, Where(out / MODEL)))
-    victim = of_victim(whole.victim, shop.rng_there("written"))
-    held, labels = shop.images.held, shop.images.held_labels
-    row = victim.row(held, labels, shop.how.distance(shop.battery), shop.rng("measure"), strong=True)
+    victim = of_victim(whole.victim, setup.rng_there("written"))
+    held, labels = setup.images.held, setup.images.held_labels
+    row = victim.row(held, labels, setup.how.distance(setup.battery), setup.rng("measure"), strong=True)
     return {"on": HELD_OUT, **row}
 
 
@@ -183,23 +183,23 @@ def _as_data(images: Images) -> Data:
     )
 
 
-def _log(shop: Shop, product: Product, state: State, measured: Row) -> dict[str, Any]:
-    how = shop.how
+def _log(setup: TrainingSetup, product: Product, state: State, measured: Row) -> dict[str, Any]:
+    how = setup.how
     return {
         "schema": 1,
         "recipe": how.given(),
         "title": product.title,
-        "start": {"title": shop.start.title, "digest": shop.start.digest, "trained": shop.start.given},
-        "battery": {"name": shop.battery.spec.name, "digest": shop.battery.digest},
+        "start": {"title": setup.start.title, "digest": setup.start.digest, "trained": setup.start.given},
+        "battery": {"name": setup.battery.spec.name, "digest": setup.battery.digest},
         "images": {
-            "trained_on": len(shop.images.train),
-            "chosen_by": int(shop.images.choosing.sum()),
-            "held_out": len(shop.images.held),
-            "sha256": shop.images.digest,
+            "trained_on": len(setup.images.train),
+            "chosen_by": int(setup.images.choosing.sum()),
+            "held_out": len(setup.images.held),
+            "sha256": setup.images.digest,
         },
-        "epsilon": how.distance(shop.battery),
+        "epsilon": how.distance(setup.battery),
         "seed": how.seed,
-        "device": describe(shop.device),
+        "device": describe(setup.device),
         "source": source_digest("hardened"),
         "versions": versions(),
         "steps": list(state.log),

@@ -14,7 +14,7 @@ from ...models.levels import rounded
 from .epochs import Course, untrained
 from .fooling_class import evolved
 from .measure import Reached, of_network
-from .shop import Product, Shop, as_bytes, as_images
+from .setup import Product, TrainingSetup, as_bytes, as_images
 from .steps import Row, Step, Tensors, Tick
 
 
@@ -28,15 +28,17 @@ class FoolingClassRecipe:
     from its weights and an output of zeros.
     """
 
-    shop: Shop
+    setup: TrainingSetup
 
     def steps(self) -> list[Step]:
         """See bench/harden/harden.py."""
-        self.shop.start.build(self.shop.rng("trial"), widen=True)  # what cannot take one more class is refused at once
+        self.setup.start.build(
+            self.setup.rng("trial"), widen=True
+        )  # what cannot take one more class is refused at once
         found: list[Step] = []
-        for number in range(self.shop.how.rounds + 1):
+        for number in range(self.setup.how.rounds + 1):
             course = self._course(number)
-            given = number == 0 and self.shop.start.given
+            given = number == 0 and self.setup.start.given
             found += [untrained(course)] if given else course.steps()
             found.append(
                 Step(course.phase, "fooling images", lambda t, tick, number=number: self._evolve(t, tick, number))
@@ -45,46 +47,46 @@ class FoolingClassRecipe:
 
     def product(self, tensors: Tensors) -> Product:
         """See bench/harden/harden.py."""
-        rounds = self.shop.how.rounds
+        rounds = self.setup.how.rounds
         title = f"class of fooling images, {rounds} round{'s' if rounds > 1 else ''}"
         network = self._course(rounds).network(tensors)
-        return Product(network, self.shop.classes, title, "https://arxiv.org/abs/1412.1897", {})
+        return Product(network, self.setup.classes, title, "https://arxiv.org/abs/1412.1897", {})
 
     def _course(self, number: int) -> Course:
         def images(tensors: Tensors) -> tuple[Tensor, Tensor]:
-            own, labels = self.shop.images.train, self.shop.images.labels
+            own, labels = self.setup.images.train, self.setup.images.labels
             fooling = as_images(tensors["fooling"], own.device)
-            marks = torch.full((len(fooling),), self.shop.classes, device=own.device)
+            marks = torch.full((len(fooling),), self.setup.classes, device=own.device)
             return torch.cat([own, fooling]), torch.cat([labels, marks])
 
         phase = f"DNN{number + 1}"
         if number == 0:
-            return self.shop.course(phase)
-        return self.shop.course(phase, "round", number, images=images, widen=True)
+            return self.setup.course(phase)
+        return self.setup.course(phase, "round", number, images=images, widen=True)
 
     def _evolve(self, tensors: Tensors, tick: Tick, number: int) -> tuple[Tensors, Row]:
-        shop, how = self.shop, self.shop.how
+        setup, how = self.setup, self.setup.how
         network = self._course(number).network(tensors)
-        measured = of_network(network, shop.classes)
-        shape = shop.battery.spec.shape
-        noise = rounded(torch.rand(how.noise, *shape, generator=shop.rng("noise"))) if how.noise else None
+        measured = of_network(network, setup.classes)
+        shape = setup.battery.spec.shape
+        noise = rounded(torch.rand(how.noise, *shape, generator=setup.rng("noise"))) if how.noise else None
         fooling = tensors.get("fooling", torch.zeros(0, *shape, dtype=torch.uint8))
         if number == 0 and noise is not None:
             fooling = as_bytes(noise)
-        fresh = rounded(torch.rand(1000, *shape, generator=shop.rng("fresh noise"))).to(shop.device)
-        judge = shop.battery.spec.judge
-        tau = measured.tau(shop.images.held, shop.images.held_labels, judge.tau_quantile)
+        fresh = rounded(torch.rand(1000, *shape, generator=setup.rng("fresh noise"))).to(setup.device)
+        judge = setup.battery.spec.judge
+        tau = measured.tau(setup.images.held, setup.images.held_labels, judge.tau_quantile)
         accepted = float((measured.labels(fresh) >= 0).double().mean())
         row: Row = {"tau": tau, "flat_confidence": judge.flat_confidence, "noise_accepted": accepted}
         thresholds = {"at_flat": judge.flat_confidence} | ({} if tau is None else {"at_tau": tau})
-        targets = torch.arange(shop.classes, device=shop.device)
-        task = Fool(shape, targets, how.runs, shop.images.mean)
+        targets = torch.arange(setup.classes, device=setup.device)
+        task = Fool(shape, targets, how.runs, setup.images.mean)
         for place, kind in enumerate((Evolution, Cppn)):
             name = kind.__name__.lower()
-            rng = shop.rng_there("round", number, name)
+            rng = setup.rng_there("round", number, name)
             first = evolved(kind(generations=1).search(task, rng), network)
             attack = kind(generations=how.generations)
-            watch = Reached(how.runs, shop.classes, attack.children, thresholds)
+            watch = Reached(how.runs, setup.classes, attack.children, thresholds)
 
             def watching(query: Query, answers: Tensor, watch: Reached = watch, place: int = place) -> None:
                 watch(query, answers)

@@ -1,4 +1,4 @@
-"""What all recipes share: the model that they start from, the images, the random streams, an ordinary training."""
+"""The training setup that all recipes share: the network they start from, images, random streams, ordinary training."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FURTHER = 1e-3
 
 
 @dataclass(frozen=True)
-class Shop:
-    """Everything that a recipe works with."""
+class TrainingSetup:
+    """What a recipe is given to work with, and the training of a classifier without any defense."""
 
     battery: Battery
     start: Start

@@ -42,7 +42,7 @@ from ..machine.seeds import generator
 from ..reading.values import files_named
 from ..submission.defenses import Defense
 from ..submission.submission import GivenSubmission
-from .defended import Made, defended
+from .defended import Cached, defended
 from .fitting import training_images
 from .loading import conditions_of, load_model, preprocess_of
 from .shown import Shown, shown_by
@@ -176,10 +176,10 @@ def _behind_defenses(model: Classifier, given: GivenSubmission, ground: Ground) 
     """Build the chain from the model outwards. What is fitted to training images is fitted to them as it will see them,
     changed by the defenses in front of it, which are not built yet: each stands in front of an eye for that."""
     defenses = given.spec.defenses
-    made = [Made() for _ in defenses]
+    cached = [Cached() for _ in defenses]
 
     def build(i: int, defense: Defense, inner: Classifier) -> Classifier:
-        return defended(inner, defense, given.folder, ground, partial(training, i), made[i])
+        return defended(inner, defense, given.folder, ground, partial(training, i), cached[i])
 
     @cache
     def shown(i: int) -> Shown | None:

@@ -48,18 +48,18 @@ from .loading import load_graph, load_onnx_file
 T = TypeVar("T")
 
 
-class Made:
-    """What one defense that changes the image loads or is fitted with: made once, though the defense is put in front of
-    two Classifiers where something behind it is fitted to what it shows."""
+class Cached:
+    """What one defense that changes the image loads or is fitted with, kept, since the defense is put in front of
+    two Classifiers where something behind it is fitted to what it passes on."""
 
     def __init__(self) -> None:
-        self._made: Any = None
+        self._kept: Any = None
 
-    def once(self, make: Callable[[], T]) -> T:
+    def get(self, make: Callable[[], T]) -> T:
         """What `make` returned the first time."""
-        if self._made is None:
-            self._made = make()
-        return self._made
+        if self._kept is None:
+            self._kept = make()
+        return self._kept
 
 
 def defended(
@@ -68,11 +68,11 @@ def defended(
     folder: Path,
     ground: Ground,
     training: TrainingImages,
-    made: Made,
+    cached: Cached,
 ) -> Classifier:
     """Put one defense in front of a Classifier.
 
-    `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to; `made` is
+    `folder` is where the submission's relative paths start; `training` gives what the defense is fitted to; `cached` is
     the defense's own; what it loads answers by the fixed rule, whatever answers for the model. Raises Unexpected,
     Failed or ModelFileError where the defense does not fit the model or the battery, Several of them of several files,
     and what `training` raises.
@@ -101,7 +101,7 @@ def defended(
                 gradient_samples=defense.gradient_samples,
             )
         case Pca():
-            fit = made.once(lambda: fitted(training(defense.images)[0], inner.shape, defense.components))
+            fit = cached.get(lambda: fitted(training(defense.images)[0], inner.shape, defense.components))
             return projected(inner, *fit)
         case FeatureSqueezing() | MaxSoftmax() | Energy() | Density() | Mahalanobis():
             return detecting(inner, defense, ground.battery, training)
@@ -112,7 +112,7 @@ def defended(
         case OnnxDefense(role="detector"):
             return detecting_by_graph(inner, defense, folder, ground, training)
         case OnnxDefense():
-            graph = made.once(lambda: load_graph(load_image_graph, defense, folder, ground))
+            graph = cached.get(lambda: load_graph(load_image_graph, defense, folder, ground))
             return onnx_preprocess(inner, graph.run, graph.differentiable, name=defense.path)
         case _:
             assert_never(defense)

@@ -45,7 +45,7 @@ from ..submission.submission import GivenSubmission
 from .defended import Cached, defended
 from .fitting import training_images
 from .loading import conditions_of, load_model, preprocess_of
-from .shown import Shown, shown_by
+from .recorded import RecordedDefense, recorded
 
 T = TypeVar("T")
 CODES: dict[Kind, str] = {
@@ -174,7 +174,7 @@ def _submitted(given: GivenSubmission, given_digest: str, bare_digest: str, grou
 
 def _behind_defenses(model: Classifier, given: GivenSubmission, ground: Ground) -> Classifier:
     """Build the chain from the model outwards. What is fitted to training images is fitted to them as it will see them,
-    changed by the defenses in front of it, which are not built yet: each stands in front of an eye for that."""
+    changed by the defenses in front of it, which are not built yet: each stands in front of a recorder for that."""
     defenses = given.spec.defenses
     cached = [Cached() for _ in defenses]
 
@@ -182,11 +182,11 @@ def _behind_defenses(model: Classifier, given: GivenSubmission, ground: Ground) 
         return defended(inner, defense, given.folder, ground, partial(training, i), cached[i])
 
     @cache
-    def shown(i: int) -> Shown | None:
-        return shown_by(defenses[i], model, lambda defense, eye: build(i, defense, eye))
+    def recording(i: int) -> RecordedDefense | None:
+        return recorded(defenses[i], model, lambda defense, recorder: build(i, defense, recorder))
 
     def after(i: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        defense = shown(i)
+        defense = recording(i)
         rng = generator(ground.spec.name, "defense", "shown", i, device=model.device)
         return (images, labels) if defense is None else defense.change(images, labels, rng)
 

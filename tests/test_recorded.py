@@ -25,7 +25,7 @@ from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim import assemble, defended
 from foolbench.bench.victim.assemble import Assembled, subject_of
 from foolbench.bench.victim.fitting import training_images
-from foolbench.bench.victim.shown import Shown, shown_by
+from foolbench.bench.victim.recorded import RecordedDefense, recorded
 from foolbench.defenses.images.bit_depth import bit_depth
 from foolbench.defenses.images.gaussian_noise import gaussian_noise
 from foolbench.defenses.randomized_smoothing import randomized_smoothing
@@ -42,10 +42,10 @@ DIM = "onnx, role: preprocess, path: dim.onnx"
 # one defense
 
 
-def shown(defense: Defense, model: Classifier | None = None) -> Shown:
+def shown(defense: Defense, model: Classifier | None = None) -> RecordedDefense:
     """As a package's, which may ask whatever it likes."""
     spec = PackageDefense.model_construct(name="planted", args={})
-    found = shown_by(spec, model or small_net(), lambda _, eye: defense(eye))
+    found = recorded(spec, model or small_net(), lambda _, recorder: defense(recorder))
     assert found is not None
     return found
 
@@ -54,10 +54,10 @@ def test_the_built_in_kinds_without_asking_the_network():
     images, labels = pixels((1, 8, 8), 300), torch.arange(300)
     blind, asked = camera((1, 8, 8))
     for spec, build, expected in (
-        (BitDepth(kind="bit_depth", bits=2), lambda _, eye: bit_depth(eye, 2), (images * 3).round() / 3),
-        (GaussianNoise(kind="gaussian_noise", sigma=0.2), lambda _, eye: gaussian_noise(eye, 0.2), None),
+        (BitDepth(kind="bit_depth", bits=2), lambda _, recorder: bit_depth(recorder, 2), (images * 3).round() / 3),
+        (GaussianNoise(kind="gaussian_noise", sigma=0.2), lambda _, recorder: gaussian_noise(recorder, 0.2), None),
     ):
-        found = shown_by(spec, blind, build)
+        found = recorded(spec, blind, build)
         assert found is not None
         seen, theirs = found.change(images, labels, seeded(3))
         assert torch.equal(theirs, labels)
@@ -74,18 +74,18 @@ def test_the_built_in_kinds_without_asking_the_network():
         MaxSoftmax(kind="max_softmax"),
         OnnxDefense.model_construct(kind="onnx", role="detector", path="x.onnx"),
     ):
-        assert shown_by(spec, blind, lambda _, eye: eye) is None
+        assert recorded(spec, blind, lambda _, recorder: recorder) is None
 
 
 def test_of_smoothing_one_noisy_copy_counts():
     asked = []
 
-    def build(spec: RandomizedSmoothing, eye: Classifier) -> Classifier:
+    def build(spec: RandomizedSmoothing, recorder: Classifier) -> Classifier:
         asked.append(spec.samples)
-        return randomized_smoothing(eye, spec.sigma, spec.samples)
+        return randomized_smoothing(recorder, spec.sigma, spec.samples)
 
     spec = RandomizedSmoothing(kind="randomized_smoothing", sigma=0.1, samples=100_000)
-    found = shown_by(spec, small_net(), build)  # pyright: ignore[reportArgumentType]
+    found = recorded(spec, small_net(), build)  # pyright: ignore[reportArgumentType]
     assert found is not None
     gray = torch.linspace(0.4, 0.6, 300)[:, None, None, None].expand(-1, 1, 8, 8)
     seen, labels = found.change(gray, torch.arange(300), seeded())
@@ -288,9 +288,9 @@ def test_each_is_built_once_more_and_only_where_something_is_chosen_behind_it(tm
 
     def looking(defense, *rest):
         looked.append(defense.kind)
-        return shown_by(defense, *rest)
+        return recorded(defense, *rest)
 
-    monkeypatch.setattr(assemble, "shown_by", looking)
+    monkeypatch.setattr(assemble, "recorded", looking)
     assembled(tmp_path, "bit_depth, bits: 3", "max_softmax, threshold: 0.3, spread: 0.1")
     assembled(tmp_path, "max_softmax", "bit_depth, bits: 3")
     assert looked == []

@@ -17,12 +17,12 @@ _IMAGES_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A defense in front of an eye."""
+class RecordedDefense:
+    """A defense in front of a recorder, which keeps every image that it is asked about."""
 
     front: Classifier
     arrived: list[Tensor]
-    """What the eye saw since the list was last emptied."""
+    """What the recorder was asked about since the list was last emptied."""
     at_once: int
     """How many images the defense may be asked about at a time, so that it is known which one arrived."""
 
@@ -50,8 +50,10 @@ class Shown:
         return torch.cat(kept), torch.cat(theirs)
 
 
-def shown_by(defense: Defense, model: Classifier, build: Callable[[Defense, Classifier], Classifier]) -> Shown | None:
-    """Put a defense in front of an eye, to see what arrives; None where that is always the image itself.
+def recorded(
+    defense: Defense, model: Classifier, build: Callable[[Defense, Classifier], Classifier]
+) -> RecordedDefense | None:
+    """Put a defense in front of a recorder, to see what arrives; None where that is always the image itself.
 
     `model` is the submission's own; `build` puts a defense in front of a Classifier, and what it raises is raised.
     """
@@ -63,17 +65,17 @@ def shown_by(defense: Defense, model: Classifier, build: Callable[[Defense, Clas
             return None
         case PackageDefense():
             # It may ask as often as it likes, in any order, and choose its question by the answer before.
-            return _in_front(lambda eye: build(defense, eye), model, at_once=1)
+            return _in_front(lambda recorder: build(defense, recorder), model, at_once=1)
         case RandomizedSmoothing():
             defense = defense.model_copy(update={"samples": 1})  # all copies are alike, and one is enough
         case _:
             pass
     # None of these looks at an answer, so the network is spared the work.
     blind = replace(model, probabilities=_nothing(model.classes), logits=None)
-    return _in_front(lambda eye: build(defense, eye), blind, at_once=_IMAGES_AT_ONCE)
+    return _in_front(lambda recorder: build(defense, recorder), blind, at_once=_IMAGES_AT_ONCE)
 
 
-def _in_front(build: Callable[[Classifier], Classifier], model: Classifier, at_once: int) -> Shown:
+def _in_front(build: Callable[[Classifier], Classifier], model: Classifier, at_once: int) -> RecordedDefense:
     arrived: list[Tensor] = []
 
     def watched(answer: Answer) -> Answer:
@@ -84,7 +86,9 @@ def _in_front(build: Callable[[Classifier], Classifier], model: Classifier, at_o
         return look
 
     logits = None if model.logits is None else watched(model.logits)
-    return Shown(build(replace(model, probabilities=watched(model.probabilities), logits=logits)), arrived, at_once)
+    return RecordedDefense(
+        build(replace(model, probabilities=watched(model.probabilities), logits=logits)), arrived, at_once
+    )
 
 
 def _nothing(classes: int) -> Answer:

@@ -53,23 +53,23 @@ class Meter:
     def __post_init__(self) -> None:
         self.spent = torch.zeros(self.owners, dtype=torch.int64, device=self.device)
         self.first = torch.full((self.owners, self.tasks_per_owner), -1, dtype=torch.int64, device=self.device)
-        self._rota = _Rota.of(torch.empty(0, dtype=torch.int64, device=self.device), self.owners)
+        self._rows = _RowOwners.of(torch.empty(0, dtype=torch.int64, device=self.device), self.owners)
 
     def charge(self, owners: Tensor) -> Tensor:
         """Count one look for each row before it is taken; returns `(n,)` int64 what its owner has then spent.
 
         Raises OverBudget before anything is asked of the victim.
         """
-        if not torch.equal(owners, self._rota.owners):
-            self._rota = _Rota.of(owners, self.owners)
-        rota, setup = self._rota, self._rota.setup
-        total = self.spent + rota.counts
+        if not torch.equal(owners, self._rows.owners):
+            self._rows = _RowOwners.of(owners, self.owners)
+        rows, setup = self._rows, self._rows.setup
+        total = self.spent + rows.counts
         worst = int(total.max()) if self.owners else 0
         if worst > self.budget:
             raise _over_budget("a task", worst, self.budget)
         if self.setup + setup > self.setup_budget:
             raise _over_budget("its set-up", self.setup + setup, self.setup_budget)
-        at = self.spent[owners] + rota.turn
+        at = self.spent[owners] + rows.turn
         self.spent, self.setup = total, self.setup + setup
         return at
 
@@ -93,8 +93,8 @@ class Meter:
         self.fooled = int((self.first >= 0).sum())
 
 
-class _Rota(NamedTuple):
-    """In whose name the rows of a query are asked. Most searches ask in the same names every time."""
+class _RowOwners(NamedTuple):
+    """Whose each row of a query is: which owner pays for it. Most searches ask for the same owners every time."""
 
     owners: Tensor
     """`(n,)`, a copy."""
@@ -106,7 +106,7 @@ class _Rota(NamedTuple):
     """`(n,)`: how many rows its owner has up to each row, that row included."""
 
     @staticmethod
-    def of(owners: Tensor, count: int) -> _Rota:
+    def of(owners: Tensor, count: int) -> _RowOwners:
         """Raises ValueError for an owner that the block does not have."""
         shared = owners < 0
         setup = int(shared.sum())
@@ -117,7 +117,7 @@ class _Rota(NamedTuple):
         starts = torch.cumsum(counts, 0) - counts
         position = torch.empty_like(owners)
         position[order] = torch.arange(len(owners), device=owners.device) - setup
-        return _Rota(owners.clone(), setup, counts, position - starts[owners] + 1)
+        return _RowOwners(owners.clone(), setup, counts, position - starts[owners] + 1)
 
 
 def _over_budget(who: str, asked: int, granted: int) -> OverBudget:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from foolbench.bench.asking.strangers import twice
+from foolbench.bench.asking.out_of_distribution import twice
 from foolbench.bench.battery.ground import Execution
 from foolbench.bench.evaluation import attack_panel as panel_evidence
 from foolbench.bench.evaluation import pipeline

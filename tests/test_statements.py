@@ -73,7 +73,7 @@ def test_a_detector_that_declares_no_rejection(tmp_path: Path) -> None:
     victim = replace(given.bare, probabilities=silent)
     clean = examine(victim, given.ground)
     assert bool(clean.accepted.all())
-    assert clean.missing == 1
+    assert clean.most_rejected == 1
     assert given.statements(victim) == ["rejection"]
     assert given.statements(replace(victim, rejects=True)) == ["logits"]  # which lack the column
 
@@ -116,7 +116,7 @@ def test_what_shows_on_the_images_of_an_attack_alone(tmp_path: Path, what: str) 
     victim = replace(plain, probabilities=probabilities)
     clean = examine(victim, ground(planted))
     assert not clean.randomised
-    assert clean.missing < 1e-6
+    assert clean.most_rejected < 1e-6
     made = evaluate_subject(subject(victim, bare=plain), planted, Execution("cpu"), out=tmp_path / "run").record
     assert flag_codes(made) == {"misdeclared"}
     assert evidence(made) == {what}

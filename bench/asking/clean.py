@@ -13,8 +13,8 @@ from ..battery.ground import Ground
 from ..machine.memory import Memory
 from ..machine.seeds import generator
 from .answers import victim_call
+from .out_of_distribution import asked, most_rejected, out_of_distribution, twice
 from .reading import Reading, read
-from .strangers import asked, missing, strangers, twice
 
 NOWHERE = 0.5
 """Share of images with a vanishing gradient above which a victim counts as having none: attacks along it would leave
@@ -36,14 +36,14 @@ class Clean:
     """The confidence that a fooling image must reach; None when no clean image is accepted and right."""
     randomised: bool
     difference: float
-    """The largest difference between two answers to the same image, clean or not (see strangers.py)."""
+    """The largest difference between two answers to the same image, clean or not (see out_of_distribution.py)."""
     zero_gradient_share: float | None
     """Share of images whose input gradient (of the largest class against the next) vanishes; None without gradients."""
     vanishes: Tensor | None = None
     """`(n,)` bool: on which of them."""
     share: Tensor | None = None
     """`(n,)`: share of the draws on which a randomised victim accepts the image as its class; None without chance."""
-    missing: float = 0.0
+    most_rejected: float = 0.0
     """The largest mass that an answer, to a clean image or another, keeps from the classes: the rejected mass."""
 
     @property
@@ -80,12 +80,13 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
     rng = generator(name, "clean", device=victim.device)
     pixels = from_bytes(images)
     first, second = twice(victim, pixels, rng, batch, memory)
-    difference, kept = float((first - second).abs().max()), missing(first)
+    difference, kept = float((first - second).abs().max()), most_rejected(first)
     if not (victim.rejects and (victim.randomised or difference > SAME)):  # else there is nothing left to learn
+        # The name of the stream is old; another would move the numbers of records.
         other = generator(name, "strangers", digest, device=victim.device)
-        strange = strangers(images, other)
-        here, there = twice(victim, strange, other, batch, memory)
-        difference, kept = max(difference, float((here - there).abs().max())), max(kept, missing(here))
+        unlike = out_of_distribution(images, other)
+        here, there = twice(victim, unlike, other, batch, memory)
+        difference, kept = max(difference, float((here - there).abs().max())), max(kept, most_rejected(here))
     reading = read(first)
     randomised = victim.randomised or difference > SAME
     share = None
@@ -95,7 +96,7 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
         share = (torch.stack(labels) == truth).double().mean(0)
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
     tau = tau_of(reading.confidence[right], spec.judge.tau_quantile)
-    clean = Clean(images, truth, reading, tau, randomised, difference, None, share=share, missing=kept)
+    clean = Clean(images, truth, reading, tau, randomised, difference, None, share=share, most_rejected=kept)
     if victim.logits is None:
         return clean
     vanishes = _vanishes(victim, pixels, rng, spec.gradient_batch, memory)

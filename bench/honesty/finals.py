@@ -10,7 +10,7 @@ from ...leaderboard.record.record import Statement
 from ...models.base import Classifier
 from ...models.levels import from_bytes
 from ..asking.clean import SAME, Clean
-from ..asking.strangers import missing, twice
+from ..asking.out_of_distribution import most_rejected, twice
 from ..battery.ground import Ground
 from ..machine.seeds import generator
 from ..running.run import EntryFailure
@@ -27,7 +27,7 @@ def false_at_the_end(
     """Statements that hold on the images of `examine` and not on those of the attacks. Costs two queries of each of at
     most 100 images of an entry; none where `clean` has settled both. Raises ModelFailure.
     """
-    silent = not victim.rejects and clean.missing <= KEPT
+    silent = not victim.rejects and clean.most_rejected <= KEPT
     if clean.randomised and not silent:
         return ()
     rng = generator(ground.spec.name, "finals", device=victim.device)
@@ -37,7 +37,7 @@ def false_at_the_end(
             continue
         images = from_bytes(torch.from_numpy(result.images[result.attacked][:MOST]).to(victim.device))
         first, second = twice(victim, images, rng, ground.spec.batch, ground.memory)
-        difference, kept = max(difference, float((first - second).abs().max())), max(kept, missing(first))
+        difference, kept = max(difference, float((first - second).abs().max())), max(kept, most_rejected(first))
     found = []
     if difference > SAME and not clean.randomised:
         finding = f"it declares nothing random, and two answers to an image of an attack differed by {difference:.3g}"

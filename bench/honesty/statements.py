@@ -58,9 +58,9 @@ def _of_the_whole(victim: Classifier, clean: Clean, ground: Ground, certified: b
     if clean.randomised and not victim.randomised:
         finding = f"it declares nothing random, and two answers to one image differed by {clean.difference:.3g}"
         yield Statement("deterministic", finding)
-    if clean.missing > KEPT and not victim.rejects:
+    if clean.most_rejected > KEPT and not victim.rejects:
         yield Statement(
-            "rejection", f"it declares no rejection, and kept {clean.missing:.3g} of an answer from the classes"
+            "rejection", f"it declares no rejection, and kept {clean.most_rejected:.3g} of an answer from the classes"
         )
     if victim.logits is None or certified:
         return

@@ -1,4 +1,4 @@
-"""Images unlike the clean ones, asked about before any attack, since attacks leave the clean ones behind."""
+"""Out-of-distribution images, asked about before any attack, since attacks leave the clean ones behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNT = 50
 """Images of each of the three kinds."""
 
 
-def strangers(images: Tensor, rng: torch.Generator) -> Tensor:
+def out_of_distribution(images: Tensor, rng: torch.Generator) -> Tensor:
     """`(m, c, h, w)` uint8 evaluation images -> `(150, c, h, w)` float32 in [0, 1]: uniform noise, evaluation images
     whose every pixel value moves by up to 1 … 128 gray levels, and even mixtures of two of them."""
     device, shape = images.device, images.shape[1:]
@@ -50,6 +50,6 @@ def twice(
             return pair
 
 
-def missing(answered: Tensor) -> float:
+def most_rejected(answered: Tensor) -> float:
     """The largest mass that a row of probabilities `(n, K)` keeps from the classes."""
     return float(rejected_mass(answered).amax())

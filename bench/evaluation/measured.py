@@ -15,7 +15,7 @@ from ..asking.clean import Clean
 from ..battery.ground import Ground
 from ..battery.panel import Sources
 from ..honesty import properties
-from ..honesty.finals import false_at_the_end
+from ..honesty.final_images import false_on_final_images
 from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
 from ..machine.memory import sparing
@@ -120,7 +120,7 @@ class Measuring:
             mismatch=certificate.reason if certificate.mismatch else None,
             false_statements=(
                 *false_statements(whole, clean, ground, certified=bare is None, model=bare),
-                *false_at_the_end(whole, clean, ground, results),
+                *false_on_final_images(whole, clean, ground, results),
             ),
             recognition=recognition(whole, ground, self.plan, self.manifest["submission"]),
         )

@@ -21,7 +21,7 @@ MOST = 100
 """Final images of each entry that are asked about again, at most."""
 
 
-def false_at_the_end(
+def false_on_final_images(
     victim: Classifier, clean: Clean, ground: Ground, results: Mapping[str, ShardResult | EntryFailure]
 ) -> tuple[Statement, ...]:
     """Statements that hold on the images of `examine` and not on those of the attacks. Costs two queries of each of at

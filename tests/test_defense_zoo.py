@@ -17,7 +17,7 @@ from foolbench.bench.battery.ground import Ground
 from foolbench.bench.errors import Failed
 from foolbench.bench.submission.defenses import Defense as Spec
 from foolbench.bench.victim.assemble import panel_classifier
-from foolbench.bench.victim.defended import Made, defended
+from foolbench.bench.victim.defended import Cached, defended
 from foolbench.bench.victim.fitting import training_images
 from foolbench.defenses.ensemble import ensemble
 from foolbench.defenses.images.bit_depth import bit_depth
@@ -208,7 +208,7 @@ def built(kinds: tuple[str, ...]) -> Classifier:
     given, victim = digits()
     for kind in reversed(kinds):
         spec = TypeAdapter(Spec).validate_python({"kind": kind, **CHAIN[kind]})
-        victim = defended(victim, spec, Path(), given, partial(training_images, given.battery), Made())
+        victim = defended(victim, spec, Path(), given, partial(training_images, given.battery), Cached())
     return victim
 
 

@@ -17,12 +17,12 @@ from foolbench.defenses.detectors.mahalanobis import mahalanobis
 from foolbench.defenses.detectors.max_softmax import max_softmax
 from foolbench.defenses.detectors.onnx_detector import onnx_detector
 from foolbench.defenses.detectors.reject import SLOPE
-from foolbench.defenses.detectors.threshold import Clean, Threshold
+from foolbench.defenses.detectors.threshold import CleanImages, Threshold
 from foolbench.models.base import Classifier
 from planted import ground, seeded
 from torch import Tensor
 
-At = Threshold | Clean
+At = Threshold | CleanImages
 Detector = Callable[[Classifier, At], Classifier]
 
 
@@ -38,8 +38,8 @@ def noise(n: int = 100, seed: int = 3) -> Tensor:
     return torch.randint(0, 256, (n, 1, 8, 8), generator=seeded(seed)).float() / 255
 
 
-def clean(reject: float = 0.05) -> Clean:
-    return Clean(digits()[2], seeded(), reject)
+def clean(reject: float = 0.05) -> CleanImages:
+    return CleanImages(digits()[2], seeded(), reject)
 
 
 def fitted(detector: Callable[..., Classifier], **parameters: object) -> Detector:

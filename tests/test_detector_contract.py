@@ -13,7 +13,7 @@ from foolbench.defenses.checks import Example, checks_of
 from foolbench.defenses.detectors.density import density
 from foolbench.defenses.detectors.energy import energy
 from foolbench.defenses.detectors.mahalanobis import mahalanobis
-from foolbench.defenses.detectors.threshold import Clean, Threshold
+from foolbench.defenses.detectors.threshold import CleanImages, Threshold
 from foolbench.defenses.images.bit_depth import bit_depth
 from foolbench.defenses.images.gaussian_noise import gaussian_noise
 from foolbench.models.base import Classifier
@@ -113,7 +113,7 @@ def test_on_a_gpu_the_same_images_are_rejected(name: str):
     }
 
     def victim(device: torch.device) -> Classifier:
-        at = Clean(digits()[2].to(device), torch.Generator(device).manual_seed(0), 0.2)
+        at = CleanImages(digits()[2].to(device), torch.Generator(device).manual_seed(0), 0.2)
         return (DETECTORS | one)[name](smooth(device), at)
 
     cuda = torch.device("cuda")

@@ -17,7 +17,7 @@ from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
 from foolbench.defenses.detectors.energy import energy
 from foolbench.defenses.detectors.max_softmax import max_softmax
 from foolbench.defenses.detectors.reject import Score, reject_when
-from foolbench.defenses.detectors.threshold import Clean, Threshold
+from foolbench.defenses.detectors.threshold import CleanImages, Threshold
 from foolbench.models.base import Classifier
 from planted import seeded
 from torch import Tensor
@@ -120,23 +120,23 @@ def test_a_share_of_clean_images_is_rejected_and_never_more(name: str):
     ],
 )
 def test_ties_reject_fewer(scores: list[float], reject: float, expected: float | None):
-    threshold = Clean(noise(4), seeded(), reject).threshold(torch.tensor(scores))
+    threshold = CleanImages(noise(4), seeded(), reject).threshold(torch.tensor(scores))
     assert threshold.value == (float(np.nextafter(np.float32(4), np.float32(5))) if expected is None else expected)
     assert threshold.spread == pytest.approx(np.std(scores, ddof=1))
-    given = Clean(noise(4), seeded(), reject, value=7.0).threshold(torch.tensor(scores))
+    given = CleanImages(noise(4), seeded(), reject, value=7.0).threshold(torch.tensor(scores))
     assert given == Threshold(7.0, threshold.spread)
 
 
 @pytest.mark.parametrize(("reject", "expected"), [(0.29, 70.5), (0.28999, 71.5), (0.07, 92.5)])
 def test_the_share_is_the_one_that_is_written(reject: float, expected: float):
     """0.29 of 100 are 29, although 0.29 * 100 is a little less in binary; 0.07 * 100 is a little more than 7."""
-    assert Clean(noise(2), seeded(), reject).threshold(torch.arange(100.0)).value == expected
+    assert CleanImages(noise(2), seeded(), reject).threshold(torch.arange(100.0)).value == expected
 
 
 def test_neighbouring_floats_are_told_apart():
     low = torch.tensor(1.0)
     high = low.nextafter(torch.tensor(2.0))
-    threshold = Clean(noise(2), seeded(), 0.5).threshold(torch.stack([low, high]))
+    threshold = CleanImages(noise(2), seeded(), 0.5).threshold(torch.stack([low, high]))
     assert (torch.stack([low, high]) >= threshold.value).tolist() == [False, True]
 
 

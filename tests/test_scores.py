@@ -11,7 +11,7 @@ import pytest
 import torch
 from foolbench.attacks.entry import Entry, Limit
 from foolbench.bench import evaluate
-from foolbench.bench.asking.clean import Clean, tau_of
+from foolbench.bench.asking.clean import CleanAnswers, tau_of
 from foolbench.bench.asking.reading import read
 from foolbench.bench.running.run import EntryFailure
 from foolbench.bench.running.shards import ShardResult, best_of, join
@@ -59,14 +59,14 @@ TRUTH = [0, 1, 0, 1, 0, 1]
 LABELS = [0, 1, 0, 1, 1, -1]
 
 
-def clean(labels: list[int] = LABELS, tau: float | None = 0.9) -> Clean:
+def clean(labels: list[int] = LABELS, tau: float | None = 0.9) -> CleanAnswers:
     """A victim's clean answers with these labels; least likely of image 0 is class 2, of the others class 1 or 0."""
     rows = {0: [0.8, 0.15, 0.05], 1: [0.05, 0.8, 0.15], -1: [0.2, 0.2, 0.1]}
     probabilities = torch.tensor([rows[label] for label in labels])
     reading = read(probabilities)
     assert reading.label.tolist() == labels
     count = len(labels)
-    return Clean(
+    return CleanAnswers(
         torch.zeros(count, 1, 2, 2, dtype=torch.uint8), torch.tensor(TRUTH[:count]), reading, tau, False, 0.0, 0.0
     )
 
@@ -102,7 +102,7 @@ def outcome(fooled: list[int], *, attacked: list[int] | None = None, **changes: 
 ATTACKED = [1, 1, 1, 1, 1, 0]  # the rejected image has nothing to get away from
 
 
-def result(name: str, made: ShardResult | EntryFailure, of: Clean | None = None, **changes: Any) -> AttackResult:
+def result(name: str, made: ShardResult | EntryFailure, of: CleanAnswers | None = None, **changes: Any) -> AttackResult:
     one = entry(name, tasks=3 if name in ("evolution", "cppn", "gradient_ascent") else 6, **changes)
     return attack_results([one], {name: made}, of or clean(), GRADIENT)[one.group]
 
@@ -248,7 +248,7 @@ def test_shards_are_joined_in_order() -> None:
 # Scores
 
 
-def six(of: Clean | None = None, **fooled: list[int]) -> dict[str, AttackResult]:
+def six(of: CleanAnswers | None = None, **fooled: list[int]) -> dict[str, AttackResult]:
     """All six attacks: on 3 runs × 2 classes or 6 images."""
     nobody = [0] * 6
     perturbing = ("deepception", "one_pixel", "fgsm")

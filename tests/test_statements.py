@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from foolbench.bench.asking.clean import Clean, examine
+from foolbench.bench.asking.clean import CleanAnswers, examine
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.battery.ground import Execution, Ground
 from foolbench.bench.evaluation.pipeline import evaluate_subject
@@ -252,7 +252,7 @@ def test_the_zoo_alone_and_in_chains_makes_true_statements(defense: Any, tmp_pat
         path.write_text(yaml.safe_dump(content))
         whole: Assembled = subject_of(read_submission(path)).assemble(given.ground)
         assert whole.bare is not None
-        clean: Clean = examine(whole.victim, given.ground, whole.digest)
+        clean: CleanAnswers = examine(whole.victim, given.ground, whole.digest)
         assert clean.randomised == whole.victim.randomised
         found = false_statements(whole.victim, clean, given.ground, certified=False, model=whole.bare.victim)
         assert found == (), (front, back)

@@ -24,7 +24,7 @@ SAME = 1e-6
 
 
 @dataclass(frozen=True)
-class Clean:
+class CleanAnswers:
     """The victim on the evaluation images. Tensors on the victim's device, one row an image."""
 
     images: Tensor
@@ -63,7 +63,7 @@ class Clean:
         return self.reading.probabilities.argmin(1)
 
 
-def examine(victim: Classifier, ground: Ground, digest: str = "") -> Clean:
+def examine(victim: Classifier, ground: Ground, digest: str = "") -> CleanAnswers:
     """Ask the victim about every evaluation image and about images unlike them, twice, and as often as the judge would
     where that shows that it is randomised. The images unlike them are drawn from a stream of the victim's `digest`, so
     that nobody knows them beforehand.
@@ -73,7 +73,7 @@ def examine(victim: Classifier, ground: Ground, digest: str = "") -> Clean:
     return examine_images(victim, ground, images, truth, digest)
 
 
-def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Tensor, digest: str = "") -> Clean:
+def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Tensor, digest: str = "") -> CleanAnswers:
     """`examine` on some images `(n, c, h, w)` uint8 with their classes `(n,)`, on the victim's device."""
     spec, memory = ground.spec, ground.memory
     name, batch = spec.name, spec.batch
@@ -96,14 +96,14 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
         share = (torch.stack(labels) == truth).double().mean(0)
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
     tau = tau_of(reading.confidence[right], spec.judge.tau_quantile)
-    clean = Clean(images, truth, reading, tau, randomised, difference, None, share=share, most_rejected=kept)
+    clean = CleanAnswers(images, truth, reading, tau, randomised, difference, None, share=share, most_rejected=kept)
     if victim.logits is None:
         return clean
     vanishes = _vanishes(victim, pixels, rng, spec.gradient_batch, memory)
     return replace(clean, zero_gradient_share=float(vanishes.double().mean()), vanishes=vanishes)
 
 
-def blinded(victim: Classifier, clean: Clean) -> Classifier:
+def blinded(victim: Classifier, clean: CleanAnswers) -> Classifier:
     """The victim as white-box attacks may use it: one whose gradient vanishes nearly everywhere has none."""
     if clean.zero_gradient_share is None or clean.zero_gradient_share <= NOWHERE:
         return victim

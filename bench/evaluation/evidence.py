@@ -9,7 +9,7 @@ import numpy as np
 
 from ...attacks.entry import Entry
 from ...attacks.responses.psychophysics import Properties, others
-from ..asking.clean import Clean
+from ..asking.clean import CleanAnswers
 from ..data.data import Data
 from ..machine.folder import arrays
 from ..running.run import EntryFailure
@@ -49,7 +49,7 @@ def _write(path: Path, entry: Entry, outcome: ShardResult | EntryFailure) -> Non
     )
 
 
-def write_originals(folder: Path, data: Data, properties: Properties | None, clean: Clean) -> None:
+def write_originals(folder: Path, data: Data, properties: Properties | None, clean: CleanAnswers) -> None:
     """The evaluation images, and the maps of the measured properties."""
     arrays(folder / "originals.npz", images=data.images, label=data.labels, index=data.indices)
     if properties is not None:

@@ -11,7 +11,7 @@ from ...attacks.deepception import DeepceptionSpec
 from ...attacks.entry import Entry
 from ...leaderboard.record.record import AttackResult, BareResult, Seen
 from ...models.base import Classifier
-from ..asking.clean import Clean
+from ..asking.clean import CleanAnswers
 from ..battery.ground import Ground
 from ..battery.panel import Sources
 from ..honesty import properties
@@ -104,7 +104,7 @@ class Measuring:
         groups[name] = groups[name].model_copy(update={"properties": properties.as_json(measured)})
         return measured
 
-    def _seen(self, assembled: Assembled, whole: Classifier, clean: Clean, results: scores.Results) -> Seen:
+    def _seen(self, assembled: Assembled, whole: Classifier, clean: CleanAnswers, results: scores.Results) -> Seen:
         """What was seen of the victim beside the attacks."""
         ground, certificate = self.ground, assembled.certificate
         bare = None if assembled.bare is None else assembled.bare.victim

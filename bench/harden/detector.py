@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...defenses.detectors.threshold import Clean, Threshold
+from ...defenses.detectors.threshold import CleanImages, Threshold
 from ...models.levels import rounded
 from ...models.training.train import Loss
 from ..errors import ModelFailure, Problem, Unexpected, Where
@@ -62,7 +62,7 @@ class DetectorRecipe:
         with torch.no_grad():
             scores = detector(self._choosing).squeeze(1)
         try:
-            return Clean(self._choosing, setup.rng_there("threshold"), setup.how.reject).threshold(scores)
+            return CleanImages(self._choosing, setup.rng_there("threshold"), setup.how.reject).threshold(scores)
         except Unexpected as error:
             raise ModelFailure(Problem.of("FB301", error, Where(key="the detector"))) from error
 

@@ -9,7 +9,7 @@ import torch
 from ...leaderboard.record.record import Statement
 from ...models.base import Classifier
 from ...models.levels import from_bytes
-from ..asking.clean import SAME, Clean
+from ..asking.clean import SAME, CleanAnswers
 from ..asking.out_of_distribution import most_rejected, twice
 from ..battery.ground import Ground
 from ..machine.seeds import generator
@@ -22,7 +22,7 @@ MOST = 100
 
 
 def false_on_final_images(
-    victim: Classifier, clean: Clean, ground: Ground, results: Mapping[str, ShardResult | EntryFailure]
+    victim: Classifier, clean: CleanAnswers, ground: Ground, results: Mapping[str, ShardResult | EntryFailure]
 ) -> tuple[Statement, ...]:
     """Statements that hold on the images of `examine` and not on those of the attacks. Costs two queries of each of at
     most 100 images of an entry; none where `clean` has settled both. Raises ModelFailure.

@@ -14,14 +14,14 @@ from ...attacks.responses.psychophysics import Properties, Psychophysics
 from ...models.base import Classifier
 from ...models.levels import from_bytes
 from ..asking.answers import answers
-from ..asking.clean import Clean
+from ..asking.clean import CleanAnswers
 from ..battery.ground import Ground
 from ..machine.seeds import generator
 
 T = TypeVar("T")
 
 
-def measure(ground: Ground, victim: Classifier, clean: Clean) -> Properties | None:
+def measure(ground: Ground, victim: Classifier, clean: CleanAnswers) -> Properties | None:
     """Measure the properties on the first images that the victim gets right; None where there are none.
 
     The number of images is the battery's `deepception.properties`.

@@ -14,7 +14,7 @@ from ...models.base import Answer, Classifier
 from ...models.certificate import Certificate, certify
 from ...models.levels import from_bytes
 from ..asking.answers import victim_call
-from ..asking.clean import Clean, examine_images
+from ..asking.clean import CleanAnswers, examine_images
 from ..battery.ground import Ground
 from ..machine.memory import sparing
 from ..machine.seeds import generator
@@ -38,7 +38,7 @@ APART = 0.1
 
 
 def false_statements(
-    victim: Classifier, clean: Clean, ground: Ground, *, certified: bool, model: Classifier | None = None
+    victim: Classifier, clean: CleanAnswers, ground: Ground, *, certified: bool, model: Classifier | None = None
 ) -> tuple[Statement, ...]:
     """The victim's statements that are not true. Costs about 400 looks at the victim; and, where one defense could hide
     what is wrong with another, about 1,000 at each part of the chain.
@@ -54,7 +54,7 @@ def false_statements(
     return tuple(found)
 
 
-def _of_the_whole(victim: Classifier, clean: Clean, ground: Ground, certified: bool) -> Iterator[Statement]:
+def _of_the_whole(victim: Classifier, clean: CleanAnswers, ground: Ground, certified: bool) -> Iterator[Statement]:
     if clean.randomised and not victim.randomised:
         finding = f"it declares nothing random, and two answers to one image differed by {clean.difference:.3g}"
         yield Statement("deterministic", finding)
@@ -72,7 +72,9 @@ def _of_the_whole(victim: Classifier, clean: Clean, ground: Ground, certified: b
         yield from _gradient(victim, clean, calls)
 
 
-def _of_the_parts(victim: Classifier, clean: Clean, ground: Ground, model: Classifier | None) -> Iterator[Statement]:
+def _of_the_parts(
+    victim: Classifier, clean: CleanAnswers, ground: Ground, model: Classifier | None
+) -> Iterator[Statement]:
     """The innermost part that states something false: what stands behind some of the defenses, or one defense in front
     of the model alone. There, a surrogate or chance that another defense declares hides nothing."""
     images, truth = clean.images[: 2 * IMAGES], clean.truth[: 2 * IMAGES]
@@ -125,7 +127,7 @@ class _Calls:
         return generator(self.battery, "statements", "jitter", device=self.victim.device)
 
 
-def _gradient(victim: Classifier, clean: Clean, calls: _Calls) -> Iterator[Statement]:
+def _gradient(victim: Classifier, clean: CleanAnswers, calls: _Calls) -> Iterator[Statement]:
     assert clean.vanishes is not None
     images = from_bytes(clean.images[~clean.vanishes][:IMAGES])
     if len(images) == 0:

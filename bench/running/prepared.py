@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...models.base import Classifier
-from ..asking.clean import Clean, blinded, examine
+from ..asking.clean import CleanAnswers, blinded, examine
 from ..battery.battery import BatterySpec
 from ..battery.ground import Ground
 from ..battery.panel import Sources
@@ -19,7 +19,7 @@ class Prepared:
     ground: Ground
     victim: Classifier
     """As attacks may use it: without its gradient where that vanishes nearly everywhere."""
-    clean: Clean
+    clean: CleanAnswers
     sources: Sources | None
     """The panel's images, for a victim without gradients; None where there is no panel."""
     looks: dict[tuple[int, int], dict[str, Look]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...attacks.entry import Entry
 from ...leaderboard.record.record import AttackResult, Measure, Scores, TaskRow, Variant
-from ..asking.clean import Clean
+from ..asking.clean import CleanAnswers
 from ..machine.seeds import numpy_generator
 from ..running.run import EntryFailure
 from ..running.shards import ShardResult, best_of, best_setting
@@ -39,7 +39,9 @@ class Mode:
         return entry.budget if self.gradient or entry.box == "black" else granted(entry, self.sources)
 
 
-def attack_results(entries: Sequence[Entry], results: Results, clean: Clean, mode: Mode) -> dict[str, AttackResult]:
+def attack_results(
+    entries: Sequence[Entry], results: Results, clean: CleanAnswers, mode: Mode
+) -> dict[str, AttackResult]:
     """One AttackResult per group of entries, in the entries' order."""
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
@@ -72,7 +74,7 @@ def _which(members: Sequence[Entry], results: Results) -> list[str] | None:
     return [members[i].title for i in best_setting(parts)] if isinstance(parts, list) else None
 
 
-def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mode: Mode) -> AttackResult:
+def _attack_result(members: Sequence[Entry], results: Results, clean: CleanAnswers, mode: Mode) -> AttackResult:
     first = members[0]
     white = first.box == "white"
     outcome = headline(members, results)
@@ -92,7 +94,9 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: Clean, mod
     )
 
 
-def _variant(entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *, title: str, budget: int) -> Variant:
+def _variant(
+    entry: Entry, outcome: ShardResult | EntryFailure, clean: CleanAnswers, *, title: str, budget: int
+) -> Variant:
     common: dict[str, Any] = {
         "title": title,
         "parameters": _plain(entry.parameters),
@@ -143,7 +147,7 @@ def _variant(entry: Entry, outcome: ShardResult | EntryFailure, clean: Clean, *,
     )
 
 
-def _counts(entry: Entry, outcome: ShardResult, clean: Clean) -> np.ndarray:
+def _counts(entry: Entry, outcome: ShardResult, clean: CleanAnswers) -> np.ndarray:
     """Which tasks are in the fooling ratio's denominator."""
     if entry.task == "fool":
         return np.ones(len(outcome.fooled), dtype=bool)
@@ -167,7 +171,7 @@ def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
 
 
-def _rows(entry: Entry, outcome: ShardResult, clean: Clean, which: list[str] | None) -> list[TaskRow]:
+def _rows(entry: Entry, outcome: ShardResult, clean: CleanAnswers, which: list[str] | None) -> list[TaskRow]:
     counts, cost = _counts(entry, outcome, clean), outcome.cost
     truth, before = clean.truth.tolist(), clean.reading.label.tolist()
     least = clean.least_likely.tolist() if entry.least_likely else None
@@ -201,7 +205,7 @@ def _finite(value: np.floating) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def tally_of(attacks: Mapping[str, AttackResult], ranked: Iterable[str], clean: Clean) -> Tally:
+def tally_of(attacks: Mapping[str, AttackResult], ranked: Iterable[str], clean: CleanAnswers) -> Tally:
     """What was measured of the ranked attacks, as arrays."""
     alive, fooled = {}, {}
     for name in ranked:
@@ -217,7 +221,7 @@ def tally_of(attacks: Mapping[str, AttackResult], ranked: Iterable[str], clean: 
 
 
 def scores_of(
-    attacks: Mapping[str, AttackResult], ranked: Mapping[str, str], clean: Clean, count: int, seed_name: str
+    attacks: Mapping[str, AttackResult], ranked: Mapping[str, str], clean: CleanAnswers, count: int, seed_name: str
 ) -> Scores:
     """The numbers that a table shows first. `ranked`: the ranked attacks with their titles, in their order; the
     bootstrap draws `count` resamples from the stream of `seed_name`."""
@@ -252,9 +256,9 @@ def scores_of(
 
 def difference_of(
     attacks: Mapping[str, AttackResult],
-    clean: Clean,
+    clean: CleanAnswers,
     bare: Mapping[str, AttackResult],
-    bare_clean: Clean,
+    bare_clean: CleanAnswers,
     ranked: Sequence[str],
     count: int,
     seed_name: str,

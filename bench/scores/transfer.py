@@ -13,7 +13,7 @@ from ...leaderboard.record.record import TransferCell
 from ...models.base import Classifier
 from ...models.levels import from_bytes
 from ..asking.answers import answers
-from ..asking.clean import Clean
+from ..asking.clean import CleanAnswers
 from ..asking.reading import read
 from ..battery.panel import Member, SourceImages, Sources
 from ..machine.seeds import generator
@@ -33,7 +33,7 @@ class Side:
     tau: float | None
 
 
-def side_of(name: str, clean: Clean) -> Side:
+def side_of(name: str, clean: CleanAnswers) -> Side:
     """The submission's own victim as a side."""
     return Side(name, clean.reading.label.cpu().numpy(), clean.tau)
 
@@ -41,7 +41,7 @@ def side_of(name: str, clean: Clean) -> Side:
 def transfer(
     entries: Sequence[Entry],
     results: Results,
-    clean: Clean,
+    clean: CleanAnswers,
     victim: Classifier,
     sources: Sources,
     load: Callable[[str], Classifier],

@@ -16,7 +16,7 @@ from ...defenses.detectors.feature_squeezing import feature_squeezing
 from ...defenses.detectors.mahalanobis import mahalanobis
 from ...defenses.detectors.max_softmax import max_softmax
 from ...defenses.detectors.onnx_detector import onnx_detector
-from ...defenses.detectors.threshold import Clean, Threshold
+from ...defenses.detectors.threshold import CleanImages, Threshold
 from ...models.base import Classifier
 from ...models.onnx.score_graph import load_score_graph
 from ..battery.battery import Battery
@@ -87,7 +87,7 @@ def detecting_by_graph(
 
 def _fitting(
     inner: Classifier, defense: Density | Mahalanobis, battery: Battery, training: TrainingImages
-) -> tuple[Threshold | Clean, Tensor, Tensor, torch.Generator]:
+) -> tuple[Threshold | CleanImages, Tensor, Tensor, torch.Generator]:
     """The threshold or the images held out to choose it by; images and labels to fit on; chance for the fit."""
     images, labels = training(defense.images)
     fit, held = _parted(labels)
@@ -98,7 +98,7 @@ def _fitting(
 
 def _by_clean_images(
     inner: Classifier, defense: Rejects, kind: str, battery: Battery, training: TrainingImages
-) -> Threshold | Clean:
+) -> Threshold | CleanImages:
     if defense.threshold is not None and defense.spread is not None:
         return Threshold(defense.threshold, defense.spread)
     try:
@@ -115,11 +115,11 @@ def _by_clean_images(
     return _at(inner, defense, kind, battery, images)
 
 
-def _at(inner: Classifier, defense: Rejects, kind: str, battery: Battery, images: Tensor) -> Threshold | Clean:
+def _at(inner: Classifier, defense: Rejects, kind: str, battery: Battery, images: Tensor) -> Threshold | CleanImages:
     if defense.threshold is not None and defense.spread is not None:
         return Threshold(defense.threshold, defense.spread)
     rng = generator(battery.spec.name, "defense", kind, device=inner.device)
-    return Clean(images.to(inner.device), rng, defense.reject, defense.threshold)
+    return CleanImages(images.to(inner.device), rng, defense.reject, defense.threshold)
 
 
 def _parted(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,12 @@ from ..parameters import number
 from .features import Space, fitted_features
 from .gaussians import Covariance, mixture, one_a_class
 from .reject import reject_when
-from .threshold import Clean, Threshold
+from .threshold import CleanImages, Threshold
 
 
 def density(
     inner: Classifier,
-    at: Threshold | Clean,
+    at: Threshold | CleanImages,
     images: Tensor,
     labels: Tensor,
     rng: torch.Generator,

@@ -9,13 +9,13 @@ from ...bench.errors import Unexpected
 from ...models.base import Classifier
 from ..parameters import number
 from .reject import reject_when
-from .threshold import Clean, Threshold
+from .threshold import CleanImages, Threshold
 
 _CONSTANT = 1e-3
 """Standard deviation below which the logarithm of the logits' sum of exponentials is that of probabilities."""
 
 
-def energy(inner: Classifier, at: Threshold | Clean, temperature: float = 1.0) -> Classifier:
+def energy(inner: Classifier, at: Threshold | CleanImages, temperature: float = 1.0) -> Classifier:
     """Reject by the free energy `-T log(sum(exp(z / T)))` of the logits z, T the temperature (Liu et al. 2020, §3.1).
 
     Over the real classes alone. The energy is what a softmax takes away, so a model that gives probabilities has
@@ -28,7 +28,7 @@ def energy(inner: Classifier, at: Threshold | Clean, temperature: float = 1.0) -
             images, where those are given; or see `reject_when`.
     """
     temperature = number("energy", "temperature", temperature, 0, 10_000)
-    if inner.logits is not None and isinstance(at, Clean):
+    if inner.logits is not None and isinstance(at, CleanImages):
         with torch.no_grad():
             some = inner.logits(at.images[:250], at.rng)
         # With the rejection that a network has of its own, and without.

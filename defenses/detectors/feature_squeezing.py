@@ -10,11 +10,11 @@ from ...models.base import Classifier
 from ..images.bit_depth import bit_depth
 from ..images.median import median
 from .reject import Score, ask, reject_when
-from .threshold import Clean, Threshold
+from .threshold import CleanImages, Threshold
 
 
 def feature_squeezing(
-    inner: Classifier, at: Threshold | Clean, bits: int | None = None, size: int | None = None
+    inner: Classifier, at: Threshold | CleanImages, bits: int | None = None, size: int | None = None
 ) -> Classifier:
     """Reject where squeezing the image moves the answer (Xu, Evans, Qi 2018, §V): the score is the L1 distance between
     the softmax of the image and that of the squeezed image, of two squeezers the larger one (their joint

@@ -10,12 +10,12 @@ from ..parameters import number
 from .features import Space, fitted_features
 from .gaussians import one_a_class
 from .reject import reject_when
-from .threshold import Clean, Threshold
+from .threshold import CleanImages, Threshold
 
 
 def mahalanobis(
     inner: Classifier,
-    at: Threshold | Clean,
+    at: Threshold | CleanImages,
     images: Tensor,
     labels: Tensor,
     rng: torch.Generator,

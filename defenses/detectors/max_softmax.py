@@ -8,10 +8,10 @@ from torch import Tensor
 from ...models.base import Classifier
 from ..parameters import number
 from .reject import reject_when
-from .threshold import Clean, Threshold
+from .threshold import CleanImages, Threshold
 
 
-def max_softmax(inner: Classifier, at: Threshold | Clean, temperature: float = 1.0) -> Classifier:
+def max_softmax(inner: Classifier, at: Threshold | CleanImages, temperature: float = 1.0) -> Classifier:
     """Reject where the model is unsure: the score is 1 less the largest softmax probability (Hendrycks and Gimpel 2017,
     §2), of the logits divided by `temperature` (Liang, Li, Srikant 2018, §3, without their change of the image).
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from ...bench.errors import Failed
 from ...models.base import Classifier
 from .reject import Score, reject_when
-from .threshold import Clean, Threshold
+from .threshold import CleanImages, Threshold
 
 
 def onnx_detector(
     inner: Classifier,
     run: Callable[[Tensor], Tensor],
-    at: Threshold | Clean,
+    at: Threshold | CleanImages,
     differentiable: Callable[[Tensor], Tensor] | None = None,
     name: str = "onnx",
 ) -> Classifier:

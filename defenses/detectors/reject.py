@@ -10,7 +10,7 @@ from torch import Tensor
 from ...bench.errors import Unexpected
 from ...models.answers import accepts
 from ...models.base import Answer, Classifier
-from .threshold import Clean, Threshold
+from .threshold import CleanImages, Threshold
 
 Score = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 """`(images (n, c, h, w), answer (n, K), rng)` -> `(n,)` float32, higher is more suspicious. `answer` is what the inner
@@ -30,7 +30,7 @@ def reject_when(
     inner: Classifier,
     name: str,
     score: Score,
-    at: Threshold | Clean,
+    at: Threshold | CleanImages,
     *,
     differentiable: Score | None = None,
     exact: bool = True,
@@ -71,7 +71,7 @@ def reject_when(
         The defended Classifier, which rejects. Where `inner` has no logits it has none.
 
     Raises:
-        ValueError: the score needs logits and there are none; or see `Clean.threshold`.
+        ValueError: the score needs logits and there are none; or see `CleanImages.threshold`.
     """
     seen = differentiable or score
     inner_logits = inner.logits
@@ -122,7 +122,7 @@ def _twin(rng: torch.Generator) -> torch.Generator:
     return twin
 
 
-def _clean_scores(scored: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]], at: Clean) -> Tensor:
+def _clean_scores(scored: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]], at: CleanImages) -> Tensor:
     """Scores of the clean images that the inner Classifier accepts."""
     kept = []
     for images in at.images.split(_IMAGES_AT_ONCE):

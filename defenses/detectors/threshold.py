@@ -31,7 +31,7 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Clean:
+class CleanImages:
     """Clean images to choose a threshold by, as the detector will see them."""
 
     images: Tensor

@@ -30,7 +30,7 @@ from .base import Fool, Perturb
 from .entry import Entry
 from .levels import to_bytes
 from .spec import Attack, FoolSpec, PerturbSpec
-from .toy import CLASSES, IMAGES, RUNS, SIDE, Ran, Toy, given, run, seeded, task_of
+from .toy import CLASSES, IMAGES, RUNS, SIDE, Ran, Toy, facts, run, seeded, task_of
 
 if TYPE_CHECKING:
     import pytest
@@ -188,7 +188,7 @@ def parametrize_with_checks(attacks: Iterable[Attack[Any]]) -> pytest.MarkDecora
 
 def plan(attack: Attack[Any], channels: int) -> tuple[Entry, ...]:
     """The entries that an attack makes of its own example, on the toy battery."""
-    return attack.plan(attack.spec.model_validate(dict(attack.example)), given(channels))
+    return attack.plan(attack.spec.model_validate(dict(attack.example)), facts(channels))
 
 
 def _images(images: Tensor, what: str) -> None:

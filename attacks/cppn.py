@@ -16,7 +16,7 @@ from .evolving.map_elites import contest, draw_parents, empty_cells, install_
 from .evolving.ranges import check_sizes
 from .evolving.render import coordinates, render
 from .evolving.variation import Variation
-from .spec import AtLeastOne, Attack, FoolSpec, Given
+from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class CppnSpec(FoolSpec):
     generations: AtLeastOne
 
 
-def entries(spec: CppnSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: CppnSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """One setting: every run at all classes."""
     yield fool_entry(
         "cppn",
@@ -94,7 +94,7 @@ def entries(spec: CppnSpec, given: Given) -> Iterator[Entry]:
         runs=spec.runs,
         shard=spec.runs_per_shard,
         budget=spec.children * spec.generations,
-        classes=given.classes,
+        classes=facts.classes,
     )
 
 

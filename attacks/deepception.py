@@ -20,7 +20,7 @@ from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .patches.bank import PATCH_KINDS, UNSCANNED, PatchKind, build_bank
 from .patches.paste import copy_each, grid_corners, overlaps, paste, paste_at_each_, unpaste_at_each_
-from .spec import AtLeastOne, Attack, Given, PerturbSpec
+from .spec import AtLeastOne, Attack, BatteryFacts, PerturbSpec
 
 
 @dataclass(frozen=True)
@@ -174,12 +174,12 @@ _PATCHES: tuple[tuple[PatchKind, str, str], ...] = (
 )
 
 
-def entries(spec: DeepceptionSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: DeepceptionSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """Donor patches, then the four controls of the same area. Set-up grants a query for each donor, and where windows
     are scanned one for each window of each patch of the bank."""
-    _, height, width = given.shape
+    _, height, width = facts.shape
     if spec.side > (most := min(height, width)):
-        images = f"a side of at most {most} for images of {list(given.shape)}"
+        images = f"a side of at most {most} for images of {list(facts.shape)}"
         raise Unexpected(images, str(spec.side), f"side: {most}", at=("side",))
     windows = ((height - spec.side) // spec.stride + 1) * ((width - spec.side) // spec.stride + 1)
     scan = (spec.bank + 1) * windows
@@ -203,7 +203,7 @@ def entries(spec: DeepceptionSpec, given: Given) -> Iterator[Entry]:
             spec.images,
             spec.images_per_shard,
             spec.queries,
-            setup=given.donors + (0 if patch in UNSCANNED else scan),
+            setup=facts.donors + (0 if patch in UNSCANNED else scan),
             limit=Limit("pixels", spec.copies * spec.side**2),
             most=min(spec.queries, attack.most_queries),
         )

@@ -15,7 +15,7 @@ from .evolving.color import check_channels, paint
 from .evolving.map_elites import contest, draw_parents, empty_cells, install_
 from .evolving.polynomial import polynomial_mutation_
 from .evolving.ranges import check_eta, check_rates, check_sizes
-from .spec import AtLeastOne, Attack, FoolSpec, Given, Rate
+from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec, Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class EvolutionSpec(FoolSpec):
     eta: Annotated[float, Field(gt=0)]
 
 
-def entries(spec: EvolutionSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: EvolutionSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """One setting: every run at all classes."""
     attack = Evolution(
         children=spec.children,
@@ -97,7 +97,7 @@ def entries(spec: EvolutionSpec, given: Given) -> Iterator[Entry]:
         runs=spec.runs,
         shard=spec.runs_per_shard,
         budget=spec.children * spec.generations,
-        classes=given.classes,
+        classes=facts.classes,
     )
 
 

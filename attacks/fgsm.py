@@ -15,7 +15,7 @@ from .answers import label_of
 from .base import Oracle, Perturb, WhiteBox
 from .entry import Entry, FiniteDifferences, Limit
 from .levels import moved
-from .spec import AtLeastOne, Attack, Epsilon, Given, PerturbSpec, Rate, Strict, pixel_range
+from .spec import AtLeastOne, Attack, BatteryFacts, Epsilon, PerturbSpec, Rate, Strict, pixel_range
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class FgsmSpec(PerturbSpec):
     finite: FiniteSpec | None = None
 
 
-def entries(spec: FgsmSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: FgsmSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """The headline ε, the curve, the least likely class at the headline ε, and the smallest ε."""
     finite = None if spec.finite is None else FiniteDifferences(spec.finite.queries, pixel_range(spec.finite.step))
 

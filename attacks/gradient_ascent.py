@@ -14,7 +14,7 @@ from ..bench.errors import Unexpected
 from .base import Fool, Objective, Oracle
 from .entry import Entry
 from .levels import rounded
-from .spec import AtLeastOne, Attack, FoolSpec, Given, Rate
+from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec, Rate
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class GradientAscentSpec(FoolSpec):
     decays: Annotated[tuple[Rate, ...], Field(min_length=1)]
 
 
-def entries(spec: GradientAscentSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: GradientAscentSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """A setting for each objective with each decay; an image spends a gradient a step and one query."""
     for objective in spec.objectives:
         for decay in spec.decays:
@@ -146,7 +146,7 @@ def entries(spec: GradientAscentSpec, given: Given) -> Iterator[Entry]:
                 spec.runs,
                 spec.runs_per_shard,
                 spec.steps + 1,
-                targets=spec.targets or tuple(range(given.classes)),
+                targets=spec.targets or tuple(range(facts.classes)),
                 best_of=True,
             )
 

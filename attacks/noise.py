@@ -15,7 +15,7 @@ from .base import Fool, Search
 from .entry import Entry, fool_entry
 from .evolving.keep_best import keep_best
 from .evolving.ranges import check_sizes
-from .spec import AtLeastOne, Attack, FoolSpec, Given
+from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class NoiseSpec(FoolSpec):
     generations: AtLeastOne
 
 
-def entries(spec: NoiseSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: NoiseSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """One setting: every run at all classes."""
     yield fool_entry(
         "noise",
@@ -54,7 +54,7 @@ def entries(spec: NoiseSpec, given: Given) -> Iterator[Entry]:
         runs=spec.runs,
         shard=spec.runs_per_shard,
         budget=spec.children * spec.generations,
-        classes=given.classes,
+        classes=facts.classes,
         control=True,
     )
 

@@ -16,7 +16,7 @@ from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
 from .levels import from_levels
-from .spec import AtLeastOne, Attack, Given, PerturbSpec
+from .spec import AtLeastOne, Attack, BatteryFacts, PerturbSpec
 
 _CHOICES = {
     "strategy": ("rand1", "best1"),
@@ -240,7 +240,7 @@ class OnePixelSpec(PerturbSpec):
     f: Annotated[float, Field(gt=0, le=2)]
 
 
-def entries(spec: OnePixelSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: OnePixelSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """A setting for each number of pixels; an image spends at most population × (iterations + 1) queries."""
     for pixels in spec.pixels:
         yield Entry(

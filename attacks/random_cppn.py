@@ -17,7 +17,7 @@ from .evolving.genome import first_genomes
 from .evolving.keep_best import keep_best
 from .evolving.ranges import check_sizes
 from .evolving.render import coordinates
-from .spec import AtLeastOne, Attack, FoolSpec, Given
+from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class RandomCppnSpec(FoolSpec):
     generations: AtLeastOne
 
 
-def entries(spec: RandomCppnSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: RandomCppnSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """One setting: every run at all classes."""
     yield fool_entry(
         "random_cppn",
@@ -72,7 +72,7 @@ def entries(spec: RandomCppnSpec, given: Given) -> Iterator[Entry]:
         runs=spec.runs,
         shard=spec.runs_per_shard,
         budget=spec.children * spec.generations,
-        classes=given.classes,
+        classes=facts.classes,
         control=True,
     )
 

@@ -48,7 +48,7 @@ SpecT = TypeVar("SpecT", bound=Strict)
 
 
 @dataclass(frozen=True)
-class Given:
+class BatteryFacts:
     """What a battery has that an attack's entries may depend on."""
 
     shape: tuple[int, int, int]
@@ -77,7 +77,7 @@ class Attack(Generic[SpecT]):
     """Whether it sees probabilities (black) or gradients too (white)."""
     spec: type[SpecT]
     """The Pydantic model of its keys in a battery's YAML: a subclass of FoolSpec or PerturbSpec."""
-    entries: Callable[[SpecT, Given], Iterable[Entry]]
+    entries: Callable[[SpecT, BatteryFacts], Iterable[Entry]]
     """Its settings, the headline first; their `group` is `name`. Raises Unexpected, `at` a key, where the battery's
     images do not allow what the YAML asks."""
     example: Mapping[str, Any]
@@ -85,10 +85,10 @@ class Attack(Generic[SpecT]):
     control: bool = False
     """Whether it is a base rate that attacks must beat: it stands under `controls:` and is never ranked."""
 
-    def plan(self, spec: Strict, given: Given) -> tuple[Entry, ...]:
+    def plan(self, spec: Strict, facts: BatteryFacts) -> tuple[Entry, ...]:
         """`entries`, held to what is declared. Raises Unexpected as they do, and for a declaration that contradicts
         itself."""
-        found = tuple(self.entries(spec, given))  # pyright: ignore[reportArgumentType]
+        found = tuple(self.entries(spec, facts))  # pyright: ignore[reportArgumentType]
         for entry in found:
             said = (self.name, self.task, self.box, self.control)
             if (entry.group, entry.task, entry.box, entry.control) != said:

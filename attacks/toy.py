@@ -11,14 +11,14 @@ from torch import Tensor
 from .base import Ascent, BlackBox, Fool, Objective, Oracle, Perturb, Query, WhiteBox
 from .entry import Entry
 from .levels import rounded
-from .spec import Given
+from .spec import BatteryFacts
 
 SIDE, CLASSES, RUNS, IMAGES, DONORS = 8, 3, 2, 4, 6
 
 
-def given(channels: int) -> Given:
+def facts(channels: int) -> BatteryFacts:
     """What the toy battery has: 8 × 8 images, 3 classes, 6 donors."""
-    return Given((channels, SIDE, SIDE), CLASSES, DONORS)
+    return BatteryFacts((channels, SIDE, SIDE), CLASSES, DONORS)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..bench.errors import one_line
-from .certificate import Scores
+from .certificate import Scorer
 from .choices import Backend
 from .conditions import Conditions
 from .loaded import agree
@@ -30,7 +30,7 @@ def refuse_backend(backend: Backend, got: str) -> ModelFileError:
     )
 
 
-def compiled(scores: Scores, reference: Scores, conditions: Conditions) -> Scores:
+def compiled(scores: Scorer, reference: Scorer, conditions: Conditions) -> Scorer:
     """Compile `scores` with torch.compile and check it on real images.
 
     Shapes are fixed: a batch is filled up with its last image to the next of a few sizes, each compiled once, here.
@@ -60,7 +60,7 @@ def compiled(scores: Scores, reference: Scores, conditions: Conditions) -> Score
                 found.append(fixed(filled)[:n].clone())
             return torch.cat(found)
 
-    def trial(batch: int) -> Scores:
+    def trial(batch: int) -> Scorer:
         sizes = sorted({-(-batch // 4**i) for i in range(4)})
         # Every size before any shard starts: shards run in threads, and what is compiled must not depend on order.
         # The limit counts what is compiled of one function for all networks of a process.
@@ -69,7 +69,7 @@ def compiled(scores: Scores, reference: Scores, conditions: Conditions) -> Score
                 answer(images[torch.arange(size, device=images.device) % len(images)], batch, sizes)
         return lambda images: answer(images, batch, sizes)
 
-    def attempt() -> Scores:
+    def attempt() -> Scorer:
         found = room.fitting(conditions.batch, trial)
         check_backend("compiled", found, reference, images, room)
         return found
@@ -77,7 +77,7 @@ def compiled(scores: Scores, reference: Scores, conditions: Conditions) -> Score
     return tried("compiled", attempt)
 
 
-def check_backend(backend: Backend, scores: Scores, reference: Scores, images: Tensor, room: Room) -> None:
+def check_backend(backend: Backend, scores: Scorer, reference: Scorer, images: Tensor, room: Room) -> None:
     """Hold a backend to the network's own answers on real images. Raises ModelFileError (backend)."""
 
     def check(images: Tensor) -> None:

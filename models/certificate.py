@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .memory import Room, blocks
 
-Scores = Callable[[Tensor], Tensor]
+Scorer = Callable[[Tensor], Tensor]
 """Images `(n, c, h, w)` in [0, 1] -> logits `(n, columns)`."""
 
 LOGIT_TOLERANCE = 1e-3
@@ -52,13 +52,13 @@ class Certificate:
 
 
 def certify(
-    reference: Scores,
-    logits: Scores,
+    reference: Scorer,
+    logits: Scorer,
     images: Tensor,
     rng: torch.Generator,
     *,
     room: Room | None = None,
-    precise: Scores | None = None,
+    precise: Scorer | None = None,
     floor: float | None = None,
     logit_tolerance: float = LOGIT_TOLERANCE,
     gradient_tolerance: float = 0.05,
@@ -154,7 +154,7 @@ def certify(
     )
 
 
-def _all(scores: Scores, images: Tensor, room: Room) -> Tensor:
+def _all(scores: Scorer, images: Tensor, room: Room) -> Tensor:
     return torch.cat(room.in_blocks(images, lambda block: scores(block).detach()))
 
 
@@ -163,7 +163,7 @@ def _margin(scores: Tensor, pair: Tensor) -> Tensor:
     return top - second
 
 
-def _margin_gradient(logits: Scores, images: Tensor) -> tuple[Tensor, Tensor]:
+def _margin_gradient(logits: Scorer, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the two top classes `(n, 2)` and the gradient of their difference, like the images."""
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -193,7 +193,7 @@ def _directions(images: Tensor, count: int, rng: torch.Generator) -> Tensor:
 
 
 def _quotient(
-    scores: Scores, images: Tensor, direction: Tensor, pair: Tensor, step: float, dtype: torch.dtype
+    scores: Scorer, images: Tensor, direction: Tensor, pair: Tensor, step: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Return the margin's central difference quotient along a direction, and how far rounding may have moved it.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..bench.errors import Unexpected
 from .base import Classifier
-from .certificate import Certificate, Scores
+from .certificate import Certificate, Scorer
 from .conditions import Conditions
 from .head import Head
 from .onnx.check import ModelFileError
@@ -50,7 +50,11 @@ def taken(conditions: Conditions) -> Tensor:
 
 
 def assembled(
-    conditions: Conditions, head: Head, probabilities: Scores, logits: Scores | None, certificate: Certificate
+    conditions: Conditions,
+    head: Head,
+    probabilities: Scorer,
+    logits: Scorer | None,
+    certificate: Certificate,
 ) -> Classifier:
     """Put a Classifier together, with logits only where the certificate allows."""
     certified = logits if certificate.agrees else None
@@ -65,7 +69,7 @@ def assembled(
     )
 
 
-def inferring(logits: Scores, classes: int) -> Scores:
+def inferring(logits: Scorer, classes: int) -> Scorer:
     """Return probabilities `(n, K)` from logits in torch; ordinary tensors, though computed in inference mode."""
 
     def probabilities(images: Tensor) -> Tensor:

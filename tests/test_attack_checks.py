@@ -12,7 +12,7 @@ from foolbench.attacks import table
 from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
 from foolbench.attacks.checks import Check, checks_of, parametrize_with_checks
 from foolbench.attacks.entry import Entry, Limit
-from foolbench.attacks.spec import Attack, FoolSpec, Given, PerturbSpec
+from foolbench.attacks.spec import Attack, BatteryFacts, FoolSpec, PerturbSpec
 from torch import Tensor
 
 
@@ -52,7 +52,7 @@ class Darken:
 
 
 def darkening(fault: str = "", bound: float = 1.0, **changes: Any) -> Attack[DarkenSpec]:
-    def entries(spec: DarkenSpec, given: Given) -> Iterator[Entry]:
+    def entries(spec: DarkenSpec, facts: BatteryFacts) -> Iterator[Entry]:
         yield Entry(
             "darken",
             "darken",
@@ -131,7 +131,7 @@ def test_a_declaration_that_does_not_hold_together_is_found(change: dict[str, An
 def test_entries_that_contradict_the_declaration_are_refused(change: dict[str, Any]) -> None:
     attack = darkening(**change)
     with pytest.raises(ValueError, match="every entry of the attack darken to say"):
-        attack.plan(DarkenSpec(images=1, images_per_shard=1), Given((1, 8, 8), 3, 6))
+        attack.plan(DarkenSpec(images=1, images_per_shard=1), BatteryFacts((1, 8, 8), 3, 6))
 
 
 def test_a_white_box_that_never_differentiates_is_found() -> None:
@@ -145,8 +145,8 @@ def test_a_white_box_that_never_differentiates_is_found() -> None:
     class Spec(FoolSpec):
         """None of its own."""
 
-    def entries(spec: Spec, given: Given) -> Iterator[Entry]:
-        everything = tuple(range(given.classes))
+    def entries(spec: Spec, facts: BatteryFacts) -> Iterator[Entry]:
+        everything = tuple(range(facts.classes))
         yield Entry("blind", "blind", "once", Blind(), "fool", "white", spec.runs, 1, 1, targets=everything)
 
     attack = Attack(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from defense_victims import CPU, ask_logits, gradient
 from detector_zoo import DETECTORS, SURROGATES, Detector, brightness, clean, digits, fitted, noise, score_of
-from foolbench.bench.asking.reading import read
+from foolbench.bench.asking.reading import reading_of
 from foolbench.defenses.checks import Example, checks_of
 from foolbench.defenses.detectors.density import density
 from foolbench.defenses.detectors.energy import energy
@@ -70,7 +70,7 @@ def test_a_detector_that_rejects_everything(name: str):
     inner, images, *_ = digits()
     victim = DETECTORS[name](inner, Threshold(-1e4, 1.0))
     probabilities = victim.probabilities(images, seeded())
-    assert bool((read(probabilities).label == -1).all())
+    assert bool((reading_of(probabilities).label == -1).all())
     assert bool((probabilities.sum(1) < 1e-3).all())
     own = inner.probabilities(images, seeded()).argmax(1)
     assert torch.equal(probabilities.argmax(1), own)  # what a search still has to go by
@@ -119,7 +119,7 @@ def test_on_a_gpu_the_same_images_are_rejected(name: str):
     cuda = torch.device("cuda")
     got = victim(cuda).probabilities(images.to(cuda), torch.Generator(cuda)).cpu()
     expected = victim(CPU).probabilities(images, seeded())
-    assert float((read(got).label == read(expected).label).float().mean()) > 0.99
+    assert float((reading_of(got).label == reading_of(expected).label).float().mean()) > 0.99
     torch.testing.assert_close(got, expected, rtol=5e-2, atol=1e-3)
     assert bool(gradient(victim(cuda), images.to(cuda)).isfinite().all())
 
@@ -136,13 +136,13 @@ def test_two_detectors_reject_what_either_does_in_any_order(name: str, other: st
         scores = score_of(DETECTORS[key], inner, images).float()
         levels[key] = Threshold(float(scores.quantile(0.8)) + 1e-7, float(scores.std()))
     one, two = (DETECTORS[key](inner, levels[key]) for key in (name, other))
-    expected = (read(one.probabilities(images, seeded())).label < 0) | (
-        read(two.probabilities(images, seeded())).label < 0
+    expected = (reading_of(one.probabilities(images, seeded())).label < 0) | (
+        reading_of(two.probabilities(images, seeded())).label < 0
     )
     both = DETECTORS[name](two, levels[name])
     swapped = DETECTORS[other](one, levels[other])
     for victim in (both, swapped):
-        assert torch.equal(read(victim.probabilities(images, seeded())).label < 0, expected)
+        assert torch.equal(reading_of(victim.probabilities(images, seeded())).label < 0, expected)
     torch.testing.assert_close(
         both.probabilities(images, seeded()), swapped.probabilities(images, seeded()), rtol=1e-2, atol=1e-4
     )
@@ -158,7 +158,7 @@ def test_what_stands_before_a_detector_is_seen_by_it_and_what_stands_behind_is_n
     labels = inner.probabilities(squeezed, seeded()).argmax(1)
     for victim, seen in ((before, squeezed), (behind, images)):
         expected = torch.where(brightness(seen) < at.value, labels, -1)
-        assert torch.equal(read(victim.probabilities(images, seeded())).label, expected)
+        assert torch.equal(reading_of(victim.probabilities(images, seeded())).label, expected)
         assert victim.surrogates == ("bit_depth",)
     assert float(gradient(before, images).abs().max()) > 0
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from foolbench.bench.asking.reading import read
+from foolbench.bench.asking.reading import reading_of
 from foolbench.bench.battery.battery import read_battery
-from foolbench.bench.data.spread import spread
+from foolbench.bench.data.spread import evenly
 from foolbench.bench.errors import InvalidInput
 from foolbench.bench.submission.submission import json_schema, read_submission
 from foolbench.bench.victim.assemble import Assembled, subject_of
@@ -61,7 +61,7 @@ def seeded() -> torch.Generator:
 
 
 def rejected(whole: Assembled, images: torch.Tensor) -> torch.Tensor:
-    return read(whole.victim.probabilities(images, seeded())).label < 0
+    return reading_of(whole.victim.probabilities(images, seeded())).label < 0
 
 
 COMMON = {"reject": 0.02, "threshold": None, "spread": None, "images": 2000}
@@ -91,7 +91,7 @@ def test_each_kind_is_read_and_rejects_its_share(tmp_path: Path, yaml: str, mean
     whole = assembled(path)
     images, labels = training_images(read_battery("./battery.yaml", folder=tmp_path), spec.model_dump()["images"])
     # What is fitted to two thirds of the images has its threshold from the other third.
-    held = images[spread(labels.numpy(), len(labels) // 3)] if "shrinkage" in spec.model_dump() else images
+    held = images[evenly(labels.numpy(), len(labels) // 3)] if "shrinkage" in spec.model_dump() else images
     assert int(rejected(whole, held).sum()) == int(spec.model_dump()["reject"] * len(held))
     assert whole.victim.logits is not None
     assert whole.victim.logits(images, seeded()).shape == (len(images), 11)

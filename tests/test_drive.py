@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
-from foolbench.bench.asking.answers import answers
+from foolbench.bench.asking.answers import checked_answers
 from foolbench.bench.asking.reading import hits_fool
 from foolbench.bench.errors import ModelFailure, OverBudget
 from foolbench.bench.running.drive import Meter, Stopped, drive_black_box
@@ -193,7 +193,7 @@ def test_a_victim_that_talks_nonsense_is_a_model_failure(answer: Callable, told:
 
 def test_rejecting_and_rounding_are_not_nonsense() -> None:
     victim, _ = watched(lambda images: torch.tensor([[0.1, 0.2], [0.0, 0.0], [0.5, 0.5000001]]))
-    assert torch.equal(answers(victim, bright(0, 0, 0), seeded(), 4)[1], torch.zeros(2))
+    assert torch.equal(checked_answers(victim, bright(0, 0, 0), seeded(), 4)[1], torch.zeros(2))
 
 
 def test_a_stop_is_heeded_between_two_queries() -> None:

@@ -19,7 +19,7 @@ from foolbench.bench.data.data import load
 from foolbench.bench.harden.adversary import fgsm, pgd
 from foolbench.bench.harden.harden import harden
 from foolbench.bench.harden.images import images_of
-from foolbench.bench.harden.measure import Measured, Reached, of_network
+from foolbench.bench.harden.measure import MeasuredModel, Reached, of_network
 from foolbench.bench.harden.options import Hardening
 from foolbench.bench.submission.submission import read_submission
 from foolbench.models.preprocess import Preprocess
@@ -172,7 +172,7 @@ def test_an_accepted_wrong_image_fools_and_a_rejected_one_does_not():
         return torch.stack([-level, level, torch.zeros_like(level)], 1)
 
     images = torch.tensor([0.1, 0.35, 0.3, 0.8]).reshape(4, 1, 1, 1).expand(4, 1, 2, 2)
-    row = Measured(answer, logits, 2).row(images, torch.tensor([0, 0, 0, 0]), 0.3, seeded(), strong=False)
+    row = MeasuredModel(answer, logits, 2).row(images, torch.tensor([0, 0, 0, 0]), 0.3, seeded(), strong=False)
     # The last is wrong before; of three, 0.1 stays dark, 0.35 becomes bright, 0.3 is turned away.
     assert row == {"clean_accuracy": 0.75, "clean_rejected": 0.0, "fgsm_fooled": round(1 / 3, 6)}
 

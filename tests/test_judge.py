@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from foolbench.attacks.entry import Limit
-from foolbench.bench.asking.reading import hits_fool, hits_perturb, read
+from foolbench.bench.asking.reading import hits_fool, hits_perturb, reading_of
 from foolbench.bench.errors import ModelFailure
 from foolbench.bench.running.judge import Verdicts, judge_fool, judge_perturb
 from foolbench.models.base import Classifier
@@ -175,7 +175,7 @@ def test_who_is_fooled_by_a_fooling_image() -> None:
 
 def test_reading_accepts_only_more_than_the_rejected_mass() -> None:
     probabilities = torch.tensor([[0.5, 0.0], [0.5, 0.25], [0.0, 0.0], [0.5, 0.5], [1.0, 0.0]])
-    assert read(probabilities).label.tolist() == [-1, 0, -1, 0, 0]
+    assert reading_of(probabilities).label.tolist() == [-1, 0, -1, 0, 0]
     assert hits_perturb(probabilities, torch.tensor([1] * 5), None).tolist() == [False, True, False, True, True]
     assert hits_fool(probabilities, torch.tensor([1, 0]), 0.5).tolist() == [
         [False, False],

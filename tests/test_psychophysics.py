@@ -8,7 +8,7 @@ import pytest
 import torch
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.responses.psychophysics import Properties, Psychophysics
-from foolbench.attacks.responses.statistics import share, spearman, spread
+from foolbench.attacks.responses.statistics import quartiles, share, spearman
 from scipy.stats import spearmanr
 from torch.nn.functional import unfold
 
@@ -209,7 +209,7 @@ def test_statistics_agree_with_scipy():
     short = np.array([[1, 3, 2, np.nan], [1, np.nan, np.nan, np.nan], [2, 2, 2, 2]], np.float32)
     assert spearman(short)[0] == pytest.approx(0.5)
     assert np.isnan(spearman(short)[1:]).all()
-    assert spread(np.array([1, 2, 4, np.nan], np.float32)) == {"median": 2.0, "q25": 1.5, "q75": 3.0, "n": 3}
+    assert quartiles(np.array([1, 2, 4, np.nan], np.float32)) == {"median": 2.0, "q25": 1.5, "q75": 3.0, "n": 3}
     assert share(np.array([], bool)) == {"value": None, "k": 0, "n": 0}
     for wrong, message in (({"shuffles": 0}, "shuffles of at least 1"), ({"floor": 0.0}, "floor between 0 and 1")):
         with pytest.raises(ValueError, match=f"expected {message}"):

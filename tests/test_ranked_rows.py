@@ -14,7 +14,7 @@ import pytest
 from foolbench.leaderboard.board.board import controls_of
 from foolbench.leaderboard.board.columns import FOOL_RATIO, PERTURB_RATIO, columns_of, definitions_of
 from foolbench.leaderboard.board.export import leaderboard_csv
-from foolbench.leaderboard.board.rank import Board, Resamples, board
+from foolbench.leaderboard.board.rank import Board, SharedResamples, board
 from foolbench.leaderboard.record.battery import BatteryRef, RankedRow
 from foolbench.leaderboard.record.describe import summary_of, weakest
 from foolbench.leaderboard.record.record import Record
@@ -83,7 +83,7 @@ def test_what_hurts_most_is_said_with_the_rows_own_title() -> None:
 def test_a_board_of_seven_is_ranked_by_all_seven() -> None:
     made = record(SEVEN)
     assert unranked(made) is None
-    scores = Resamples(made, np.random.default_rng(3)).scores(made)
+    scores = SharedResamples(made, np.random.default_rng(3)).scores(made)
     assert np.mean(scores) == pytest.approx(made.scores.robust_score.value, abs=0.3)
     stopped = record(replace(SEVEN, missing={"square": "out of budget"}))
     assert unranked(stopped) == f"{TITLES['square']}: out of budget"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from foolbench.leaderboard.board.board import headline
-from foolbench.leaderboard.board.rank import Resamples, board, boards, tiers
+from foolbench.leaderboard.board.rank import SharedResamples, board, boards, tiers
 from foolbench.leaderboard.record.bootstrap import interval
 from foolbench.leaderboard.record.record import Record, TaskRow
 from record_attacks import SIX, Recipe
@@ -55,7 +55,7 @@ def test_a_tier_reaches_as_far_as_chance() -> None:
 
     assert tiers([one, weaker(2)], np.random.default_rng(1)) == [1, 1]
     assert tiers([one, weaker(8)], np.random.default_rng(1)) == [1, 2]
-    resamples = Resamples(one, np.random.default_rng(2))
+    resamples = SharedResamples(one, np.random.default_rng(2))
     assert interval(resamples.scores(one) - resamples.scores(one)) == (0.0, 0.0)
     low, high = interval(resamples.scores(one) - resamples.scores(weaker(8)))
     assert low < 100 * 8 / 360 < high
@@ -63,7 +63,7 @@ def test_a_tier_reaches_as_far_as_chance() -> None:
 
 def test_resamples_centre_on_the_score() -> None:
     made = record(RECIPES[2])
-    scores = Resamples(made, np.random.default_rng(3)).scores(made)
+    scores = SharedResamples(made, np.random.default_rng(3)).scores(made)
     assert np.mean(scores) == pytest.approx(made.scores.robust_score.value, abs=0.3)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from defense_victims import Defense, camera, pixels, small_net, through
-from foolbench.bench.asking.reading import read
+from foolbench.bench.asking.reading import reading_of
 from foolbench.bench.battery.battery import read_battery
-from foolbench.bench.data.spread import spread
+from foolbench.bench.data.spread import evenly
 from foolbench.bench.errors import FoolbenchError
 from foolbench.bench.submission.defenses import (
     BitDepth,
@@ -183,7 +183,7 @@ def clean(folder: Path) -> Tensor:
 
 
 def rejected(whole: Assembled, images: Tensor, seed: int = 0) -> Tensor:
-    return read(whole.victim.probabilities(images, seeded(seed))).label < 0
+    return reading_of(whole.victim.probabilities(images, seeded(seed))).label < 0
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_share_asked_for_is_rejected_behind_what_changes_the_image(tmp_path:
     submit(tmp_path)
     images, labels = training_images(read_battery("./battery.yaml", folder=tmp_path), 300)
     # What is fitted to two thirds of the images has its threshold from the other third.
-    third = spread(labels.numpy(), 100)
+    third = evenly(labels.numpy(), 100)
     held = images[third] if detector.startswith(("density", "mahalanobis")) else images
     whole = assembled(tmp_path, front, f"{detector}, reject: 0.1")
     assert int(rejected(whole, held).sum()) == len(held) // 10

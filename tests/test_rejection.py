@@ -11,7 +11,7 @@ from defense_victims import CPU, ask_logits, small_net
 from detector_zoo import DETECTORS, brightness, clean, digits, noise
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.fgsm import Fgsm
-from foolbench.bench.asking.reading import hits_perturb, read
+from foolbench.bench.asking.reading import hits_perturb, reading_of
 from foolbench.bench.running.drive import Meter
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
 from foolbench.defenses.detectors.energy import energy
@@ -29,12 +29,12 @@ def test_an_image_is_accepted_exactly_when_it_scores_below_the_threshold(rejects
     inner = max_softmax(net, Threshold(0.01, 0.1)) if rejects else net
     images = torch.cat([images, noise()])
     scores = brightness(images)
-    before = read(inner.probabilities(images, seeded())).label
+    before = reading_of(inner.probabilities(images, seeded())).label
     score: Score = lambda images, answer, rng: brightness(images)  # noqa: E731
     for value in scores.sort().values[::15].tolist():  # each is the score of an image: ties
         victim = reject_when(inner, "bright", score, Threshold(value, 1e-3))
         expected = torch.where(scores < value, before, -1)
-        assert torch.equal(read(victim.probabilities(images, seeded())).label, expected)
+        assert torch.equal(reading_of(victim.probabilities(images, seeded())).label, expected)
         answer = ask_logits(victim, images)
         assert torch.equal(torch.where(answer[:, :-1].amax(1) > answer[:, -1], answer[:, :-1].argmax(1), -1), expected)
         assert victim.rejects
@@ -54,9 +54,9 @@ def test_scores_without_measure_make_no_nonsense(distance: float, rejects: bool)
         assert bool(probabilities.isfinite().all())
         assert bool((probabilities >= 0).all())
         assert bool((probabilities.sum(1) <= 1 + 1e-6).all())
-        assert bool((read(probabilities).label[::2] == -1).all())
-        own = read(inner.probabilities(images, seeded())).label
-        assert torch.equal(read(probabilities).label[1::2], own[1::2])
+        assert bool((reading_of(probabilities).label[::2] == -1).all())
+        own = reading_of(inner.probabilities(images, seeded())).label
+        assert torch.equal(reading_of(probabilities).label[1::2], own[1::2])
         leaf = images.clone().requires_grad_()
         answer = ask_logits(victim, leaf)
         (slope,) = torch.autograd.grad(answer.log_softmax(1)[:, 0].sum(), leaf)
@@ -84,7 +84,7 @@ def test_fgsm_goes_round_the_detector():
     score: Score = lambda images, answer, rng: images[:, 0, 0, 1]  # noqa: E731
     victim = reject_when(bare, "pixel", score, Threshold(0.52, 0.1))
     image = torch.tensor([0.45, 0.5]).view(1, 1, 1, 2)
-    label = read(victim.probabilities(image, seeded())).label
+    label = reading_of(victim.probabilities(image, seeded())).label
     assert label.tolist() == [0]
     task = Perturb(image, label, image, image[0])
 
@@ -94,9 +94,9 @@ def test_fgsm_goes_round_the_detector():
         return drive_white_box(Fgsm(0.1), task, oracle, attack_rng=seeded())
 
     blind, seeing = attacked(bare), attacked(victim)
-    assert read(bare.probabilities(blind, seeded())).label.tolist() == [1]
-    assert read(victim.probabilities(blind, seeded())).label.tolist() == [-1]
-    assert read(victim.probabilities(seeing, seeded())).label.tolist() == [1]
+    assert reading_of(bare.probabilities(blind, seeded())).label.tolist() == [1]
+    assert reading_of(victim.probabilities(blind, seeded())).label.tolist() == [-1]
+    assert reading_of(victim.probabilities(seeing, seeded())).label.tolist() == [1]
 
 
 # the threshold
@@ -106,7 +106,7 @@ def test_fgsm_goes_round_the_detector():
 def test_a_share_of_clean_images_is_rejected_and_never_more(name: str):
     inner, _, train, _ = digits()
     for share in (0.02, 0.1):
-        label = read(DETECTORS[name](inner, clean(share)).probabilities(train, seeded())).label
+        label = reading_of(DETECTORS[name](inner, clean(share)).probabilities(train, seeded())).label
         assert int((label < 0).sum()) == int(share * len(train))
 
 
@@ -143,6 +143,6 @@ def test_neighbouring_floats_are_told_apart():
 def test_images_that_are_rejected_anyway_do_not_choose_the_threshold():
     net, _, train, _ = digits()
     inner = max_softmax(net, clean(0.5))
-    kept = read(inner.probabilities(train, seeded())).label >= 0
-    label = read(energy(inner, clean(0.1)).probabilities(train, seeded())).label
+    kept = reading_of(inner.probabilities(train, seeded())).label >= 0
+    label = reading_of(energy(inner, clean(0.1)).probabilities(train, seeded())).label
     assert int((label[kept] < 0).sum()) == int(0.1 * int(kept.sum()))

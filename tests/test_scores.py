@@ -12,7 +12,7 @@ import torch
 from foolbench.attacks.entry import Entry, Limit
 from foolbench.bench import evaluate
 from foolbench.bench.asking.clean import CleanAnswers, tau_of
-from foolbench.bench.asking.reading import read
+from foolbench.bench.asking.reading import reading_of
 from foolbench.bench.running.run import EntryFailure
 from foolbench.bench.running.shards import ShardResult, best_of, join
 from foolbench.bench.scores.intervals import bootstrapped, proportion, resamples
@@ -63,7 +63,7 @@ def clean(labels: list[int] = LABELS, tau: float | None = 0.9) -> CleanAnswers:
     """A victim's clean answers with these labels; least likely of image 0 is class 2, of the others class 1 or 0."""
     rows = {0: [0.8, 0.15, 0.05], 1: [0.05, 0.8, 0.15], -1: [0.2, 0.2, 0.1]}
     probabilities = torch.tensor([rows[label] for label in labels])
-    reading = read(probabilities)
+    reading = reading_of(probabilities)
     assert reading.label.tolist() == labels
     count = len(labels)
     return CleanAnswers(

@@ -13,7 +13,7 @@ import torch
 from defense_victims import pixels, small_net
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.cli.harden_screen import Quiet, said
-from foolbench.bench.data.spread import spread
+from foolbench.bench.data.spread import evenly
 from foolbench.bench.harden.detector import DetectorRecipe
 from foolbench.bench.harden.harden import harden
 from foolbench.bench.harden.images import Images, images_of
@@ -45,14 +45,14 @@ SHORT: dict[str, Any] = {"epochs": 1, "rounds": 1, "runs": 1, "generations": 1, 
     ],
 )
 def test_each_class_gives_its_share_from_all_over_it(labels: list[int], count: int, expected: list[int]):
-    assert spread(np.array(labels, np.int64), count).tolist() == expected
+    assert evenly(np.array(labels, np.int64), count).tolist() == expected
 
 
 def test_shares_are_in_proportion_however_unequal_the_classes_are():
     sizes = np.array([700, 200, 90, 9, 1])
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(5), sizes))
     for count in (10, 77, 333, 1000):
-        taken = np.bincount(labels[spread(labels, count)], minlength=5)
+        taken = np.bincount(labels[evenly(labels, count)], minlength=5)
         assert taken.sum() == count
         assert taken.min() >= 1
         assert np.abs(taken - sizes * count / 1000).max() <= 2  # the two smallest are rounded up at the others' cost
@@ -115,7 +115,7 @@ def test_a_density_is_fitted_to_every_class_where_each_third_image_is_of_one():
     images = pixels((1, 8, 8), 90)
     spec = Density(kind="density", dimensions=4, reject=0.1)
     victim = detecting(small_net(), spec, read_battery("digits-v1"), lambda most: (images, labels))
-    held = spread(labels.numpy(), 30)
+    held = evenly(labels.numpy(), 30)
     assert labels[held].bincount().tolist() == [7, 7, 6, 10]
     mass = victim.probabilities(images[held], seeded())
     assert int((mass.amax(1) <= 1 - mass.sum(1)).sum()) == 3

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.errors import InvalidInput
-from foolbench.bench.reading.source import read, read_source
+from foolbench.bench.reading.source import read_source, read_yaml
 from foolbench.bench.submission.submission import Submission, json_schema, read_submission
 from pydantic import BaseModel
 from valid_submission import VALID, folder_of, shown
@@ -70,7 +70,7 @@ def test_the_reader_serves_other_models_and_late_problems(tmp_path):
     path = tmp_path / "b.yaml"
     path.write_text("entries:\n  a: {epsilon: [1]}\n  b: {epsilon: 8/255, pixels: [1, x]}\n  c: {epsilon: 1e-3}\n")
     with pytest.raises(InvalidInput) as caught:
-        read(path, Made)
+        read_yaml(path, Made)
     assert [shown(problem) for problem in caught.value.problems] == [
         "2:16 FB104 entries.a.epsilon: Expected a number or text, got a list of 1. | write a number or text here",
         "3:35 FB104 entries.b.pixels[1]: Expected a whole number, got the text 'x'. | write a whole number here",
@@ -81,7 +81,7 @@ def test_the_reader_serves_other_models_and_late_problems(tmp_path):
     assert source.where(("entries", "c", "seed")).line == 2
     assert source.where(()).key is None
     with pytest.raises(InvalidInput, match="at most 0 KiB"):
-        read(path, Made, max_bytes=10)
+        read_yaml(path, Made, max_bytes=10)
 
 
 def test_reading_imports_neither_torch_nor_onnx_nor_numpy():

@@ -22,7 +22,7 @@ from ..answers import of_class
 from ..base import Perturb, Query
 from ..patches.bank import local_responses
 from ..patches.paste import Corners, crop, flat_patches, overlaps, paste, paste_at_each, shuffled_patches, strided_lines
-from .statistics import share, spearman, spread
+from .statistics import quartiles, share, spearman
 
 OF_CHANGES = ("threshold", "activators", "inhibitors")
 """The numbers that are made of changes of p on another image."""
@@ -82,7 +82,7 @@ class Properties:
         carry a `reason`. Ready for JSON.
         """
         numbers = {f.name: getattr(self, f.name) for f in fields(self)}
-        told: dict[str, dict[str, Any]] = {name: spread(v) for name, v in numbers.items() if v.ndim == 1}
+        told: dict[str, dict[str, Any]] = {name: quartiles(v) for name, v in numbers.items() if v.ndim == 1}
         for name in OF_CHANGES:
             if not told[name]["n"]:
                 told[name]["reason"] = UNMEASURED

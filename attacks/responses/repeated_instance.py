@@ -22,7 +22,7 @@ from ..answers import of_class
 from ..base import Query
 from ..levels import rounded
 from .motif import Motif, find_motif
-from .statistics import share, spread
+from .statistics import quartiles, share
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,17 +83,17 @@ class Removals:
             "images": len(self.copies),
             "repeats": share(repeats),
             "repeats_by_chance": share(self.chance > 0),
-            "copies": spread(self.copies[repeats].astype(np.float32)),
-            "confidence": spread(self.curve[repeats, 0]),
-            "fall": spread(fall),
-            "fall_control": spread(control),
-            "fall_all": spread(self.fall_all[repeats]),
+            "copies": quartiles(self.copies[repeats].astype(np.float32)),
+            "confidence": quartiles(self.curve[repeats, 0]),
+            "fall": quartiles(fall),
+            "fall_control": quartiles(control),
+            "fall_all": quartiles(self.fall_all[repeats]),
             "falls": share(fall > 0),
             "falls_control": share(control > 0),
             "falls_more": share(fall > control),
-            "changed": spread(self.changed[repeats]),
-            "changed_control": spread(self.changed_control[repeats]),
-            "clear": spread(self.clear[repeats]),
+            "changed": quartiles(self.changed[repeats]),
+            "changed_control": quartiles(self.changed_control[repeats]),
+            "clear": quartiles(self.clear[repeats]),
         }
 
 

@@ -23,7 +23,7 @@ def spearman(curves: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.divide(product, size, out=np.full(len(curves), np.nan), where=size > 0).astype(np.float32)
 
 
-def spread(values: NDArray[np.float32]) -> dict[str, float | int | None]:
+def quartiles(values: NDArray[np.float32]) -> dict[str, float | int | None]:
     """Median, quartiles and number of the values that are defined; None where there is none."""
     defined = values[~np.isnan(values)].astype(np.float64)
     low, middle, high = np.quantile(defined, (0.25, 0.5, 0.75)).tolist() if len(defined) else (None, None, None)

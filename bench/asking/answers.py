@@ -13,7 +13,7 @@ from ...models.memory import out_of_memory
 from ..errors import ModelFailure, Problem, one_line
 
 
-def answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+def checked_answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
     """`(n, c, h, w)` in [0, 1] -> `(n, K)` probabilities, asked in batches of the fixed size, checked for sense.
 
     Images are rounded to 8 bits first, a batch at a time, since a whole query would not fit into the cache.

@@ -14,7 +14,7 @@ from ..machine.memory import Memory
 from ..machine.seeds import generator
 from .answers import victim_call
 from .out_of_distribution import asked, most_rejected, out_of_distribution, twice
-from .reading import Reading, read
+from .reading import Reading, reading_of
 
 NOWHERE = 0.5
 """Share of images with a vanishing gradient above which a victim counts as having none: attacks along it would leave
@@ -87,12 +87,12 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
         unlike = out_of_distribution(images, other)
         here, there = twice(victim, unlike, other, batch, memory)
         difference, kept = max(difference, float((here - there).abs().max())), max(kept, most_rejected(here))
-    reading = read(first)
+    reading = reading_of(first)
     randomised = victim.randomised or difference > SAME
     share = None
     if randomised:
-        labels = [reading.label, read(second).label]
-        labels += [read(asked(victim, pixels, rng, batch)).label for _ in range(spec.judge.draws - len(labels))]
+        labels = [reading.label, reading_of(second).label]
+        labels += [reading_of(asked(victim, pixels, rng, batch)).label for _ in range(spec.judge.draws - len(labels))]
         share = (torch.stack(labels) == truth).double().mean(0)
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
     tau = tau_of(reading.confidence[right], spec.judge.tau_quantile)

@@ -11,7 +11,7 @@ from ...models.answers import rejected_mass
 from ...models.base import Classifier
 from ...models.levels import from_bytes
 from ..machine.memory import Memory
-from .answers import answers
+from .answers import checked_answers
 
 COUNT = 50
 """Images of each of the three kinds."""
@@ -30,11 +30,11 @@ def out_of_distribution(images: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def asked(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
-    """`answers` to images in an odd number of calls, so that an answer by the parity of the calls differs from one such
-    pass to the next. Raises ModelFailure."""
-    answered = answers(victim, images, rng, batch)
+    """`checked_answers` to images in an odd number of calls, so that an answer by the parity of the calls differs from
+    one such pass to the next. Raises ModelFailure."""
+    answered = checked_answers(victim, images, rng, batch)
     if math.ceil(len(images) / batch) % 2 == 0:
-        answers(victim, images[:batch], rng, batch)
+        checked_answers(victim, images[:batch], rng, batch)
     return answered
 
 

@@ -21,19 +21,19 @@ class Reading:
     """`(n,)` float32: the largest class probability."""
 
 
-def read(probabilities: Tensor) -> Reading:
+def reading_of(probabilities: Tensor) -> Reading:
     """Turn `(n, K)` probabilities into labels: a victim accepts when its largest class exceeds the rejected mass."""
     return Reading(probabilities, *labelled(probabilities))
 
 
 def hits_fool(probabilities: Tensor, targets: Tensor, tau: float) -> Tensor:
     """`(n, K)`, `(k,)` -> bool `(n, k)`: accepted as the target, with confidence at least τ."""
-    reading = read(probabilities)
+    reading = reading_of(probabilities)
     accepted = reading.label.unsqueeze(1) == targets.unsqueeze(0)
     return accepted & (probabilities.index_select(1, targets) >= tau)
 
 
 def hits_perturb(probabilities: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     """`(n, K)`, `(n,)` labels to get away from -> bool `(n,)`: accepted, and another label (the target's, if any)."""
-    label = read(probabilities).label
+    label = reading_of(probabilities).label
     return (label >= 0) & (label != labels) if targets is None else label == targets

@@ -16,7 +16,7 @@ from pydantic import Field, create_model, model_validator
 
 from ... import attacks as shipped_attacks
 from ...attacks.entry import Entry
-from ...attacks.spec import AtLeastOne, Attack, Given, Rate, Strict
+from ...attacks.spec import AtLeastOne, Attack, BatteryFacts, Rate, Strict
 from ..choices import Tier, nearest
 from ..data.data import Data, data_root, load
 from ..data.kinds import DataSpec, FolderData, ImageNetData, NpzData
@@ -94,7 +94,7 @@ class BatterySpec(Strict):
         for attack, spec in self.declared():
             at = ("controls" if attack.control else "attacks", attack.name)
             try:
-                found = [entry.name for entry in attack.plan(spec, self.given)]
+                found = [entry.name for entry in attack.plan(spec, self.facts)]
             except Unexpected as error:
                 error.at = (*at, *error.at)
                 wrong.append(error)
@@ -141,9 +141,9 @@ class BatterySpec(Strict):
         return tuple(name for name, _ in self.attacks.chosen()) if self.ranked is None else self.ranked
 
     @property
-    def given(self) -> Given:
+    def facts(self) -> BatteryFacts:
         """What attacks may know of it beforehand."""
-        return Given(self.shape, len(self.class_names), self.donors)
+        return BatteryFacts(self.shape, len(self.class_names), self.donors)
 
     def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
         """Its attacks, then its controls, each with what the YAML says of it."""
@@ -154,7 +154,7 @@ class BatterySpec(Strict):
     def plans(self) -> Iterator[tuple[Attack[Any], tuple[Entry, ...]]]:
         """Its attacks, then its controls, each with its settings, the headline first."""
         for attack, spec in self.declared():
-            yield attack, attack.plan(spec, self.given)
+            yield attack, attack.plan(spec, self.facts)
 
     @property
     def donors(self) -> int:

@@ -9,7 +9,7 @@ from typing import get_args
 
 from ..choices import Tier, nearest
 from ..errors import InvalidInput, Problem, Where
-from ..reading.arguments import is_path, shown, word, wrong
+from ..reading.arguments import is_path, quoted, word, wrong
 
 
 def shipped_folder() -> Path:
@@ -41,4 +41,4 @@ def found(name: object, tier: object, folder: object) -> tuple[Path, bool]:
     if text.endswith((".yaml", ".yml")) or "/" in text:
         return Path(folder or "") / text, False
     expected, where = f"one of {', '.join(legal)}, or a path to a YAML file", Where(key="battery")
-    raise InvalidInput(Problem("FB110", expected, shown(text), f"battery: {nearest(text, legal) or legal[0]}", where))
+    raise InvalidInput(Problem("FB110", expected, quoted(text), f"battery: {nearest(text, legal) or legal[0]}", where))

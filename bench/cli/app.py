@@ -28,7 +28,7 @@ from .options import (
     WorkersOption,
     images_of,
 )
-from .output import console, plain, print_estimate, print_run, shown
+from .output import console, plain, print_estimate, print_run, progress_shown
 from .screen import Signals, guarded, print_json
 from .usage import USAGE_ERROR, refused
 
@@ -114,7 +114,7 @@ def evaluate(
 
         print_estimate(estimate(subject, battery, execution), subject, battery, as_json)
         return
-    with shown(progress, context.obj, as_json) as display:
+    with progress_shown(progress, context.obj, as_json) as display:
         run = evaluate_subject(subject, battery, execution, out=out, progress=display)
     print_run(run, as_json)
     score = run.record.scores.robust_score.value
@@ -166,7 +166,7 @@ def probe(
     if out is not None:
         probe_files.check_folder(out)
     execution = Execution(device, backend=backend, max_batch=max_batch)
-    with shown(progress, context.obj, as_json) as display:
+    with progress_shown(progress, context.obj, as_json) as display:
         done = measured(subject_of(given), battery, execution, images=chosen, run=run, progress=display)
     folder = out or probe_files.default_folder(done, run)
     record = probe_files.write_probe(done, folder)

@@ -195,6 +195,6 @@ def harden(
         dimensions=dimensions,
         reject=reject,
     )
-    with harden_screen.shown(progress, context.obj, as_json) as display:
+    with harden_screen.harden_progress(progress, context.obj, as_json) as display:
         done = hardened(model, given, out, battery=battery, device=device, told=display)
     harden_screen.print_hardened(done, as_json)

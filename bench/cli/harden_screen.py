@@ -28,14 +28,14 @@ class Quiet:
         self.done = 0
 
     def begin(self, steps: Sequence[Step], done: int) -> None:
-        """See Told."""
+        """See StepProgress."""
         self.steps, self.done = steps, done
 
     def share(self, done: float) -> None:
-        """See Told."""
+        """See StepProgress."""
 
     def finished(self, step: Step, row: Row) -> None:
-        """See Told."""
+        """See StepProgress."""
         self.done += 1
 
     def end(self) -> None:
@@ -53,14 +53,14 @@ class Lines(Quiet):
     """One line when a phase ends, and one every 30 seconds while it works."""
 
     def begin(self, steps: Sequence[Step], done: int) -> None:
-        """See Told."""
+        """See StepProgress."""
         super().begin(steps, done)
         self.told = time.monotonic()
         found = f", {done} of them done before" if done else ""
         self._say(f"{len(steps)} steps{found}")
 
     def finished(self, step: Step, row: Row) -> None:
-        """See Told."""
+        """See StepProgress."""
         super().finished(step, row)
         last = self.done == len(self.steps) or self.steps[self.done].phase != step.phase
         if last or "epoch" not in step.title or time.monotonic() - self.told >= EVERY:
@@ -88,17 +88,17 @@ class Bar(Quiet):
         )
 
     def begin(self, steps: Sequence[Step], done: int) -> None:
-        """See Told."""
+        """See StepProgress."""
         super().begin(steps, done)
         self.task = self.bar.add_task(self._title(), total=len(steps), completed=done, said="")
         self.bar.start()
 
     def share(self, done: float) -> None:
-        """See Told."""
+        """See StepProgress."""
         self.bar.update(self.task, completed=done)
 
     def finished(self, step: Step, row: Row) -> None:
-        """See Told."""
+        """See StepProgress."""
         super().finished(step, row)
         self.bar.update(self.task, completed=self.done, description=self._title(), said=said(row))
 
@@ -114,7 +114,7 @@ class Bar(Quiet):
 
 
 @contextmanager
-def shown(kind: str, signals: Signals, as_json: bool) -> Iterator[Quiet]:
+def harden_progress(kind: str, signals: Signals, as_json: bool) -> Iterator[Quiet]:
     """A display of the given kind that ends with the work; interrupted, it tells how far it got."""
     from rich.console import Console
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .options import DebugOption, DeviceOption, ProgressOption, WorkersOption
-from .output import shown
+from .output import progress_shown
 
 
 def train(
@@ -57,6 +57,6 @@ def panel(
     from ..battery.ground import Execution
     from ..evaluation.attack_panel import build
 
-    with shown(progress, context.obj) as display:
+    with progress_shown(progress, context.obj) as display:
         digest = build(battery, out, Execution(device, workers), display)
     typer.echo(f"{out}: sha256 {digest}")

@@ -32,7 +32,7 @@ def console() -> Console:
 
 
 @contextmanager
-def shown(kind: str, signals: Signals, as_json: bool = False) -> Iterator[Progress]:
+def progress_shown(kind: str, signals: Signals, as_json: bool = False) -> Iterator[Progress]:
     """A display of the progress that ends with the work, however that ends; interrupted, it tells how far it got."""
     from rich.console import Console
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def spread(labels: np.ndarray, count: int) -> np.ndarray:
+def evenly(labels: np.ndarray, count: int) -> np.ndarray:
     """Positions, ascending, of `count` images; of all where there are no more. `labels`: `(n,)` int64.
 
     A class gives its share, rounded so that `count` is met: one of each class first, where `count` is as large. Within

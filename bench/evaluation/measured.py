@@ -28,7 +28,7 @@ from ..victim.assemble import Assembled
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredVictim:
     """Everything about one victim (the submission's, or its bare model)."""
 
     prepared: Prepared
@@ -55,7 +55,7 @@ class Measuring:
     workers: int
     progress: Progress
 
-    def measure(self, phase: str, assembled: Assembled) -> Measured:
+    def measure(self, phase: str, assembled: Assembled) -> MeasuredVictim:
         """Attack it with every entry, question it, and score what comes out. `phase` names it on the screen."""
         ground, plan, spec, titles = self.ground, self.plan, self.ground.spec, self.ground.battery.titles
         whole = sparing(assembled.victim, ground.memory)
@@ -72,7 +72,7 @@ class Measuring:
         flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}
         part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
-        return Measured(prepared, assembled, results, part, measured)
+        return MeasuredVictim(prepared, assembled, results, part, measured)
 
     def _attacked(self, phase: str, digest: str, prepared: Prepared, mode: scores.Mode) -> scores.Results:
         """What every entry of the plan came to against the victim of this digest."""

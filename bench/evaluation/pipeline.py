@@ -27,7 +27,7 @@ from .attack_panel import attack_panel
 from .door import check_out
 from .evidence import write_evidence, write_originals
 from .finished import Run
-from .measured import Measured, Measuring
+from .measured import MeasuredVictim, Measuring
 from .record import Started, record_of
 from .report import text
 
@@ -93,7 +93,7 @@ def default_folder(subject: Subject, manifest: Mapping[str, Any]) -> Path:
     return Path("runs") / f"{slug}-{seed('run', *(f'{k}={manifest[k]}' for k in sorted(manifest))):016x}"[:-8]
 
 
-def _transferred(full: Measured, sources: Sources, progress: Progress) -> list[TransferCell]:
+def _transferred(full: MeasuredVictim, sources: Sources, progress: Progress) -> list[TransferCell]:
     """Each attack's images of one model, tried on the other."""
     progress.say("transfer: the panel's images on the submission, its images on the panel")
     ground = full.prepared.ground
@@ -108,7 +108,7 @@ def _transferred(full: Measured, sources: Sources, progress: Progress) -> list[T
     )
 
 
-def _write(folder: Path, record: Record, full: Measured, bare: Measured | None) -> None:
+def _write(folder: Path, record: Record, full: MeasuredVictim, bare: MeasuredVictim | None) -> None:
     """The evidence first: a record in a folder says that all of it is there."""
     ground = full.prepared.ground
     write_evidence(folder / "evidence", entries(ground.battery), full.results)

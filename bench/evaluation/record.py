@@ -24,7 +24,7 @@ from ..running.shards import cut
 from ..scores import scores
 from ..scores.flags import flags_of
 from ..victim.assemble import Subject
-from .measured import Measured
+from .measured import MeasuredVictim
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Started:
 
 def record_of(
     subject: Subject,
-    full: Measured,
-    bare: Measured | None,
+    full: MeasuredVictim,
+    bare: MeasuredVictim | None,
     cells: list[TransferCell] | None,
     workers: int,
     started: Started,
@@ -106,7 +106,7 @@ def _board_digest(ground: Ground) -> str:
     return sha256(f"{battery.digest}{ground.data.digest}".encode()).hexdigest()
 
 
-def _difference(full: Measured, bare: Measured) -> dict[str, Measure]:
+def _difference(full: MeasuredVictim, bare: MeasuredVictim) -> dict[str, Measure]:
     spec = full.prepared.spec
     return scores.difference_of(
         full.record.attacks,

@@ -33,14 +33,14 @@ from .measure import HELD_OUT, of_network, of_victim
 from .options import Hardening
 from .setup import Product, TrainingSetup
 from .start import Fresh, Start, start_of_onnx, start_of_submission
-from .steps import Row, State, Step, Tensors, Told, followed
+from .steps import Row, State, Step, StepProgress, Tensors, followed
 from .with_fooling_class import FoolingClassRecipe
 
 DEFAULT_BATTERY = "digits-v1"
 MODEL, SUBMISSION, LOG, WORK = "model.onnx", "submission.yaml", "training.json", "work"
 
 
-class Recipe(Protocol):
+class HardenRecipe(Protocol):
     """A recipe, cut into steps."""
 
     def steps(self) -> list[Step]:
@@ -68,7 +68,7 @@ def harden(
     *,
     battery: str | None = None,
     device: DeviceName = "auto",
-    told: Told,
+    told: StepProgress,
 ) -> Hardened:
     """Follow a recipe, from where `out`/work left it, and write model, YAML and log into `out`.
 
@@ -107,7 +107,7 @@ def harden(
     return Hardened(out, log)
 
 
-def _recipe(how: HardenHow, setup: TrainingSetup) -> Recipe:
+def _recipe(how: HardenHow, setup: TrainingSetup) -> HardenRecipe:
     match how:
         case "fooling-class":
             return FoolingClassRecipe(setup)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...models.levels import from_bytes
 from ..battery.battery import Battery
 from ..data.data import digest_of, training
-from ..data.spread import spread
+from ..data.spread import evenly
 from ..errors import EnvironmentFault, InvalidInput, Problem, Where
 
 HELD_OUT = 10
@@ -70,12 +70,12 @@ def images_of(battery: Battery, most: int | None, device: torch.device) -> Image
     # At least two of every class are left.
     fitted = min(FITTED, len(labels) * 4 // 5, len(labels) * (least - 2) // least)
     part = max(battery.classes, min(MOST, count // HELD_OUT))
-    rest = _without(np.arange(len(labels)), spread(labels, fitted))
-    held = rest[spread(labels[rest], part)]
+    rest = _without(np.arange(len(labels)), evenly(labels, fitted))
+    held = rest[evenly(labels[rest], part)]
     rest = _without(rest, held)
-    choosing = rest[spread(labels[rest], part)]
+    choosing = rest[evenly(labels[rest], part)]
     others = _without(np.arange(len(labels)), np.concatenate([held, choosing]))
-    others = others[spread(labels[others], count - 2 * part)]
+    others = others[evenly(labels[others], count - 2 * part)]
     train = np.sort(np.concatenate([others, choosing]))
     x, y = from_bytes(torch.from_numpy(images[train]).to(device)), torch.from_numpy(labels[train]).to(device)
     return Images(

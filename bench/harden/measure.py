@@ -27,7 +27,7 @@ Answers = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredModel:
     """Something that answers."""
 
     answers: Answers
@@ -73,16 +73,16 @@ class Measured:
         return tau_of(answers.amax(1)[label_of(answers) == labels], quantile)
 
 
-def of_network(network: nn.Module, classes: int) -> Measured:
+def of_network(network: nn.Module, classes: int) -> MeasuredModel:
     """A network of logits, the last of which rejects where there are more than `classes`."""
-    return Measured(lambda images: network(images).softmax(1)[:, :classes], network, classes)
+    return MeasuredModel(lambda images: network(images).softmax(1)[:, :classes], network, classes)
 
 
-def of_victim(victim: Classifier, rng: torch.Generator) -> Measured:
+def of_victim(victim: Classifier, rng: torch.Generator) -> MeasuredModel:
     """A defended model; `rng` is on its device."""
     ask = victim.logits
     logits: Logits | None = None if ask is None else lambda images: ask(images, rng)
-    return Measured(lambda images: victim.probabilities(images, rng), logits, victim.classes)
+    return MeasuredModel(lambda images: victim.probabilities(images, rng), logits, victim.classes)
 
 
 class Reached:

@@ -111,7 +111,7 @@ class Fresh:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenNetwork:
     """The network of an ONNX file."""
 
     model: onnx.ModelProto
@@ -156,7 +156,7 @@ class Given:
         return {key: value for key, value in self.as_given.items() if key not in ("path", "sha256")}
 
 
-def start_of_submission(given: GivenSubmission, battery: Battery, device: torch.device) -> Given:
+def start_of_submission(given: GivenSubmission, battery: Battery, device: torch.device) -> GivenNetwork:
     """The network of a submission. Raises InvalidInput where it is no plain ONNX classifier."""
     spec = given.spec.model
     if not isinstance(spec, OnnxModel):
@@ -170,7 +170,7 @@ def start_of_submission(given: GivenSubmission, battery: Battery, device: torch.
     return _given(given.folder, spec, given.as_given["model"], given.spec.name, battery, device)
 
 
-def start_of_onnx(path: Path, battery: Battery, device: torch.device) -> Given:
+def start_of_onnx(path: Path, battery: Battery, device: torch.device) -> GivenNetwork:
     """The network of an ONNX file that takes pixels in [0, 1] and returns logits. Raises InvalidInput."""
     spec = OnnxModel(kind="onnx", path=path.name, output="logits")
     return _given(path.parent, spec, {"kind": "onnx", "output": "logits"}, path.stem, battery, device)
@@ -178,7 +178,7 @@ def start_of_onnx(path: Path, battery: Battery, device: torch.device) -> Given:
 
 def _given(
     folder: Path, spec: OnnxModel, as_given: dict[str, Any], title: str, battery: Battery, device: torch.device
-) -> Given:
+) -> GivenNetwork:
     if spec.reject_index is not None:
         expected, where = "a network without a rejecting output", Where(key="model.reject_index")
         fix = "start from the network that it was made from"
@@ -187,7 +187,7 @@ def _given(
         model = checked_onnx(folder / spec.path, spec.sha256)
     except ModelFileError as error:
         raise _refused(error) from error
-    start = Given(model, folder, spec, as_given, title, battery.spec.shape, device)
+    start = GivenNetwork(model, folder, spec, as_given, title, battery.spec.shape, device)
     with torch.no_grad():
         columns = start.build(torch.Generator())(torch.zeros(2, *battery.spec.shape, device=device)).shape[1]
     if columns != battery.classes:

@@ -48,7 +48,7 @@ class State:
     log: tuple[Row, ...]
 
 
-class Told(Protocol):
+class StepProgress(Protocol):
     """Told how the work goes on; must not change a result."""
 
     def begin(self, steps: Sequence[Step], done: int) -> None:
@@ -64,7 +64,7 @@ class Told(Protocol):
         ...
 
 
-def followed(steps: Sequence[Step], folder: Path, told: Told) -> State:
+def followed(steps: Sequence[Step], folder: Path, told: StepProgress) -> State:
     """Do all steps, from where the folder's saved state is on. Raises EnvironmentFault where it cannot be written.
 
     Whose the folder is, is the caller's to check: see `folder.claimed`.

@@ -12,8 +12,8 @@ from ...attacks.base import BlackBox, Fool
 from ...attacks.entry import Entry
 from ...leaderboard.record.record import Recognition
 from ...models.base import Classifier
-from ..asking.answers import answers
-from ..asking.reading import read
+from ..asking.answers import checked_answers
+from ..asking.reading import reading_of
 from ..battery.ground import Ground
 from ..machine.seeds import generator
 from ..running.shards import cut
@@ -44,7 +44,7 @@ def recognition(victim: Classifier, ground: Ground, plan: Iterable[Entry], diges
         unseen = _first(entry, task, generator(digest, name, entry.name, shard.index, "fresh", device=device))
         if seen is None or unseen is None:
             continue
-        sure = [_confidence(answers(victim, images, rng, ground.spec.batch)) for images in (seen, unseen)]
+        sure = [_confidence(checked_answers(victim, images, rng, ground.spec.batch)) for images in (seen, unseen)]
         median = torch.cat(sure).cpu().median().to(device)
         own, fresh = own + int((sure[0] > median).sum()), fresh + int((sure[1] > median).sum())
         total += len(seen)
@@ -63,5 +63,5 @@ def _first(entry: Entry, task: Fool, rng: torch.Generator) -> Tensor | None:
 
 
 def _confidence(probabilities: Tensor) -> Tensor:
-    reading = read(probabilities)
+    reading = reading_of(probabilities)
     return torch.where(reading.label >= 0, reading.confidence, 0.0)

@@ -13,7 +13,7 @@ from ...attacks.deepception import DeepceptionSpec
 from ...attacks.responses.psychophysics import Properties, Psychophysics
 from ...models.base import Classifier
 from ...models.levels import from_bytes
-from ..asking.answers import answers
+from ..asking.answers import checked_answers
 from ..asking.clean import CleanAnswers
 from ..battery.ground import Ground
 from ..machine.seeds import generator
@@ -49,7 +49,7 @@ def ask(measuring: Generator[Query, Tensor, T], victim: Classifier, rng: torch.G
     try:
         query = next(measuring)
         while True:
-            query = measuring.send(answers(victim, query.images, rng, batch))
+            query = measuring.send(checked_answers(victim, query.images, rng, batch))
     except StopIteration as finished:
         return finished.value
 

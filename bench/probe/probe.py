@@ -18,8 +18,8 @@ from ...attacks.responses.repeated_instance import Removals, RepeatedInstance
 from ...leaderboard.record.words import plural
 from ...models.base import Classifier
 from ...models.levels import from_bytes, to_bytes
-from ..asking.answers import answers
-from ..asking.reading import read
+from ..asking.answers import checked_answers
+from ..asking.reading import reading_of
 from ..battery.battery import Battery
 from ..battery.ground import Execution, Ground
 from ..errors import EnvironmentFault, InvalidInput, Problem, Where
@@ -120,7 +120,7 @@ def probe(
         victim = sparing(assembled.victim, ground.memory)
         progress.say(f"{subject.name} on {battery.spec.name}, {describe(ground.device)}")
         rows, probabilities = _chosen(images, victim, ground)
-        reading = read(probabilities)
+        reading = reading_of(probabilities)
         settings = psychophysics(battery)
         progress.say(f"local, spatial, activation-inhibition, cumulative: {plural(len(rows), 'image')}")
         properties, other = _properties(settings, victim, ground, rows, probabilities.argmax(1))
@@ -175,13 +175,13 @@ def _chosen(images: int | tuple[int, ...], victim: Classifier, ground: Ground) -
     rng = generator(ground.spec.name, "probe", "clean", device=victim.device)
     if not isinstance(images, int):
         rows = np.array(images, np.int64)
-        return rows, answers(victim, _pixels(data.images[rows], victim.device), rng, batch)
+        return rows, checked_answers(victim, _pixels(data.images[rows], victim.device), rng, batch)
     found: list[int] = []
     kept: list[Tensor] = []
     for start in range(0, len(data.labels), batch):
         part = slice(start, start + batch)
-        asked = answers(victim, _pixels(data.images[part], victim.device), rng, batch)
-        right = (read(asked).label.cpu().numpy() == data.labels[part]).nonzero()[0][: images - len(found)]
+        asked = checked_answers(victim, _pixels(data.images[part], victim.device), rng, batch)
+        right = (reading_of(asked).label.cpu().numpy() == data.labels[part]).nonzero()[0][: images - len(found)]
         found += (start + right).tolist()
         kept.append(asked[torch.tensor(right, device=victim.device)])
         if len(found) >= images:
@@ -234,7 +234,7 @@ def _fresh(victim: Classifier, ground: Ground) -> FoolingImages:
     search = FRESH.search(task, generator(name, "probe", "cppn", device=device))
     victim_rng = generator(name, "probe", "cppn", "victim", device=device)
     finals = to_bytes(ask(search, victim, victim_rng, batch)[0])
-    label = read(answers(victim, from_bytes(finals), victim_rng, batch)).label
+    label = reading_of(checked_answers(victim, from_bytes(finals), victim_rng, batch)).label
     good = (label == targets).cpu().numpy()
     reason = None if good.any() else "no image of the small budget is accepted as its class: give a run's with --run"
     images = finals.cpu().numpy()[good]

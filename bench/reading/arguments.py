@@ -51,7 +51,7 @@ def new_folder(name: str, folder: Path) -> list[Problem]:
 
 def wrong(name: str, wanted: str, value: object, fix: str, code: str = "FB117", got: str | None = None) -> Problem:
     """A Problem with the argument `name`. `got` says what came where its own words do not."""
-    return Problem(code, wanted, got or shown(value), fix, Where(key=name))
+    return Problem(code, wanted, got or quoted(value), fix, Where(key=name))
 
 
 def one_of(legal: Sequence[str]) -> str:
@@ -59,7 +59,7 @@ def one_of(legal: Sequence[str]) -> str:
     return " or ".join(part for part in (", ".join(legal[:-1]), legal[-1]) if part)
 
 
-def shown(value: object) -> str:
+def quoted(value: object) -> str:
     """A value on one short line: what it reads as in Python, or of what kind it is."""
     if isinstance(value, type):
         return f"the class {value.__name__}"

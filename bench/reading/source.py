@@ -71,7 +71,7 @@ Form = type[T] | Callable[[dict[str, Any]], type[T]]
 """A model, or what chooses it by what the file holds."""
 
 
-def read(path: Path, model: Form[T], *, max_bytes: int = MAX_BYTES, context: Any = None) -> T:
+def read_yaml(path: Path, model: Form[T], *, max_bytes: int = MAX_BYTES, context: Any = None) -> T:
     """Read a YAML file as `model`. `context` goes to the model's validators.
 
     Raises InvalidInput with all Problems of the file (the first hundred of each kind, of a file that is all wrong).
@@ -80,7 +80,7 @@ def read(path: Path, model: Form[T], *, max_bytes: int = MAX_BYTES, context: Any
 
 
 def read_source(path: Path, model: Form[T], *, max_bytes: int = MAX_BYTES, context: Any = None) -> tuple[T, Source]:
-    """Like `read`; returns the Source too, for what only later turns out to be wrong."""
+    """Like `read_yaml`; returns the Source too, for what only later turns out to be wrong."""
     text = _text(path, max_bytes)
     lines = tuple(_BREAK.split(text))
     root = _root(path, text, lines)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...attacks.base import BlackBox
 from ...models.base import Classifier
-from ..asking.answers import answers
+from ..asking.answers import checked_answers
 from ..errors import OverBudget, Problem, Unexpected
 
 Hit = Callable[[Tensor, Tensor], Tensor]
@@ -163,7 +163,7 @@ def drive_black_box(
                 raise Stopped
             check_asked(query.images, query.owners, victim.shape)
             at = meter.charge(query.owners)
-            probabilities = answers(victim, query.images, victim_rng, batch)
+            probabilities = checked_answers(victim, query.images, victim_rng, batch)
             meter.queries += len(query.images)
             meter.observe(probabilities, query.owners, at)
             meter.tick(len(query.images), meter.fooled)

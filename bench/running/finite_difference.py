@@ -12,7 +12,7 @@ from ...attacks.base import Ascent, Objective
 from ...attacks.entry import FiniteDifferences
 from ...models.answers import with_rejected
 from ...models.base import Classifier
-from ..asking.answers import answers
+from ..asking.answers import checked_answers
 from .drive import Meter, Stopped
 
 TINY = torch.finfo(torch.float32).tiny
@@ -104,7 +104,7 @@ class FiniteDifferenceOracle:
         if self.stop():
             raise Stopped
         self.meter.queries += len(images)
-        return answers(self.victim, images, self.rng, self.batch)
+        return checked_answers(self.victim, images, self.rng, self.batch)
 
     def _logarithms(self, probabilities: Tensor) -> Tensor:
         if self.rejects:

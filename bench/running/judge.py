@@ -10,8 +10,8 @@ from torch import Tensor
 from ...attacks.entry import Limit
 from ...models.base import Classifier
 from ...models.levels import from_bytes, to_bytes
-from ..asking.answers import answers
-from ..asking.reading import hits_perturb, read
+from ..asking.answers import checked_answers
+from ..asking.reading import hits_perturb, reading_of
 
 SLACK = 1e-4
 """How far outside [0, 1] an attack's float arithmetic may stray before the judge calls the image out of range."""
@@ -59,7 +59,7 @@ def judge_fool(
     rows = torch.arange(len(images), device=victim.device)
     for _ in range(draws):
         probabilities = _answers(victim, images, rng, batch)
-        reading = read(probabilities)
+        reading = reading_of(probabilities)
         first = first or reading
         of_target = probabilities[rows, targets]
         accepted = reading.label == targets
@@ -90,7 +90,7 @@ def judge_perturb(
         refused[i] = refused[i] or f"changed by {float(size[i]):.4g}, limit {limit}"
     fooled, first, confidence = [], None, []
     for _ in range(draws):
-        reading = read(_answers(victim, images, rng, batch))
+        reading = reading_of(_answers(victim, images, rng, batch))
         first = first or reading
         fooled.append(hits_perturb(reading.probabilities, labels, targets))
         confidence.append(reading.confidence)
@@ -113,7 +113,7 @@ def _to_bytes(finals: Tensor) -> tuple[Tensor, list[str]]:
 
 def _answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
     """The answers to `(n, c, h, w)` uint8 images, which become floats a batch at a time."""
-    parts = [answers(victim, from_bytes(part), rng, batch) for part in images.split(batch)]
+    parts = [checked_answers(victim, from_bytes(part), rng, batch) for part in images.split(batch)]
     return torch.cat(parts)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...attacks.base import Ascent, Objective, WhiteBox
 from ...models.base import Classifier
-from ..asking.answers import answers, nonsense, victim_call
+from ..asking.answers import checked_answers, nonsense, victim_call
 from ..machine.memory import Memory
 from .drive import Meter, Stopped, check_asked
 
@@ -49,7 +49,7 @@ class DrivenOracle:
     def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
         """See attacks/base.py."""
         at = self._before(images, owners)
-        answered = answers(self.asked or self.victim, images, self.rng, self.batch)
+        answered = checked_answers(self.asked or self.victim, images, self.rng, self.batch)
         self.meter.queries += len(images)
         self.meter.observe(answered, owners, at)
         self.meter.tick(len(images), self.meter.fooled)

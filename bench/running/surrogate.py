@@ -14,8 +14,8 @@ from torch import Tensor
 from ...attacks.entry import Entry
 from ...models.answers import rejected_mass
 from ...models.levels import from_bytes
-from ..asking.answers import answers
-from ..asking.reading import hits_perturb, read
+from ..asking.answers import checked_answers
+from ..asking.reading import hits_perturb, reading_of
 from .drive import Meter
 from .prepared import Prepared
 from .shards import Shard
@@ -50,7 +50,7 @@ def best_fool(prepared: Prepared, entry: Entry, shard: Shard, meter: Meter, rng:
     best = _Best(prepared, meter, rng, torch.zeros(len(rows), *prepared.spec.shape, device=prepared.victim.device))
 
     def score(probabilities: Tensor, images: Tensor, owners: Tensor) -> Tensor:
-        accepted = read(probabilities).label == aims[owners]
+        accepted = reading_of(probabilities).label == aims[owners]
         return probabilities.gather(1, aims[owners].unsqueeze(1)).squeeze(1) + accepted.float()
 
     best.of_panel(entry, rows, score)
@@ -125,7 +125,7 @@ class _Best:
     ) -> None:
         """Ask about one image for each of `owners`; those not `available` are asked about and not taken."""
         at = self.meter.charge(owners)
-        probabilities = answers(self.prepared.victim, images, self.rng, self.prepared.spec.batch)
+        probabilities = checked_answers(self.prepared.victim, images, self.rng, self.prepared.spec.batch)
         self.meter.queries += len(images)
         self.meter.observe(probabilities, owners, at)
         value = score(probabilities, images, owners)

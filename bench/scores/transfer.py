@@ -12,9 +12,9 @@ from ...attacks.entry import Entry
 from ...leaderboard.record.record import TransferCell
 from ...models.base import Classifier
 from ...models.levels import from_bytes
-from ..asking.answers import answers
+from ..asking.answers import checked_answers
 from ..asking.clean import CleanAnswers
-from ..asking.reading import read
+from ..asking.reading import reading_of
 from ..battery.panel import Member, SourceImages, Sources
 from ..machine.seeds import generator
 from ..running.run import EntryFailure
@@ -121,7 +121,7 @@ def _cell(
         )
         return cell(nothing, nothing)
     images = from_bytes(torch.from_numpy(made.images[at]).to(model.device))
-    reading = read(answers(model, images, generator("transfer", device=model.device), batch))
+    reading = reading_of(checked_answers(model, images, generator("transfer", device=model.device), batch))
     label, confidence = reading.label.cpu().numpy(), reading.confidence.cpu().numpy()
     if entry.task == "perturb":
         fooled = (label >= 0) & (label != truth[at])

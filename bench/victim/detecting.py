@@ -21,7 +21,7 @@ from ...models.base import Classifier
 from ...models.onnx.score_graph import load_score_graph
 from ..battery.battery import Battery
 from ..battery.ground import Ground
-from ..data.spread import spread
+from ..data.spread import evenly
 from ..errors import EnvironmentFault, Unexpected
 from ..machine.seeds import generator
 from ..submission.defenses import OnnxDefense
@@ -124,6 +124,6 @@ def _at(inner: Classifier, defense: Rejects, kind: str, battery: Battery, images
 
 def _parted(labels: Tensor) -> tuple[Tensor, Tensor]:
     """Positions to fit to and positions to choose the threshold by, each class in both in proportion."""
-    held = spread(labels.numpy(), len(labels) // HELD_OUT)
+    held = evenly(labels.numpy(), len(labels) // HELD_OUT)
     fit = np.setdiff1d(np.arange(len(labels)), held)
     return torch.from_numpy(fit), torch.from_numpy(held)

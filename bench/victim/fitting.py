@@ -11,7 +11,7 @@ from torch import Tensor
 from ...models.levels import from_bytes
 from ..battery.battery import Battery
 from ..data.data import training
-from ..data.spread import spread
+from ..data.spread import evenly
 from ..errors import Unexpected
 
 TrainingImages = Callable[[int], tuple[Tensor, Tensor]]
@@ -20,7 +20,7 @@ what an image meets before it."""
 
 
 def training_images(battery: Battery, most: int) -> tuple[Tensor, Tensor]:
-    """At most `most` of the battery's training images, of each class in proportion (see `spread`), and their labels.
+    """At most `most` of the battery's training images, of each class in proportion (see `evenly`), and their labels.
 
     The same images on every machine: no chance is involved. An evaluation image is never among a shipped battery's.
 
@@ -39,5 +39,5 @@ def training_images(battery: Battery, most: int) -> tuple[Tensor, Tensor]:
             f"none in the battery {spec.name}",
             "name some in the battery's `data.train`, or leave this defense out",
         )
-    chosen = spread(labels, most)
+    chosen = evenly(labels, most)
     return from_bytes(torch.from_numpy(images[chosen])), torch.from_numpy(labels[chosen].astype(np.int64))

@@ -67,7 +67,7 @@ def _tasks(attack: AttackResult) -> list[tuple[int | None, int | None]]:
     return [(row.run, row.target) for row in attack.tasks]
 
 
-class Resamples:
+class SharedResamples:
     """Bootstrap resamples of one battery's tasks, the same for every record that is asked about.
 
     Takes the tasks from `record`; another record must have faced the same ones.
@@ -111,7 +111,7 @@ def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None
     """The tier of each record, best first. A single record has none."""
     if len(ranked) < 2:
         return [None] * len(ranked)
-    resamples = Resamples(ranked[0], rng)
+    resamples = SharedResamples(ranked[0], rng)
     out: list[int | None] = [1]
     tier, anchor = 1, resamples.scores(ranked[0])
     for record in ranked[1:]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..onnx.quiet import quiet
-from ..onnx.runtime import Raw, answers, open_session
+from ..onnx.runtime import Raw, answering, open_session
 
 
 def exported(module: nn.Module, some: Tensor) -> Raw:
@@ -24,4 +24,4 @@ def exported(module: nn.Module, some: Tensor) -> Raw:
     assert program is not None
     graph = program.model_proto
     session = open_session(graph, Path(), graph.graph.input[0].name, some.dtype)
-    return answers(session, graph.graph.output[0].name)
+    return answering(session, graph.graph.output[0].name)

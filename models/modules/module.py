@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...bench.errors import Failed, one_line
 from ..backend import check_backend, compiled, refuse_backend, tried
-from ..certificate import Scores, certify
+from ..certificate import Scorer, certify
 from ..conditions import Conditions
 from ..head import Head, Output
 from ..loaded import Loaded, agree, assembled, inferring, refuse_change, taken
@@ -81,7 +81,7 @@ def from_module(
     precise = _precise(module, head, preprocess.on(shape[0], device, torch.float64), images[:1], room)
     certificate = certify(reference, logits, images, conditions.rng, room=room, precise=precise)
 
-    def through(raw: Raw) -> Scores:
+    def through(raw: Raw) -> Scorer:
         dtype, prepare = _dtype(module), preprocess.on(shape[0], device)
 
         def answered(images: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def from_module(
 
         return answered
 
-    def by_onnxruntime() -> Scores:
+    def by_onnxruntime() -> Scorer:
         if device.type != "cpu":
             raise refuse_backend("onnxruntime", "a torch module, which is exported for the CPU only")
         some = preprocess.on(shape[0], device)(images[:2].expand(2, *shape))
@@ -125,7 +125,7 @@ def module_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _scoring(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor]) -> Scores:
+def _scoring(module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor]) -> Scorer:
     dtype = _dtype(module)
 
     def scores(images: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def _dtype(module: nn.Module) -> torch.dtype | None:
 
 def _precise(
     module: nn.Module, head: Head, prepare: Callable[[Tensor], Tensor], image: Tensor, room: Room
-) -> Scores | None:
+) -> Scorer | None:
     """Return the logits of a float64 copy, None where the module does not run in it."""
     scores = _scoring(copy.deepcopy(module).double(), head, prepare)
     try:

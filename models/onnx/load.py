@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backend import compiled, refuse_backend
-from ..certificate import LOGIT_TOLERANCE, Certificate, Scores, certify
+from ..certificate import LOGIT_TOLERANCE, Certificate, Scorer, certify
 from ..conditions import Conditions
 from ..head import Head, Output
 from ..loaded import Loaded, assembled, inferring, taken
@@ -85,7 +85,7 @@ def load_onnx(
         opened = open_file(model, path.parent, port, head, names.output, trial, room)
         head.check(torch.cat(room.in_blocks(images, lambda block: head.scores(opened.run(feed(block))))))
 
-    def answers(run: Raw) -> Scores:
+    def answers(run: Raw) -> Scorer:
         @torch.no_grad()
         def probabilities(images: Tensor) -> Tensor:
             return head.probabilities(head.scores(run(feed(images))))
@@ -99,7 +99,7 @@ def load_onnx(
     logits, certificate = _differentiable(opened, head, feeding, trial, reference, conditions)
     certified = None if certificate.mismatch else logits
 
-    def by_onnxruntime() -> tuple[str, Scores] | None:
+    def by_onnxruntime() -> tuple[str, Scorer] | None:
         if device.type == "cpu":
             return "onnxruntime-cpu", answers(opened.run)
         on_cuda = open_on_cuda(opened, head, trial, device, room)
@@ -129,9 +129,9 @@ def _differentiable(
     head: Head,
     feeding: Feeds,
     trial: Tensor,
-    reference: Scores,
+    reference: Scorer,
     conditions: Conditions,
-) -> tuple[Scores | None, Certificate]:
+) -> tuple[Scorer | None, Certificate]:
     """Make the torch copy and certify it."""
     dtype = opened.port.dtype
     try:
@@ -140,7 +140,7 @@ def _differentiable(
         return None, Certificate(agrees=False, reason=str(error))
     copied_head = replace(head, output=copied.output)
 
-    def scores(run: Raw, dtype: torch.dtype) -> Scores:
+    def scores(run: Raw, dtype: torch.dtype) -> Scorer:
         run = in_batches_of(opened.batch, run) if opened.batch else run
         feed = feeding(dtype)
         return lambda images: copied_head.logits(copied_head.scores(run(feed(images)))).to(dtype)

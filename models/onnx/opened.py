@@ -17,7 +17,7 @@ from ..memory import Room, out_of_memory
 from .check import ModelFileError
 from .graph import with_any_batch, with_channels_first, with_one_output
 from .ports import Port, chosen_output
-from .runtime import Raw, Session, answers, in_batches_of, open_session
+from .runtime import Raw, Session, answering, in_batches_of, open_session
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def open_file(
     own = _session(model, folder, port)
     batch = port.batch or 1
     name = chosen_output(own, output, head, trial, batch)
-    as_it_is = in_batches_of(batch, answers(own, name))
+    as_it_is = in_batches_of(batch, answering(own, name))
     truth = head.scores(as_it_is(trial))
     refuse_change(truth, head.scores(as_it_is(trial)))
 
@@ -71,12 +71,12 @@ def open_file(
 
     def rewritten(graph: onnx.ModelProto) -> Raw | None:
         try:
-            return answers(_session(graph, folder, port), name)
+            return answering(_session(graph, folder, port), name)
         except ModelFileError:
             return None
 
     model = with_one_output(model, name)
-    run: Raw | None = answers(own, name)
+    run: Raw | None = answering(own, name)
     if port.batch is not None or not right(run):
         anyhow = with_any_batch(model, port.name, batch)
         run = rewritten(anyhow)
@@ -98,7 +98,7 @@ def open_on_cuda(opened: Opened, head: Head, trial: Tensor, device: torch.device
         session = _session(opened.model, opened.folder, opened.port, device)
         if "CUDAExecutionProvider" not in session.ort.get_providers():
             return None
-        run = answers(session, opened.output)
+        run = answering(session, opened.output)
         run = in_batches_of(opened.batch, run) if opened.batch else run
         same = agree(*(head.scores(room.answered(trial, each)) for each in (opened.run, run)))
     except (ModelFileError, RuntimeError):

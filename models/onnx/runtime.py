@@ -66,7 +66,7 @@ def open_session(
     return Session(ort.InferenceSession(model.SerializeToString(), options, providers=providers), name, dtype)
 
 
-def answers(session: Session, output: str) -> Raw:
+def answering(session: Session, output: str) -> Raw:
     """Answer any batch at once."""
 
     def run(batch: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ def in_batches_of(size: int, run: Raw) -> Raw:
             n = len(part)
             if n < size:
                 part = torch.cat([part, part[-1:].expand(size - n, *part.shape[1:])])
-            answers = run(part)
-            answered.append(answers.reshape(size, -1)[:n])
+            rows = run(part)
+            answered.append(rows.reshape(size, -1)[:n])
         return torch.cat(answered)
 
     return chunked

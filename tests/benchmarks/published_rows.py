@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 from foolbench.attacks.base import Fool, Perturb
-from foolbench.bench.asking.answers import answers
-from foolbench.bench.asking.reading import hits_fool, hits_perturb, read
+from foolbench.bench.asking.answers import checked_answers
+from foolbench.bench.asking.reading import hits_fool, hits_perturb, reading_of
 from foolbench.bench.running.drive import Meter, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle
 from foolbench.bench.scores.intervals import wilson
@@ -104,12 +104,12 @@ def oracle(classifier: Classifier, owners: int, batch: int = BATCH) -> DrivenOra
 
 def probabilities(classifier: Classifier, images: Tensor, batch: int = BATCH) -> Tensor:
     """`(n, c, h, w)` rounded to 8 bits -> `(n, K)`."""
-    return answers(classifier, images, seeded(1), batch)
+    return checked_answers(classifier, images, seeded(1), batch)
 
 
 def labels(classifier: Classifier, images: Tensor) -> Tensor:
     """`(n,)`: the accepted labels of images rounded to 8 bits."""
-    return read(probabilities(classifier, images)).label
+    return reading_of(probabilities(classifier, images)).label
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -17,7 +17,7 @@ from foolbench.attacks.evolution import Evolution
 from foolbench.attacks.fgsm import Fgsm
 from foolbench.attacks.gradient_ascent import GradientAscent
 from foolbench.attacks.one_pixel import OnePixel
-from foolbench.bench.asking.answers import answers
+from foolbench.bench.asking.answers import checked_answers
 from foolbench.bench.asking.reading import hits_fool, hits_perturb
 from foolbench.bench.running.drive import Meter, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle, Look
@@ -82,7 +82,7 @@ def ours(victim: Victim, attack: Any, task: Fool | Perturb, looks: dict[str, Loo
     seconds = now(victim.device) - started
     success = meter.fooled / (owners * each)
     if white:
-        probabilities = answers(classifier, finals.reshape(-1, *classifier.shape), victim_rng, victim.batch)
+        probabilities = checked_answers(classifier, finals.reshape(-1, *classifier.shape), victim_rng, victim.batch)
         if isinstance(task, Fool):
             aims = task.targets.repeat(task.runs)
             success = float((probabilities.gather(1, aims.unsqueeze(1)) >= TAU).float().mean())

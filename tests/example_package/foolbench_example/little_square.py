@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from foolbench.attacks.base import Perturb, Query, Search
 from foolbench.attacks.entry import Entry, Limit
-from foolbench.attacks.spec import AtLeastOne, Attack, Epsilon, Given, PerturbSpec, pixel_range
+from foolbench.attacks.spec import AtLeastOne, Attack, BatteryFacts, Epsilon, PerturbSpec, pixel_range
 from pydantic import Field
 from torch import Tensor
 
@@ -76,7 +76,7 @@ class LittleSquareSpec(PerturbSpec):
     share: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 
-def entries(spec: LittleSquareSpec, given: Given) -> Iterator[Entry]:
+def entries(spec: LittleSquareSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """One setting."""
     epsilon = pixel_range(spec.epsilon)
     yield Entry(

@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, Popen
 
 import numpy as np
 import pytest
@@ -130,11 +130,17 @@ def test_ctrl_c_and_sigterm_leave_a_run_that_goes_on(tmp_path: Path, whole: tupl
     assert_same(run, undisturbed)
 
 
+def mapped(process: Popen[str]) -> str:
+    """The files that it has loaded so far."""
+    return Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc to see how far a process has come")
 def test_ctrl_c_before_the_work_begins(tmp_path: Path):
     path = submit(tmp_path)
-    for seconds in (0.6, 1.5):  # while libraries are being imported, which make errors of their own of it
+    for library in ("pydantic_core", "libtorch"):  # while libraries load, which make errors of their own of it
         with at_work(start("evaluate", path, "--out", tmp_path / "run")) as process:
-            time.sleep(seconds)
+            until(lambda process=process, library=library: library in mapped(process), process)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=30)
         assert process.returncode == 130

@@ -66,7 +66,14 @@ class BatterySpec(Strict):
     """What stands in a battery's YAML, tiers resolved."""
 
     schema_version: Literal[1] = Field(alias="schema")
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+            description="at most 64 lower-case letters, digits, dots, hyphens and underscores, such as my-battery",
+            examples=["my-battery"],
+        ),
+    ]
     title: str = ""
     data: Annotated[DataSpec, Field(discriminator="kind")]
     digest: str | None = None

@@ -12,7 +12,7 @@ from foolbench.bench.errors import InvalidInput, Problem
 from foolbench.bench.reading.fields import fields, make_field, members
 from foolbench.bench.submission.submission import Submission
 from pydantic import BaseModel
-from small_runs import BATTERY, changed, nearest_mean, submit
+from small_runs import BATTERY, changed, inside, nearest_mean, one_document, submit
 
 NETWORK = nearest_mean().SerializeToString()
 MEMBER = {"name": "a", "title": "A", "path": "model.onnx", "sha256": sha256(NETWORK).hexdigest(), "output": "logits"}
@@ -84,3 +84,69 @@ def patterns(model: type[BaseModel], seen: frozenset[type] = frozenset()) -> lis
             if isinstance(inner.type, type) and issubclass(inner.type, BaseModel) and inner.type not in seen:
                 found += patterns(inner.type, seen | {model})
     return found
+
+
+# files and images
+
+
+def validated(folder: Path, **changes: Any) -> list[tuple[str, int | None, str]]:
+    """What `foolbench validate` says of a submission with this battery: codes, lines and keys, all in the battery."""
+    path = submit(folder, battery=changed(BATTERY, **changes))
+    errors = one_document(inside("validate", path, "--json"))["errors"]
+    assert {error["file"] for error in errors} == {str(folder / "battery.yaml")}
+    return [(error["code"], error["line"], error["key"]) for error in errors]
+
+
+def line(folder: Path, text: str) -> int:
+    return (folder / "battery.yaml").read_text().splitlines().index(text) + 1
+
+
+def test_validate_looks_for_the_files_of_a_panel(tmp_path: Path):
+    models = [MEMBER | {"path": "modle.onnx"}, MEMBER | {"path": "gone.onnx"}, MEMBER | {"sha256": "0" * 64}]
+    found = validated(tmp_path, panel={"models": models})
+    assert found == [
+        ("FB108", line(tmp_path, "    path: modle.onnx"), "panel.models[0].path"),
+        ("FB108", line(tmp_path, "    path: gone.onnx"), "panel.models[1].path"),
+        ("FB201", line(tmp_path, f"    sha256: '{'0' * 64}'"), "panel.models[2].sha256"),
+    ]
+    assert validated(tmp_path, panel={"models": [MEMBER | {"path": "../model.onnx"}]})[0][0] == "FB109"
+    assert inside("validate", submit(tmp_path, battery=changed(BATTERY, panel={"models": [MEMBER]}))).returncode == 0
+
+
+def test_validate_looks_for_the_evidence_of_a_panel(tmp_path: Path):
+    panel = {"models": [MEMBER], "evidence": "panel.npz", "sha256": "0" * 64}
+    assert validated(tmp_path, panel=panel) == [("FB400", line(tmp_path, "  evidence: panel.npz"), "panel.evidence")]
+    (tmp_path / "panel.npz").write_bytes(b"altered")
+    assert validated(tmp_path, panel=panel) == [("FB401", line(tmp_path, f"  sha256: '{'0' * 64}'"), "panel.sha256")]
+
+
+def test_validate_counts_the_images(tmp_path: Path):
+    assert validated(tmp_path, images=41) == [("FB400", line(tmp_path, "images: 41"), "images")]
+    assert validated(tmp_path, attacks__fgsm__images=22, attacks__one_pixel__images=21) == [
+        ("FB104", line(tmp_path, "    images: 21"), "attacks.one_pixel.images"),
+        ("FB104", line(tmp_path, "    images: 22"), "attacks.fgsm.images"),
+    ]
+    both = validated(tmp_path, images=41, panel={"models": [MEMBER], "evidence": "panel.npz"})
+    assert [code for code, *_ in both] == ["FB400", "FB400"]
+
+
+def test_validate_looks_at_the_smoke_tier_too(tmp_path: Path):
+    assert validated(tmp_path, smoke={"imagess": 5}) == [("FB103", line(tmp_path, "  imagess: 5"), "smoke.imagess")]
+    assert validated(tmp_path, smoke={"images": 41}) == [("FB400", line(tmp_path, "  images: 41"), "smoke.images")]
+    fewer = {"images": 5, "attacks": {"fgsm": {"images": 6}, "one_pixel": {"images": 5}}}
+    assert validated(tmp_path, smoke=fewer) == [
+        ("FB104", line(tmp_path, "      images: 6"), "smoke.attacks.fgsm.images")
+    ]
+
+
+def test_what_is_missing_of_a_panel_when_it_is_run_is_said_to_be_the_battery_s(tmp_path: Path):
+    submit(tmp_path, battery=changed(BATTERY, panel={"models": [MEMBER]}))
+    battery = read_battery("./battery.yaml", folder=tmp_path)
+    (tmp_path / "model.onnx").unlink()
+    assert battery.spec.panel is not None
+    with pytest.raises(InvalidInput) as caught:
+        battery.panel_path(battery.spec.panel.models[0])
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.where.file) == ("FB200", tmp_path / "battery.yaml")
+    assert problem.message == f"Expected model.onnx in the battery's own folder {tmp_path}, got nothing there."
+    assert problem.fix == "put the file beside the battery's YAML"

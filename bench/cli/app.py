@@ -180,17 +180,21 @@ def probe(
 def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check a submission without running it.
 
-    Reads the YAML, the files that it names and the battery, but loads no model, and tells all errors at once.
+    Reads the YAML, the files that it names and the battery, but loads no model, and tells all errors at once. Of a
+    battery of your own it reads the images and the panel's files too.
     """
-    from ..battery.battery import read_battery
+    from ..battery.ready import read_ready
     from ..submission.submission import read_submission
 
     given = read_submission(submission)
-    battery = read_battery(given.spec.battery, folder=given.folder)
+    battery = read_ready(given.spec.battery, folder=given.folder)
+    name, digest = battery.spec.name, given.digest()
     if as_json:
-        print_json({"schema": 1, "valid": True, "digest": given.digest(), "battery": battery.spec.name})
+        said = {"digest": digest, "battery": name, "battery_digest": battery.digest}
+        print_json({"schema": 1, "valid": True, **said})
     else:
-        typer.echo(f"{submission}: valid. {given.spec.name!r} on {battery.spec.name}, digest {given.digest()[:16]}")
+        mine, other = f"{given.spec.name!r}, digest {digest[:16]}", f"{name}, digest {battery.digest[:16]}"
+        typer.echo(f"{submission}: valid. {mine}, on {other}")
 
 
 @app.command()

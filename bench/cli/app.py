@@ -95,7 +95,7 @@ def evaluate(
 ) -> None:
     """Attack a submission and report how robust it is.
 
-    The submission names the battery: the data and the attacks, with their budgets. After an interruption the same
+    The attacks and their budgets stand in the battery that the submission names. After an interruption the same
     command goes on where it stopped.
     """
     from ..battery.battery import read_battery
@@ -213,7 +213,11 @@ def list_(
     what: Annotated[ListKind, typer.Argument(metavar="KIND", help="Choose what to list.", show_default=False)],
     debug: DebugOption = False,
 ) -> None:
-    """List the attacks, defenses, models, batteries or recipes."""
+    """List the attacks, defenses, models, batteries or recipes.
+
+    A battery is the data and the attacks that submissions are measured with; a recipe trains models that come with
+    foolbench.
+    """
     from . import catalogue
 
     console().print(catalogue.table(what))
@@ -224,7 +228,7 @@ def leaderboard(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN", help="The folders of finished runs, or folders that hold some.", show_default=False
+            metavar="RUN", help="Name the folders of finished runs, or folders that hold some.", show_default=False
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Write the site into this folder.")] = Path(
@@ -257,11 +261,14 @@ app.command()(panel)
 @app.command()
 def explain(
     code: Annotated[
-        str, typer.Argument(metavar="CODE", help="The code of an error, such as FB104.", show_default=False)
+        str, typer.Argument(metavar="CODE", help="Name the code of an error, such as FB104.", show_default=False)
     ],
     debug: DebugOption = False,
 ) -> None:
-    """Explain an error code."""
+    """Explain an error code.
+
+    Every error message shows its code.
+    """
     from .explain import EXPLANATIONS
 
     if code.upper() not in EXPLANATIONS:

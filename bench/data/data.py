@@ -114,7 +114,12 @@ def load(
 
 
 def _evaluation(
-    spec: DataSpec, folder: Path, shape: tuple[int, int, int], classes: int, images: int | None, counted: Where | None
+    spec: DataSpec,
+    folder: Path,
+    shape: tuple[int, int, int],
+    classes: int,
+    images: int | None,
+    counted: Where | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import numpy as np
 

@@ -13,7 +13,11 @@ from .entry import Entry
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
-Epsilon = Rate | Annotated[str, Field(pattern=r"^\d+(\.\d+)?/255$")]
+_Levels = Annotated[
+    str,
+    Field(pattern=r"^\d+(\.\d+)?/255$", description="gray levels out of 255, such as 8/255", examples=["8/255"]),
+]
+Epsilon = Rate | _Levels
 """A largest change of a pixel: in units of the range [0, 1], or in gray levels, written as in `8/255`."""
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from foolbench.bench.battery.battery import BatterySpec, read_battery
+from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.spec import BatterySpec
 from foolbench.bench.submission.submission import Submission
 from small_runs import inside
 

@@ -17,10 +17,12 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
+from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.cli.live import LiveProgress, PlainProgress
 from foolbench.bench.running.progress import PlannedEntry
 from foolbench.bench.running.shards import ShardResult
+from foolbench.bench.submission.submission import read_submission
 from foolbench.leaderboard.record.record import Record
 from planted import RANKED, TITLES
 from rich.console import Console
@@ -258,10 +260,12 @@ def test_validate_tells_every_error_at_once_with_its_line(tmp_path: Path):
 
 def test_validate_says_what_is_valid(tmp_path: Path):
     path = submit(tmp_path)
-    assert "valid. 'nearest mean' on small" in inside("validate", path).stdout
     document = one_document(inside("validate", path, "--json"))
     assert document["valid"] is True
-    assert len(document["digest"]) == 64
+    mine, battery = read_submission(path).digest(), read_battery("./battery.yaml", folder=tmp_path).digest
+    assert (document["digest"], document["battery_digest"]) == (mine, battery)
+    said = f"{path}: valid. 'nearest mean', digest {mine[:16]}, on small, digest {battery[:16]}\n"
+    assert inside("validate", path).stdout == said
 
 
 def test_a_reader_who_has_enough_is_no_error():

@@ -91,7 +91,7 @@ def test_every_option_states_its_name():
 def test_help_is_in_sentences():
     texts = {name: told.help or "" for name, told in parameters()}
     texts |= {str(info.callback): (info.callback.__doc__ or "").strip() for info in app.registered_commands}
-    sentences = re.compile(r"[A-Z](?=\S* )[^\[\]]*\.( \[default: [^\[\]]+\])?", re.DOTALL)
+    sentences = re.compile(r"(?!The |An? )[A-Z](?=\S* )[^\[\]]*\.( \[default: [^\[\]]+\])?", re.DOTALL)
     assert [name for name, text in texts.items() if not sentences.fullmatch(text.replace("[0, 1]", "0 to 1"))] == []
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from foolbench.bench.battery.ready import read_ready
 from foolbench.bench.cli.explain import EXPLANATIONS
 from foolbench.bench.submission.submission import json_schema
+from foolbench.bench.victim.assemble import panel_member
 from pages import PAGES, ROOT, Block, Reader, blocks, cheaper, command, commands
+from planted import ground
 from sklearn.datasets import load_digits
 
 NOT_RUN = {
@@ -46,7 +50,8 @@ def defenses(folder: Path) -> dict[str, Any]:
 
 
 def own_battery(folder: Path) -> dict[str, Any]:
-    """MNIST's four IDX files, of digits enlarged to 28×28."""
+    """MNIST's four IDX files, of digits enlarged to 28×28, and the model of the panel."""
+    shutil.copy(ROOT / "models/panel/mnist-lenet-a.onnx", folder)
     images, labels = load_digits(return_X_y=True)
     large = np.kron(images.reshape(-1, 8, 8) * (255 / 16), np.ones((1, 3, 3))).astype("u1")
     large = np.pad(large, ((0, 0), (2, 2), (2, 2)))
@@ -82,6 +87,18 @@ def read_through(page: str, reader: Reader) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_a_page_works(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     read_through(page, Reader(tmp_path, monkeypatch))
+
+
+def test_the_panel_of_a_battery_of_one_s_own_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = "docs/own-battery.md"
+    reader = Reader(tmp_path, monkeypatch, names=own_battery(tmp_path))
+    convert, whole, panel = blocks(page)[0], *(b for b in blocks(page) if re.match("# mnist.yaml|panel:", b.text))
+    reader.follow(convert)
+    (tmp_path / "mnist.yaml").write_text(whole.text + panel.text)
+    on = ground(read_ready("./mnist.yaml"))
+    assert on.spec.panel is not None
+    (model,) = on.spec.panel.models
+    assert panel_member(on, model).certificate.agrees
 
 
 def costly(page: str) -> bool:
@@ -190,6 +207,14 @@ def test_commands_that_a_page_names_are_there(page: str):
 @pytest.mark.parametrize("page", PAGES)
 def test_errors_that_a_page_names_are_explained(page: str):
     assert set(re.findall(r"\bFB\d+", (ROOT / page).read_text(encoding="utf-8"))) <= set(EXPLANATIONS)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_no_page_counts_the_attacks(page: str):
+    """A number would be wrong as soon as there is another one."""
+    numbers = "two|three|four|five|six|seven|eight|nine|ten"
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert re.findall(rf"\b(?:{numbers}) attacks\b", text, re.IGNORECASE) == []
 
 
 def test_the_pages_name_every_key_and_kind_of_a_submission():

@@ -85,7 +85,8 @@ def test_a_module_is_certified_as_with_room_for_all(error: Exception):
 
 
 def test_a_certificate_draws_the_same_whatever_fits():
-    """How wrong a gradient looks depends on the directions."""
+    """How wrong a gradient looks depends on the directions, of most networks by far more than on rounding."""
+    torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Sigmoid(), nn.Linear(10, 3)).requires_grad_(False)
 
     def copy(images: Tensor) -> Tensor:
@@ -97,7 +98,7 @@ def test_a_certificate_draws_the_same_whatever_fits():
         for seed, limit in ((0, None), (0, 3), (1, None))
     )
     assert limited == pytest.approx(whole, rel=1e-4)
-    assert other != pytest.approx(whole, rel=1e-3)
+    assert other != pytest.approx(whole, rel=0.05)
 
 
 def test_one_image_that_does_not_fit_is_no_fault_of_the_module():

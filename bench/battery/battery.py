@@ -5,162 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field, create_model, model_validator
+from pydantic import create_model
 
 from ... import attacks as shipped_attacks
-from ...attacks.entry import Entry
-from ...attacks.spec import AtLeastOne, Attack, BatteryFacts, Rate, Strict
-from ..choices import Tier, nearest
+from ...attacks.spec import Attack
+from ..choices import Tier
 from ..data.data import Data, data_root, load
-from ..data.kinds import DataSpec, FolderData, ImageNetData, NpzData
-from ..errors import InvalidInput, Problem, Several, Unexpected, Where, one_line
+from ..data.kinds import FolderData, NpzData
+from ..errors import InvalidInput, Problem, Where
 from ..reading.source import Source, read_source, refusal, validated
-from ..submission.models import Input
-from .attacks import Section, section
-from .installed import Packaged, packaged
+from .attacks import section
+from .installed import Packaged, own, packaged
 from .named import found
-
-
-class JudgeSpec(Strict):
-    """How the judge decides, and how scores are made of its decisions."""
-
-    tau_quantile: Rate
-    flat_confidence: Rate
-    draws: AtLeastOne
-    expectation_draws: AtLeastOne
-    query_draws: AtLeastOne = 8
-    """Draws that an attack's query to a randomised victim is answered with the mean of."""
-    bootstrap: AtLeastOne
-
-
-class PanelModel(Strict):
-    """A reference model, for transfer."""
-
-    name: str
-    title: str
-    path: str
-    """For a shipped battery a file of foolbench.models.panel, else inside the battery's own folder."""
-    sha256: str
-    output: Literal["logits", "probabilities"]
-    output_name: str | None = None
-    input: Input = Input()
-
-
-class Panel(Strict):
-    """The reference models, and the images that the battery's attacks made on them."""
-
-    evidence: str | None = None
-    """An npz beside the battery; where it is absent the panel is attacked on first use and the result cached."""
-    sha256: str | None = None
-    models: Annotated[tuple[PanelModel, ...], Field(min_length=1)]
-
-
-class BatterySpec(Strict):
-    """What stands in a battery's YAML, tiers resolved."""
-
-    schema_version: Literal[1] = Field(alias="schema")
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-    title: str = ""
-    data: Annotated[DataSpec, Field(discriminator="kind")]
-    digest: str | None = None
-    """sha256 of the evaluation images' pixels and labels; checked when given."""
-    shape: tuple[Literal[1, 3], AtLeastOne, AtLeastOne]
-    classes: Annotated[tuple[str, ...] | int, Field()]
-    """The classes' names, or how many there are."""
-    images: AtLeastOne | None = None
-    """Evaluation images; all there are when absent."""
-    donors_per_class: Annotated[int, Field(ge=0)] = 2
-    batch: AtLeastOne
-    gradient_batch: AtLeastOne
-    judge: JudgeSpec
-    attacks: Section
-    controls: Section = Section()
-    ranked: tuple[str, ...] | None = None
-    """The attacks that the robust score is the mean over, in the order in which tables show them; all when absent."""
-    panel: Panel | None = None
-    smoke: dict[str, Any] | None = None
-    """What the smoke tier changes; same shape as the battery."""
-
-    @model_validator(mode="after")
-    def _attacks_fit(self) -> BatterySpec:
-        names, wrong = set[str](), list[Unexpected]()
-        for attack, spec in self.declared():
-            at = ("controls" if attack.control else "attacks", attack.name)
-            try:
-                found = [entry.name for entry in attack.plan(spec, self.facts)]
-            except Unexpected as error:
-                error.at = (*at, *error.at)
-                wrong.append(error)
-                continue
-            except Exception as error:
-                if attack.name in shipped_attacks.NAMES:
-                    raise
-                expected = f"the attack {attack.name}, which a package brings, to take these values"
-                wrong.append(Unexpected(expected, one_line(error), "correct them, or ask its authors", at=at))
-                continue
-            if twice := next((name for name in found if name in names or found.count(name) > 1), None):
-                wrong.append(Unexpected("different settings", f"{twice} twice", "state each setting once", at=at))
-            names |= set(found)
-        Several.check(wrong)
-        return self
-
-    @model_validator(mode="after")
-    def _ranks_what_it_has(self) -> BatterySpec:
-        there, wrong = [name for name, _ in self.attacks.chosen()], list[Unexpected]()
-        for i, name in enumerate(self.ranked or ()):
-            if name not in there:
-                expected = f"one of this battery's attacks ({', '.join(there) or 'it has none'})"
-                fix = f"write {nearest(name, there)}" if nearest(name, there) else "remove it, or add it to `attacks:`"
-                wrong.append(Unexpected(expected, repr(name), fix, at=("ranked", i)))
-            elif name in (self.ranked or ())[:i]:
-                wrong.append(Unexpected("each attack once", f"{name!r} twice", "remove one", at=("ranked", i)))
-        Several.check(wrong)
-        return self
-
-    @model_validator(mode="after")
-    def _classes(self) -> BatterySpec:
-        if len(self.class_names) < 2:
-            raise Unexpected("at least 2 classes", len(self.class_names), "name another", at=("classes",))
-        return self
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of all classes, in order."""
-        return self.classes if isinstance(self.classes, tuple) else tuple(str(i) for i in range(self.classes))
-
-    @property
-    def ranking(self) -> tuple[str, ...]:
-        """The ranked attacks, in the order in which tables show them."""
-        return tuple(name for name, _ in self.attacks.chosen()) if self.ranked is None else self.ranked
-
-    @property
-    def facts(self) -> BatteryFacts:
-        """What attacks may know of it beforehand."""
-        return BatteryFacts(self.shape, len(self.class_names), self.donors)
-
-    def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
-        """Its attacks, then its controls, each with what the YAML says of it."""
-        for part in (self.attacks, self.controls):
-            known = type(part).declarations
-            yield from ((known[name], spec) for name, spec in part.chosen())
-
-    def plans(self) -> Iterator[tuple[Attack[Any], tuple[Entry, ...]]]:
-        """Its attacks, then its controls, each with its settings, the headline first."""
-        for attack, spec in self.declared():
-            yield attack, attack.plan(spec, self.facts)
-
-    @property
-    def donors(self) -> int:
-        """How many donors there are at most."""
-        every = len(self.class_names) * self.donors_per_class
-        return min(every, self.data.donors) if isinstance(self.data, ImageNetData) else every
+from .spec import BatterySpec, PanelModel
 
 
 @dataclass(frozen=True)
@@ -176,6 +40,8 @@ class Battery:
     """sha256 of the definition at this tier, evidence and panel models included."""
     packages: Mapping[str, str]
     """Attack -> the package and version that it comes from, where that is not foolbench."""
+    source: Source
+    """Its YAML, for problems that only show later."""
 
     @property
     def attacks(self) -> dict[str, Attack[Any]]:
@@ -197,6 +63,10 @@ class Battery:
         """Where relative paths of its data start."""
         return self.folder if isinstance(self.spec.data, NpzData | FolderData) and not self.shipped else data_root()
 
+    def where(self, *key: str | int) -> Where:
+        """The place in its YAML that says a key of this tier."""
+        return self.source.where((*(("smoke",) if self.tier == "smoke" else ()), *key))
+
     def load(self) -> Data:
         """Its evaluation images, donors and mean image.
 
@@ -211,21 +81,27 @@ class Battery:
             images=spec.images,
             donors_per_class=spec.donors_per_class,
             digest=spec.digest,
+            counted=self.where("images"),
         )
         problems: list[Problem] = []
         for attack, planned in spec.plans():
             if attack.task == "perturb" and (most := max(entry.tasks for entry in planned)) > len(data.labels):
-                key = f"{'controls' if attack.control else 'attacks'}.{attack.name}.images"
                 expected = f"at most the {len(data.labels)} evaluation images there are"
-                fix = f"lower {key} to {len(data.labels)}, or add evaluation images"
-                problems.append(Problem("FB104", expected, f"{most}", fix, Where(key=key)))
+                fix = f"images: {len(data.labels)}, or add evaluation images"
+                where = self.where("controls" if attack.control else "attacks", attack.name, "images")
+                problems.append(Problem("FB104", expected, f"{most}", fix, where))
         if problems:
             raise InvalidInput(*problems)
         return data
 
     def panel_path(self, model: PanelModel) -> Path:
-        """Where a panel model's file lies."""
+        """Where a panel model's file lies. Raises InvalidInput where it does not."""
         root = Path(str(files("foolbench.models.panel"))) if self.shipped else self.folder
+        if not (root / model.path).is_file():
+            owner = f"foolbench's own folder {root}" if self.shipped else f"the battery's own folder {root.absolute()}"
+            fix = "install foolbench again" if self.shipped else "put the file beside the battery's YAML"
+            where = Where(self.source.path, key=f"the panel model {model.name}")
+            raise InvalidInput(Problem("FB200", f"{model.path} in {owner}", "nothing there", fix, where))
         return root / model.path
 
 
@@ -245,11 +121,12 @@ def read_battery(
             brought.extend(packaged(_foreign(value)))
         return form_of(tuple(p.attack for p in brought))
 
-    spec, source = read_source(path, form, max_bytes=4 * 262_144)
+    context = None if shipped else {"folder": path.parent}
+    spec, source = read_source(path, form, max_bytes=4 * 262_144, context=context)
     if tier == "smoke":
-        spec = _smoke(spec, source)
+        spec = _smoke(spec, source, context)
     packages = {p.attack.name: p.source for p in brought}
-    return Battery(spec, tier, path.parent, shipped, _digest(spec, tier, packages), packages)
+    return Battery(spec, tier, path.parent, shipped, _digest(spec, tier, packages), packages, source)
 
 
 def _foreign(value: Mapping[str, Any]) -> set[str]:
@@ -262,7 +139,7 @@ def _foreign(value: Mapping[str, Any]) -> set[str]:
 @cache
 def form_of(brought: tuple[Attack[Any], ...]) -> type[BatterySpec]:
     """What a battery's YAML may hold: the shipped attacks, and those that packages have brought."""
-    every = {attack.name: attack for attack in (*shipped_attacks.table(), *brought)}
+    every = {attack.name: attack for attack in (*own(), *brought)}
     attacks = section("Attacks", (a for a in every.values() if not a.control))
     controls = section("Controls", (a for a in every.values() if a.control))
     return create_model("BatterySpec", __base__=BatterySpec, attacks=(attacks, ...), controls=(controls, controls()))
@@ -279,13 +156,13 @@ def _digest(spec: BatterySpec, tier: Tier, packages: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _smoke(spec: BatterySpec, source: Source) -> BatterySpec:
+def _smoke(spec: BatterySpec, source: Source, context: Any) -> BatterySpec:
     if spec.smoke is None:
         expected = f"the battery {spec.name} to say what --tier smoke changes"
         fix, where = "add `smoke:` with the numbers to change", source.where(("smoke",))
         raise InvalidInput(Problem("FB105", expected, "no key `smoke`", fix, where))
     plain = spec.model_dump(mode="json", by_alias=True, exclude={"smoke"})
-    smaller, wrong = validated(type(spec), _overlay(plain, spec.smoke))
+    smaller, wrong = validated(type(spec), _overlay(plain, spec.smoke), context)
     if smaller is None:
         raise refusal(source.problem(finding, under=("smoke",)) for finding in wrong)
     return smaller

@@ -16,7 +16,8 @@ from ..errors import InvalidInput, Problem
 from ..machine.device import choose, default_workers, repeatable
 from ..machine.memory import Memory, lack_told
 from ..reading.arguments import count, word
-from .battery import Battery, BatterySpec
+from .battery import Battery
+from .spec import BatterySpec
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Attacks that installed packages register, for batteries of the user's own.
+"""The attacks that there are: foolbench's own, and those that installed packages register for users' own batteries.
 
 A package registers an Attack (attacks/spec.py) by an entry point in the group `foolbench.attacks`, under its name.
 Installing it is its user's act of trust: a battery alone cannot bring code along.
@@ -14,7 +14,7 @@ from typing import Any
 from ... import attacks
 from ...attacks.spec import Attack, FoolSpec, PerturbSpec
 from ...leaderboard.record.battery import TAKEN
-from ..errors import Failed, InvalidInput, Problem, Where
+from ..errors import Failed, InvalidInput, Problem, Several, Where
 from ..submission.packages import Installed, installed
 
 GROUP = "foolbench.attacks"
@@ -32,6 +32,16 @@ class Packaged:
     def source(self) -> str:
         """Distribution and version, such as "my-attacks 1.2"."""
         return f"{self.package.distribution} {self.package.version}"
+
+
+def own() -> tuple[Attack[Any], ...]:
+    """foolbench's own attacks, in the order of its table. Raises InvalidInput where a file of theirs is not as the
+    table says."""
+    try:
+        return attacks.table()
+    except Several as several:
+        where = Where(key="the table of attacks")
+        raise InvalidInput(*(Problem.of("FB116", error, where) for error in several.errors)) from several
 
 
 def registered() -> list[Installed]:

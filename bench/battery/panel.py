@@ -9,14 +9,13 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from platformdirs import user_cache_path
 
 from ...attacks.entry import Entry
 from ..data.data import Data
-from ..errors import EnvironmentFault, Problem, Where, one_line
+from ..errors import EnvironmentFault, Problem, one_line
 from ..machine.folder import atomically
 from ..machine.npz import packed
 from .battery import Battery
@@ -125,11 +124,10 @@ def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources |
 
     None where the battery has no panel. Raises EnvironmentFault where the named file is missing or altered.
     """
-    panel = battery.spec.panel
-    if panel is None:
+    if battery.spec.panel is None:
         return None
-    if panel.evidence is not None:
-        return _named(battery.folder / panel.evidence, panel.sha256, data)
+    if (raw := named(battery)) is not None:
+        return sources_from_bytes(raw, data.images)
     path = user_cache_path("foolbench") / "panels" / f"{battery.spec.name}-{_cache_digest(battery, data)}.npz"
     try:
         return sources_from_bytes(path.read_bytes(), data.images)
@@ -140,17 +138,28 @@ def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources |
     return sources
 
 
-def _named(path: Path, sha256: str | None, data: Data) -> Sources:
+def named(battery: Battery) -> bytes | None:
+    """The file of evidence that the battery's panel names, if it names one.
+
+    Raises EnvironmentFault where it is missing or altered.
+    """
+    panel = battery.spec.panel
+    if panel is None or panel.evidence is None:
+        return None
+    path = battery.folder / panel.evidence
     try:
         raw = path.read_bytes()
     except OSError as error:
-        fix, where = "reinstall foolbench, or restore the file", Where(path)
+        own = f"write it with `foolbench panel {battery.source.path.name} --out {panel.evidence}`, without this line"
+        fix = "install foolbench again" if battery.shipped else own
+        where = battery.where("panel", "evidence")
         raise EnvironmentFault(Problem("FB400", "the panel's evidence", one_line(error), fix, where)) from error
     got = hashlib.sha256(raw).hexdigest()
-    if sha256 is not None and got != sha256:
+    if panel.sha256 is not None and got != panel.sha256:
         fix = "restore the file: results against another panel are not comparable"
-        raise EnvironmentFault(Problem("FB401", f"sha256 {sha256[:16]}…", f"{got[:16]}…", fix, Where(path)))
-    return sources_from_bytes(raw, data.images)
+        where = battery.where("panel", "sha256")
+        raise EnvironmentFault(Problem("FB401", f"sha256 {panel.sha256[:16]}…", f"{got[:16]}…", fix, where))
+    return raw
 
 
 def _cache_digest(battery: Battery, data: Data) -> str:

@@ -95,7 +95,7 @@ def evaluate(
 ) -> None:
     """Attack a submission and report how robust it is.
 
-    The submission names the battery: the data and the attacks, with their budgets. After an interruption the same
+    The attacks and their budgets stand in the battery that the submission names. After an interruption the same
     command goes on where it stopped.
     """
     from ..battery.battery import read_battery
@@ -180,17 +180,21 @@ def probe(
 def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Check a submission without running it.
 
-    Reads the YAML, the files that it names and the battery, but loads no model, and tells all errors at once.
+    Reads the YAML, the files that it names and the battery, but loads no model, and tells all errors at once. Of a
+    battery of your own it reads the images and the panel's files too.
     """
-    from ..battery.battery import read_battery
+    from ..battery.ready import read_ready
     from ..submission.submission import read_submission
 
     given = read_submission(submission)
-    battery = read_battery(given.spec.battery, folder=given.folder)
+    battery = read_ready(given.spec.battery, folder=given.folder)
+    name, digest = battery.spec.name, given.digest()
     if as_json:
-        print_json({"schema": 1, "valid": True, "digest": given.digest(), "battery": battery.spec.name})
+        said = {"digest": digest, "battery": name, "battery_digest": battery.digest}
+        print_json({"schema": 1, "valid": True, **said})
     else:
-        typer.echo(f"{submission}: valid. {given.spec.name!r} on {battery.spec.name}, digest {given.digest()[:16]}")
+        mine, other = f"{given.spec.name!r}, digest {digest[:16]}", f"{name}, digest {battery.digest[:16]}"
+        typer.echo(f"{submission}: valid. {mine}, on {other}")
 
 
 @app.command()
@@ -209,7 +213,11 @@ def list_(
     what: Annotated[ListKind, typer.Argument(metavar="KIND", help="Choose what to list.", show_default=False)],
     debug: DebugOption = False,
 ) -> None:
-    """List the attacks, defenses, models, batteries or recipes."""
+    """List the attacks, defenses, models, batteries or recipes.
+
+    A battery is the data and the attacks that submissions are measured with; a recipe trains models that come with
+    foolbench.
+    """
     from . import catalogue
 
     console().print(catalogue.table(what))
@@ -220,7 +228,7 @@ def leaderboard(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN", help="The folders of finished runs, or folders that hold some.", show_default=False
+            metavar="RUN", help="Name the folders of finished runs, or folders that hold some.", show_default=False
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Write the site into this folder.")] = Path(
@@ -253,11 +261,14 @@ app.command()(panel)
 @app.command()
 def explain(
     code: Annotated[
-        str, typer.Argument(metavar="CODE", help="The code of an error, such as FB104.", show_default=False)
+        str, typer.Argument(metavar="CODE", help="Name the code of an error, such as FB104.", show_default=False)
     ],
     debug: DebugOption = False,
 ) -> None:
-    """Explain an error code."""
+    """Explain an error code.
+
+    Every error message shows its code.
+    """
     from .explain import EXPLANATIONS
 
     if code.upper() not in EXPLANATIONS:

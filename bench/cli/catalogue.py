@@ -22,10 +22,9 @@ def table(kind: ListKind) -> Table:
 
 
 def _attacks() -> tuple[list[str], list[tuple[str, ...]]]:
-    from ...attacks import table as shipped
-    from ..battery.installed import packaged
+    from ..battery.installed import own, packaged
 
-    found = [(attack, "foolbench") for attack in shipped()] + [(p.attack, p.source) for p in packaged()]
+    found = [(attack, "foolbench") for attack in own()] + [(p.attack, p.source) for p in packaged()]
     sees = {"black": "probabilities", "white": "gradients too"}
     rows = [(a.name, a.title, a.task, sees[a.box], "control" if a.control else "attack", source) for a, source in found]
     return ["name", "attack", "task", "sees", "as", "from"], rows

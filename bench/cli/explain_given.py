@@ -104,11 +104,13 @@ GIVEN: dict[str, Explanation] = {
         "and with as many classes. The images may have been made on another model.",
     ),
     "FB116": Explanation(
-        "an installed attack that cannot be used",
+        "an attack that cannot be used",
         2,
         "A package registers an attack (foolbench.attacks.spec.Attack) by an entry point of the group "
         "foolbench.attacks, under the attack's own name. It must import, be an Attack, and have a name that no other "
-        "has. `foolbench list attacks` shows all of them; foolbench.attacks.checks holds the contract.",
+        "has. `foolbench list attacks` shows all of them; foolbench.attacks.checks holds the contract. Of an attack in "
+        "foolbench itself, attacks/NAME.py declares ATTACK, and NAMES in attacks/__init__.py has its name: "
+        "CONTRIBUTING.md has an example.",
     ),
     "FB117": Explanation(
         "an argument that means nothing",
@@ -121,7 +123,8 @@ GIVEN: dict[str, Explanation] = {
     "FB200": Explanation(
         "the model file is missing",
         2,
-        "The file was not there when the model was loaded. Paths start at the folder of the YAML file.",
+        "The file was not there when the model was loaded. Paths start at the folder of the YAML file that names it: "
+        "a submission's for its model, a battery's for its panel.",
     ),
     "FB201": Explanation(
         "another sha256",

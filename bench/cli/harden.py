@@ -14,7 +14,7 @@ HardenModel = Annotated[
     Path | None,
     typer.Argument(
         metavar="SUBMISSION.yaml|MODEL.onnx",
-        help="The model to start from. [default: a new network with random weights]",
+        help="Name the model to start from. [default: a new network with random weights]",
         show_default=False,
     ),
 ]

@@ -14,9 +14,7 @@ from .output import progress_shown
 def train(
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="RECIPE", help="The name of a recipe; `foolbench list recipes` shows all.", show_default=False
-        ),
+        typer.Argument(metavar="RECIPE", help="Name a recipe; `foolbench list recipes` shows all.", show_default=False),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="Write the model files into this folder.")
@@ -39,7 +37,7 @@ def panel(
     battery: Annotated[
         str,
         typer.Argument(
-            metavar="BATTERY", help="The name of a shipped battery, or a battery's YAML file.", show_default=False
+            metavar="BATTERY", help="Name a shipped battery, or the YAML file of your own.", show_default=False
         ),
     ],
     out: Annotated[

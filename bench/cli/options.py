@@ -25,7 +25,7 @@ SubmissionArgument = Annotated[
     Path,
     typer.Argument(
         metavar="SUBMISSION.yaml",
-        help="The file that describes the model, its defenses and the battery.",
+        help="Name the file that describes the model, its defenses and the battery (the data and the attacks).",
         show_default=False,
     ),
 ]

@@ -78,12 +78,13 @@ def load(
     images: int | None = None,
     donors_per_class: int = 0,
     digest: str | None = None,
+    counted: Where | None = None,
 ) -> Data:
     """Load a battery's data.
 
     `folder` is where relative paths start, `shape` the battery's (c, h, w), `images` how many evaluation images to take
-    (all by default), `digest` what `Data.digest` must be. The evaluation images are taken in the order of the source,
-    class by class in turn; a class that has no more is passed over.
+    (all by default), `counted` where the battery says so, `digest` what `Data.digest` must be. The evaluation images
+    are taken in the order of the source, class by class in turn; a class that has no more is passed over.
 
     Raises EnvironmentFault: FB400 for data that is not there (or too few images), FB401 where the digest differs, FB407
     where a download that was asked for fails, FB408 for data that cannot be read or does not fit the battery.
@@ -92,7 +93,7 @@ def load(
 
     from . import readers as datasets
 
-    evaluation, labels, indices = _evaluation(spec, folder, shape, classes, images)
+    evaluation, labels, indices = _evaluation(spec, folder, shape, classes, images, counted)
     got = digest_of(evaluation, labels)
     if digest is not None and got != digest:
         where = Where(folder / spec.path if isinstance(spec, NpzData | FolderData) else None)
@@ -113,7 +114,12 @@ def load(
 
 
 def _evaluation(
-    spec: DataSpec, folder: Path, shape: tuple[int, int, int], classes: int, images: int | None
+    spec: DataSpec,
+    folder: Path,
+    shape: tuple[int, int, int],
+    classes: int,
+    images: int | None,
+    counted: Where | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import numpy as np
 
@@ -122,9 +128,10 @@ def _evaluation(
     def chosen(labels: np.ndarray, source: str) -> np.ndarray:
         order = datasets.in_turn(labels)
         if not len(order) or (images or 0) > len(order):
-            wanted = "evaluation images" if images is None else f"{images} evaluation images"
-            fix = "add images, or lower the battery's `images`"
-            datasets.missing(f"{wanted} in {source}", f"{len(order)}", fix)
+            if images is None or not len(order):
+                datasets.missing(f"evaluation images in {source}", "0", "add images")
+            fix = f"images: {len(order)}, or add evaluation images"
+            datasets.missing(f"{images} evaluation images in {source}", f"{len(order)}", fix, counted)
         return order[:images]
 
     if isinstance(spec, FolderData):
@@ -138,8 +145,8 @@ def _evaluation(
         _fits(spec.kind, shape, classes, (3, *shape[1:]), imagenet.CLASSES)
         listed = imagenet.evaluation(folder)
         if (images or 0) > len(listed):
-            fix = f"lower the battery's `images` to {len(listed)}"
-            datasets.missing(f"{images} evaluation images of ImageNet", f"{len(listed)}", fix)
+            fix = f"images: {len(listed)}"
+            datasets.missing(f"{images} evaluation images of ImageNet", f"{len(listed)}", fix, counted)
         listed = listed[:images]
         pixels = datasets.pictures([picture.file for picture in listed], shape, spec.resize)
         return pixels, np.array([p.label for p in listed], np.int64), np.array([p.position for p in listed], np.int64)

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import one_line
+from ..errors import Where, one_line
 from .readers import missing, unfit
 
 CLASSES = 1000
@@ -100,7 +100,7 @@ def validation(root: Path) -> Validation:
             "get ILSVRC2012_img_val.tar from image-net.org (or Kaggle), unpack it there, a folder for each class or "
             f"all in one with {' or '.join(LABELS)} beside it; or let FOOLBENCH_DATA name the folder above it"
         )
-        missing("ImageNet's validation images", "nothing there", fix, root / "imagenet" / "val")
+        missing("ImageNet's validation images", "nothing there", fix, Where(root / "imagenet" / "val"))
     val = base / "val"
     folders = sorted(path.name for path in val.iterdir() if _WNID.fullmatch(path.name))
     if folders:
@@ -113,7 +113,7 @@ def validation(root: Path) -> Validation:
     )
     if table is None:
         fix = "sort the images into folders named by WordNet id, or add one of these tables"
-        missing(f"folders of classes in it, or {' or '.join(LABELS)} beside it", "neither", fix, val)
+        missing(f"folders of classes in it, or {' or '.join(LABELS)} beside it", "neither", fix, Where(val))
     return _whole(_flat(base, table))
 
 

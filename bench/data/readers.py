@@ -179,12 +179,12 @@ def _there(path: Path, what: str) -> None:
         there = False
     if not there:
         fix = "put it there, or correct the battery's `data`; a shipped battery's data starts at FOOLBENCH_DATA"
-        missing(what, "nothing there", fix, path)
+        missing(what, "nothing there", fix, Where(path))
 
 
-def missing(expected: str, got: str, fix: str, file: Path | None = None) -> NoReturn:
+def missing(expected: str, got: str, fix: str, where: Where | None = None) -> NoReturn:
     """Raise FB400."""
-    raise EnvironmentFault(Problem("FB400", expected, got, fix, Where(file)))
+    raise EnvironmentFault(Problem("FB400", expected, got, fix, where or Where()))
 
 
 def unfit(expected: str, got: str, fix: str, file: Path | None = None) -> NoReturn:

@@ -58,6 +58,12 @@ class Field:
         """Whether it may be left out."""
         return any(isinstance(info, FieldInfo) and not info.is_required() for info in self.info)
 
+    @property
+    def form(self) -> str | None:
+        """Of text with a pattern: the description that stands beside it, which says the same in words."""
+        infos = (info for info in self.info if isinstance(info, FieldInfo))
+        return next((i.description for i in infos if any(getattr(c, "pattern", None) for c in i.metadata)), None)
+
     def clamped(self, number: float) -> float | None:
         """The legal number nearest to `number`."""
         for info in self._constraints:

@@ -69,6 +69,8 @@ def findings(
             found.append(_missing(key, field))
         elif kind in ("value_error", "assertion_error"):
             found += _refused(key, detail)
+        elif kind == "too_short" and isinstance(given, list) and len(given) >= detail.get("ctx", {})["min_length"]:
+            pass  # Pydantic counts the legal values alone, and each of the others is an error of its own
         else:
             key = key[:-1] if kind == "missing" else key  # of a list with a fixed number of values
             wrong[key] = follow(model, detail["loc"][:-1])[1] if kind == "missing" else field
@@ -179,6 +181,8 @@ _BOUNDS = {
 
 def _expected(detail: ErrorDetails, field: Field) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
+    if kind in ("string_pattern_mismatch", "string_type") and field.form:
+        return field.form
     if kind in _BOUNDS:
         return _BOUNDS[kind].format_map(context).replace("'", "")
     if kind in ("too_short", "too_long", "missing"):
@@ -237,7 +241,7 @@ def _corrected(field: Field, given: Any) -> Any:
         given = _number(given)
     if isinstance(given, int | float) and not isinstance(given, bool) and field.is_number:
         return field.clamped(given)
-    if isinstance(given, int | float) and field.type is str:
+    if isinstance(given, int | float) and field.type is str and not field.form:
         return str(given).lower() if isinstance(given, bool) else str(given)
     return _example(field)
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from ...models.base import Classifier
 from ..asking.clean import CleanAnswers, blinded, examine
-from ..battery.battery import BatterySpec
 from ..battery.ground import Ground
 from ..battery.panel import Sources
+from ..battery.spec import BatterySpec
 from .oracle import Look
 
 

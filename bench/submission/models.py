@@ -73,8 +73,15 @@ class TimmModel(NamesFile):
     """A classifier from timm, with weights of one's own (safetensors) or timm's."""
 
     kind: Literal["timm"]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?$", examples=["resnet18"])]
-    """timm's name of the architecture, with `.tag` when pretrained."""
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?$",
+            description="timm's name of the architecture, such as resnet18, with its tag when pretrained, such as "
+            "resnet18.a1_in1k",
+            examples=["resnet18"],
+        ),
+    ]
     weights: Annotated[File, Field(examples=["model.safetensors"])] | None = None
     """A .safetensors file, inside the YAML's folder."""
     pretrained: bool = False

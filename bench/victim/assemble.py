@@ -23,8 +23,8 @@ from ...models.onnx.check import Kind, ModelFileError, checked_onnx, external_fi
 from ...models.onnx.load import load_onnx
 from ...models.onnx.ports import Names
 from ...models.preprocess import Preprocess
-from ..battery.battery import PanelModel
 from ..battery.ground import Ground
+from ..battery.spec import PanelModel
 from ..errors import (
     Failed,
     FoolbenchError,

@@ -170,7 +170,7 @@ def _bytes(path: Path, sha256: str | None) -> bytes:
             "missing",
             f"a model file at {path}",
             what,
-            "give the path of the file, relative to the submission's own folder",
+            "put the file there, or correct its path",
         )
     data = path.read_bytes()
     if not data:

@@ -1,0 +1,160 @@
+"""What stands in a battery's YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from ... import attacks as shipped_attacks
+from ...attacks.entry import Entry
+from ...attacks.spec import AtLeastOne, Attack, BatteryFacts, Rate, Strict
+from ..choices import nearest
+from ..data.kinds import DataSpec, ImageNetData
+from ..errors import Several, Unexpected, one_line
+from ..reading.values import File, NamesFile, Sha256
+from ..submission.models import Input
+from .attacks import Section
+
+
+class JudgeSpec(Strict):
+    """How the judge decides, and how scores are made of its decisions."""
+
+    tau_quantile: Rate
+    flat_confidence: Rate
+    draws: AtLeastOne
+    expectation_draws: AtLeastOne
+    query_draws: AtLeastOne = 8
+    """Draws that an attack's query to a randomised victim is answered with the mean of."""
+    bootstrap: AtLeastOne
+
+
+class PanelModel(NamesFile):
+    """A reference model, for transfer."""
+
+    name: str
+    title: str
+    path: File
+    """For a shipped battery a file of foolbench.models.panel, else inside the battery's own folder."""
+    sha256: Sha256  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    output: Literal["logits", "probabilities"]
+    output_name: str | None = None
+    input: Input = Input()
+
+
+class Panel(Strict):
+    """The reference models, and the images that the battery's attacks made on them."""
+
+    evidence: str | None = None
+    """An npz beside the battery; where it is absent the panel is attacked on first use and the result cached."""
+    sha256: str | None = None
+    models: Annotated[tuple[PanelModel, ...], Field(min_length=1)]
+
+
+class BatterySpec(Strict):
+    """What stands in a battery's YAML, tiers resolved."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+            description="at most 64 lower-case letters, digits, dots, hyphens and underscores, such as my-battery",
+            examples=["my-battery"],
+        ),
+    ]
+    title: str = ""
+    data: Annotated[DataSpec, Field(discriminator="kind")]
+    digest: str | None = None
+    """sha256 of the evaluation images' pixels and labels; checked when given."""
+    shape: tuple[Literal[1, 3], AtLeastOne, AtLeastOne]
+    classes: Annotated[tuple[str, ...] | int, Field()]
+    """The classes' names, or how many there are."""
+    images: AtLeastOne | None = None
+    """Evaluation images; all there are when absent."""
+    donors_per_class: Annotated[int, Field(ge=0)] = 2
+    batch: AtLeastOne
+    gradient_batch: AtLeastOne
+    judge: JudgeSpec
+    attacks: Section
+    controls: Section = Section()
+    ranked: tuple[str, ...] | None = None
+    """The attacks that the robust score is the mean over, in the order in which tables show them; all when absent."""
+    panel: Panel | None = None
+    smoke: dict[str, Any] | None = None
+    """What the smoke tier changes; same shape as the battery."""
+
+    @model_validator(mode="after")
+    def _attacks_fit(self) -> BatterySpec:
+        names, wrong = set[str](), list[Unexpected]()
+        for attack, spec in self.declared():
+            at = ("controls" if attack.control else "attacks", attack.name)
+            try:
+                found = [entry.name for entry in attack.plan(spec, self.facts)]
+            except Unexpected as error:
+                error.at = (*at, *error.at)
+                wrong.append(error)
+                continue
+            except Exception as error:
+                if attack.name in shipped_attacks.NAMES:
+                    raise
+                expected = f"the attack {attack.name}, which a package brings, to take these values"
+                wrong.append(Unexpected(expected, one_line(error), "correct them, or ask its authors", at=at))
+                continue
+            if twice := next((name for name in found if name in names or found.count(name) > 1), None):
+                wrong.append(Unexpected("different settings", f"{twice} twice", "state each setting once", at=at))
+            names |= set(found)
+        Several.check(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_what_it_has(self) -> BatterySpec:
+        there, wrong = [name for name, _ in self.attacks.chosen()], list[Unexpected]()
+        for i, name in enumerate(self.ranked or ()):
+            if name not in there:
+                expected = f"one of this battery's attacks ({', '.join(there) or 'it has none'})"
+                fix = f"write {nearest(name, there)}" if nearest(name, there) else "remove it, or add it to `attacks:`"
+                wrong.append(Unexpected(expected, repr(name), fix, at=("ranked", i)))
+            elif name in (self.ranked or ())[:i]:
+                wrong.append(Unexpected("each attack once", f"{name!r} twice", "remove one", at=("ranked", i)))
+        Several.check(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def _classes(self) -> BatterySpec:
+        if len(self.class_names) < 2:
+            raise Unexpected("at least 2 classes", len(self.class_names), "name another", at=("classes",))
+        return self
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of all classes, in order."""
+        return self.classes if isinstance(self.classes, tuple) else tuple(str(i) for i in range(self.classes))
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The ranked attacks, in the order in which tables show them."""
+        return tuple(name for name, _ in self.attacks.chosen()) if self.ranked is None else self.ranked
+
+    @property
+    def facts(self) -> BatteryFacts:
+        """What attacks may know of it beforehand."""
+        return BatteryFacts(self.shape, len(self.class_names), self.donors)
+
+    def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
+        """Its attacks, then its controls, each with what the YAML says of it."""
+        for part in (self.attacks, self.controls):
+            known = type(part).declarations
+            yield from ((known[name], spec) for name, spec in part.chosen())
+
+    def plans(self) -> Iterator[tuple[Attack[Any], tuple[Entry, ...]]]:
+        """Its attacks, then its controls, each with its settings, the headline first."""
+        for attack, spec in self.declared():
+            yield attack, attack.plan(spec, self.facts)
+
+    @property
+    def donors(self) -> int:
+        """How many donors there are at most."""
+        every = len(self.class_names) * self.donors_per_class
+        return min(every, self.data.donors) if isinstance(self.data, ImageNetData) else every

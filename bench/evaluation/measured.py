@@ -15,6 +15,7 @@ from ..asking.clean import CleanAnswers
 from ..battery.ground import Ground
 from ..battery.panel import Sources
 from ..honesty import properties
+from ..honesty.another import AskedAnew, judged_by_another
 from ..honesty.final_images import false_on_final_images
 from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
@@ -55,20 +56,23 @@ class Measuring:
     workers: int
     progress: Progress
 
-    def measure(self, phase: str, assembled: Assembled) -> MeasuredVictim:
-        """Attack it with every entry, question it, and score what comes out. `phase` names it on the screen."""
+    def measure(self, phase: str, assembled: Assembled, anew: AskedAnew) -> MeasuredVictim:
+        """Attack it with every entry, question it, and score what comes out. `phase` names it on the screen; `anew`
+        builds the same victim once more and asks it."""
         ground, plan, spec, titles = self.ground, self.plan, self.ground.spec, self.ground.battery.titles
         whole = sparing(assembled.victim, ground.memory)
         prepared = prepare(whole, ground, self.sources, assembled.digest)
         clean, without = prepared.clean, prepared.victim.no_gradient
         mode = scores.Mode(prepared.victim.logits is not None, without, _stand_ins(self.sources, plan))
-        results = self._attacked(phase, assembled.digest, prepared, mode)
+        searched = self._attacked(phase, assembled.digest, prepared, mode)
+        self.progress.say("a victim built anew is asked again, and judges")
+        results, fresh, told = judged_by_another(prepared, self.plan, searched, anew)
         groups = scores.attack_results(plan, results, clean, mode)
         measured = self._properties(prepared, groups)
         attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
         ranked = {name: titles[name] for name in spec.ranking}
         own = scores.scores_of(attacks, ranked, clean, spec.judge.bootstrap, spec.name)
-        seen = self._seen(assembled, whole, clean, results)
+        seen = replace(self._seen(assembled, whole, clean, results), fresh=fresh, informative=told)
         flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}
         part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
@@ -123,6 +127,8 @@ class Measuring:
                 *false_on_final_images(whole, clean, ground, results),
             ),
             recognition=recognition(whole, ground, self.plan, self.manifest["submission"]),
+            surrogates=whole.surrogates,
+            declares=tuple(what for what in ("randomised", "rejects") if getattr(whole, what)),
         )
 
 

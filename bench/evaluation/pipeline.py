@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..battery.battery import Battery
 from ..battery.entries import entries
 from ..battery.ground import Execution, Ground
 from ..battery.panel import Sources, find
+from ..honesty.anew import asked_anew, bare_anew
 from ..machine.device import describe
 from ..machine.folder import atomically, claimed
 from ..machine.memory import sparing
@@ -57,8 +59,10 @@ def evaluate_subject(
             beside = {} if out is not None else shards_beside(folder)
             sources = find(battery, ground.data, lambda: attack_panel(ground, workers, progress, folder / "shards"))
             measuring = Measuring(ground, sources, entries(battery), folder, beside, manifest, workers, progress)
-            full = measuring.measure("attacks", whole)
-            bare = None if whole.bare is None else measuring.measure("attacks without the defenses", whole.bare)
+            full = measuring.measure("attacks", whole, partial(asked_anew, subject, ground))
+            bare = None
+            if whole.bare is not None:
+                bare = measuring.measure("attacks without the defenses", whole.bare, partial(bare_anew, subject, ground))
             cells = None if sources is None else _transferred(full, sources, progress)
             record = record_of(subject, full, bare, cells, workers, started)
             _write(folder, record, full, bare)

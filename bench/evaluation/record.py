@@ -55,7 +55,8 @@ def record_of(
     """
     ground, mine = full.prepared.ground, full.record
     battery = _battery(ground)
-    reason = unranked_reason(battery, mine.attacks, mine.scores, ground.data.no_training)
+    flags = flags_of(mine.attacks, mine.scores, mine.seen, ground.battery.titles, cells)
+    reason = unranked_reason(battery, mine.attacks, mine.scores, flags, ground.data.no_training)
     return Record(
         schema=1,
         battery=battery,
@@ -70,7 +71,7 @@ def record_of(
         transfer=cells,
         transfer_reason="the battery has no panel" if cells is None else None,
         seen=mine.seen,
-        flags=flags_of(mine.attacks, mine.scores, mine.seen, ground.battery.titles, cells),
+        flags=flags,
         certificate={**full.assembled.certificate.as_json()},
         rankable=reason is None,
         unranked_reason=reason,

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...leaderboard.record.battery import BatteryRef
+from ...leaderboard.record.doubts import doubted, kind_of, tally
 from ...leaderboard.record.record import AttackResult, Measure, Record
 from ...leaderboard.record.survival import survival_of
 from ...leaderboard.record.words import (
@@ -63,7 +64,7 @@ def _headline(record: Record) -> Panel:
     if scores.robust_score.value is None:
         lines.append(f"{DASH}  {scores.robust_score.reason}\n")
     else:
-        lines.append(score(scores.robust_score), "bold green")
+        lines.append(score(scores.robust_score), "bold red" if doubted(record.flags) else "bold green")
         lines.append(f" of 100   95% interval {score_interval(scores.robust_score)}\n")
     lines.append("clean accuracy ", "bold")
     lines.append(f"{_share(scores.clean_accuracy)}\n")
@@ -79,6 +80,11 @@ def _headline(record: Record) -> Panel:
     if record.tau is not None:
         lines.append("τ              ", "bold")
         lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count")
+    if record.flags:
+        lines.append("flags          ", "bold")
+        doubt = doubted(record.flags)
+        lines.append(f"{tally(record.flags)}\n", "yellow")
+        lines.append(f"               {doubt}: not ranked, see below\n" if doubt else "", "bold red")
     tier = "" if battery.tier == "standard" else f" · {battery.tier} tier"
     return Panel(
         lines,
@@ -225,14 +231,17 @@ def _flags(record: Record) -> RenderableType | None:
         box=None, show_header=False, padding=(0, 1), title="Flags", title_justify="left", title_style="bold yellow"
     )
     table.add_column(no_wrap=True, style="yellow")
+    table.add_column(no_wrap=True)
     table.add_column()
+    doubts = {flag.code for flag in record.flags if kind_of(flag) == "doubt"}
     shared: dict[tuple[str, str], list[str]] = {}
-    for flag in record.flags:
+    for flag in sorted(record.flags, key=kind_of):
         title = _title(record.battery, flag.attack) if flag.attack else ""
         shared.setdefault((flag.code, flag.sentence), []).append(title)
     for (code, sentence), attacks in shared.items():
         names = ", ".join(name for name in attacks if name)
-        table.add_row(f"! {code}", f"{names}: {sentence}" if names and names not in sentence else sentence)
+        kind = "DOUBT" if code in doubts else "note"
+        table.add_row(f"! {code}", kind, f"{names}: {sentence}" if names and names not in sentence else sentence)
     return table
 
 

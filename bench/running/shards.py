@@ -72,6 +72,10 @@ class ShardResult:
     """`(3,)` int64: queries, set-up queries, gradients of the whole shard."""
     seconds: np.ndarray
     """`()` float64: wall time."""
+    sampled: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    """`(s, c, h, w)` uint8: some of the images that were asked about, s unlike the number of tasks."""
+    sampled_answers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    """`(s, K)` float32: the probabilities that came back."""
     batch: np.ndarray = field(default_factory=lambda: np.array(sys.maxsize))
     """`()` int64: how many images were asked about at once, at most, when it was finished: the battery's batch, or
     fewer where memory or the user allowed no more. Without a bound in files from before it was kept."""

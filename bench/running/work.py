@@ -23,6 +23,7 @@ from .finite_difference import FiniteDifferenceOracle
 from .judge import Verdicts, judge_fool, judge_perturb
 from .oracle import DrivenOracle, drive_white_box
 from .prepared import Prepared
+from .sampled import Sample
 from .shards import Shard, ShardResult
 from .surrogate import Stepped, best_fool, best_perturb, granted
 
@@ -33,8 +34,11 @@ def work(prepared: Prepared, shard: Shard, *, stop: Callable[[], bool], tick: Ti
     Raises OverBudget, ModelFailure and Stopped; ValueError and RuntimeError where the attack itself fails.
     """
     started = time.perf_counter()
-    run = _Run(prepared, shard, stop, tick)
+    sampling = generator(prepared.spec.name, shard.entry.name, shard.index, "sample", device=torch.device("cpu"))
+    sample = Sample(prepared.victim, sampling)
+    run = _Run(replace(prepared, victim=sample.watched), shard, stop, tick)
     values = run.fool() if shard.entry.task == "fool" else run.perturb()
+    values |= sample.arrays()
     batch = prepared.ground.memory.at_once(prepared.spec.batch)
     return ShardResult(**values, seconds=np.array(time.perf_counter() - started), batch=np.array(batch))
 

@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import JsonValue
 
+from ...leaderboard.record.doubts import kind_of
 from ...leaderboard.record.record import (
     AttackResult,
     Flag,
-    Recognition,
     Scores,
     Seen,
     Statement,
     TransferCell,
 )
+from .behaviour import behaviour
 from .masking import masking, masking_by_transfer
 
 REJECTS_CLEAN = 0.05
@@ -40,24 +41,32 @@ def flags_of(
         _gradient_mismatch(seen.mismatch),
         *masking(attacks, titles, seen.classes),
         *masking_by_transfer(attacks, titles, transfer),
-        _memorised(seen.recognition),
         _saturated(seen.tau),
         _underconfident(scores, seen),
         _rejects_clean(scores),
         *_surrogate(attacks),
         *_not_converged(attacks, titles),
     ]
-    return [flag for flag in found if flag is not None]
+    kept = [*behaviour(seen), *(flag for flag in found if flag is not None)]
+    return [flag.model_copy(update={"kind": kind_of(flag)}) for flag in kept]
 
 
 def _randomised(seen: Seen) -> Flag | None:
     if not seen.randomised:
         return None
+    if seen.difference > 0:
+        what = f"Two queries of the same image got different answers (by up to {seen.difference:.3g})."
+    else:
+        what = "The victim declares that chance decides its answers, though no two queries of one image showed it."
     sentence = (
-        "Two queries of the same image got different answers. The judge asked about each image several times and "
-        "counts the majority; if the model is meant to be deterministic, find out what in it is random."
+        f"{what} The judge asked about each image several times and counts the majority; if the model is meant to be "
+        "deterministic, find out what in it is random."
     )
-    return Flag(code="randomised", sentence=sentence, evidence={"largest_difference": seen.difference})
+    evidence: dict[str, JsonValue] = {
+        "largest_difference": seen.difference,
+        "declared": "randomised" in seen.declares,
+    }
+    return Flag(code="randomised", sentence=sentence, evidence=evidence)
 
 
 def _misdeclared(statements: Sequence[Statement]) -> Flag | None:
@@ -134,19 +143,6 @@ def _underconfident(scores: Scores, seen: Seen) -> Flag | None:
     )
     evidence: dict[str, JsonValue] = {"median_confidence": seen.confidence, "chance": chance, "accuracy_low": accuracy}
     return Flag(code="underconfident", sentence=sentence, evidence=evidence)
-
-
-def _memorised(seen: Recognition | None) -> Flag | None:
-    if seen is None or not seen.memorised:
-        return None
-    own, fresh = seen.own, seen.fresh
-    sentence = (
-        f"The victim tells the battery's own first images, whose seeds are public, from fresh ones of the same kind: "
-        f"of {own.n} it accepts {own.k} with more than the median confidence, of as many fresh ones {fresh.k}. "
-        "Attackers will not use these seeds: measure it on a battery of your own, with another name."
-    )
-    evidence: dict[str, JsonValue] = {"own": own.k, "fresh": fresh.k, "images": own.n}
-    return Flag(code="memorised", sentence=sentence, evidence=evidence)
 
 
 def _rejects_clean(scores: Scores) -> Flag | None:

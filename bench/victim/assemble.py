@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -40,10 +40,11 @@ from ..errors import (
 from ..machine.memory import lack_told, sparing
 from ..machine.seeds import generator
 from ..reading.values import files_named
-from ..submission.defenses import Defense
+from ..submission.defenses import Defense, PackageDefense
 from ..submission.submission import GivenSubmission
 from .defended import Cached, defended
 from .fitting import training_images
+from .kept import KeptModule, kept_module
 from .loading import conditions_of, load_model, preprocess_of
 from .recorded import RecordedDefense, recorded
 
@@ -90,16 +91,23 @@ class Subject:
     """sha256 of everything that makes it what it is."""
     assemble: Callable[[Ground], Assembled]
     """Load it, certify it on the ground's data, and put its defenses in front of it. Raises FoolbenchError."""
+    anew: Callable[[Ground], Assembled] | None = None
+    """The same, of what it was before anything was asked of it; where it can be pickled, for another process too.
+    None: `assemble` is all there is."""
+    foreign: Literal["module", "package"] | None = None
+    """Which code of its author's runs in it: a module, or a defense that a package brings; None: it is data."""
+
+    def again(self, ground: Ground) -> Assembled:
+        """Build it anew. Raises FoolbenchError."""
+        return (self.anew or self.assemble)(ground)
 
 
 def subject_of(given: GivenSubmission) -> Subject:
     """A submission read from YAML."""
     digest, bare_digest = _digests(given)
-
-    def assemble(ground: Ground) -> Assembled:
-        return _submitted(given, digest, bare_digest, ground)
-
-    return Subject(given.spec.name, given.as_given, digest, assemble)
+    assemble = partial(_submitted, given, digest, bare_digest)
+    packaged = any(isinstance(defense, PackageDefense) for defense in given.spec.defenses)
+    return Subject(given.spec.name, given.as_given, digest, assemble, assemble, "package" if packaged else None)
 
 
 def subject_of_module(
@@ -114,16 +122,34 @@ def subject_of_module(
     digest = module_digest(module)
     shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
 
-    def assemble(ground: Ground) -> Assembled:
-        loaded = _loading(lambda: load(ground), "the module")
-        return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, whole)
+    whole = _digest([digest, repr(preprocess), [("output", output), ("reject_index", reject_index)]])
+    assemble = partial(
+        _module, preprocess=preprocess, output=output, reject_index=reject_index, digest=whole
+    )
+    kept = kept_module(module)
+    anew = None if kept is None else partial(_kept, kept, assemble)
+    return Subject(name, shown, whole, partial(assemble, module), anew, foreign="module")
 
-    def load(ground: Ground) -> Loaded:
+
+def _module(
+    module: torch.nn.Module,
+    ground: Ground,
+    *,
+    preprocess: Preprocess,
+    output: Output,
+    reject_index: int | None,
+    digest: str,
+) -> Assembled:
+    def load() -> Loaded:
         conditions = conditions_of(ground)
         return from_module(module, conditions, preprocess=preprocess, output=output, reject_index=reject_index)
 
-    whole = _digest([digest, repr(preprocess), [("output", output), ("reject_index", reject_index)]])
-    return Subject(name, shown, whole, assemble)
+    loaded = _loading(load, "the module")
+    return Assembled(loaded.classifier, None, loaded.certificate, loaded.backend, digest)
+
+
+def _kept(kept: KeptModule, assemble: Callable[..., Assembled], ground: Ground) -> Assembled:
+    return assemble(kept.module(), ground)
 
 
 def _digests(given: GivenSubmission) -> tuple[str, str]:

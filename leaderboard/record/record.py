@@ -6,7 +6,6 @@ Keys are a contract (schema 1): they may be joined by others, never renamed. Wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
@@ -14,6 +13,9 @@ from pydantic import ConfigDict, Field, JsonValue
 from .battery import BatteryRef, _Model
 from .measure import Measure as Measure
 from .measure import Scores as Scores
+from .seen import Recognition as Recognition
+from .seen import Seen as Seen
+from .seen import Statement as Statement
 
 SCHEMA = 1
 
@@ -103,58 +105,12 @@ class Flag(_Model):
     """An evaluation smell: something a reader must know before believing the numbers."""
 
     code: str
+    kind: Literal["doubt", "note"] = "note"
+    """A doubt keeps the entry from being ranked; see doubts.py, which says which are."""
     attack: str | None = None
     sentence: str
     """What it means and what to do about it."""
     evidence: dict[str, JsonValue]
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement that does not hold."""
-
-    what: str
-    """`deterministic`, `rejection`, `logits`, `chance` or `gradient`; of which part, where it is not the whole."""
-    finding: str
-    """What was found instead, in a clause."""
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """How the battery's own first images fare, and as many that nobody could have seen."""
-
-    own: Measure
-    """Share of the battery's own that are accepted with more than the median confidence of both together."""
-    fresh: Measure
-    """The same of images that the same attacks draw from another stream."""
-
-    @property
-    def memorised(self) -> bool:
-        """Whether the victim turns away, or doubts, the battery's own beyond the intervals."""
-        own, fresh = self.own.high, self.fresh.low
-        return own is not None and fresh is not None and own < fresh
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What was seen of a victim beside the attacks on it. From both, its flags can be worked out again."""
-
-    classes: int
-    """K."""
-    tau: float | None
-    confidence: float | None
-    """Median confidence of the clean images that it accepts and gets right; None where there are none."""
-    randomised: bool
-    difference: float
-    """The largest difference between two answers to one image."""
-    zero_gradient_share: float | None
-    """Share of the evaluation images on which the gradient vanishes; None where that was not measured."""
-    mismatch: str | None
-    """Why the torch copy could not be certified; None where it could, or there is none."""
-    false_statements: tuple[Statement, ...] = ()
-    """What it states of itself and is not so."""
-    recognition: Recognition | None = None
-    """How the battery's own first images fare against fresh ones; None where it has none."""
 
 
 class TransferCell(_Model):

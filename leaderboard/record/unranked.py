@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .battery import BatteryRef
-from .record import AttackResult, Record, Scores
+from .doubts import doubted
+from .record import AttackResult, Flag, Record, Scores
 from .words import printable
 
 
 def unranked_reason(
-    battery: BatteryRef, attacks: Mapping[str, AttackResult], scores: Scores, said: str | None = None
+    battery: BatteryRef,
+    attacks: Mapping[str, AttackResult],
+    scores: Scores,
+    flags: Iterable[Flag],
+    said: str | None = None,
 ) -> str | None:
     """A clause that says why these results have no place in the ranking; None where they have one.
 
-    `said` is what else speaks against it, which no number shows; it comes last.
+    A doubt among `flags` speaks against it. `said` is what else does, which no number shows; it comes last.
     """
     if battery.tier == "smoke":
         return "the smoke tier is never ranked"
@@ -34,10 +39,10 @@ def unranked_reason(
             return f"{title}: not run on every task"
     if scores.robust_score.value is None:
         return scores.robust_score.reason or "no robust score"
-    return said
+    return doubted(flags) or said
 
 
 def unranked(record: Record) -> str | None:
     """`unranked_reason` of a record, and what it says of itself where no number speaks against it."""
     said = None if record.rankable else record.unranked_reason or "its record says that it is not rankable"
-    return unranked_reason(record.battery, record.attacks, record.scores, said)
+    return unranked_reason(record.battery, record.attacks, record.scores, record.flags, said)

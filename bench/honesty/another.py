@@ -1,0 +1,46 @@
+"""The whole of what a victim built anew is for: it judges, and is asked what the searched one was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...attacks.entry import Entry
+from ...leaderboard.record.seen import Fresh, Informative
+from ..running.prepared import Prepared
+from ..running.run import EntryFailure
+from ..running.shards import ShardResult
+from .anew import Anew
+from .informative import informative
+from .questions import Question
+from .stateful import Repeated
+from .verdicts import Results, finals, judged_anew
+
+AskedAnew = Callable[[Sequence[Question]], Anew]
+"""Builds the victim anew and asks it; see anew.py."""
+
+
+def judged_by_another(
+    prepared: Prepared, plan: Sequence[Entry], results: Results, anew: AskedAnew
+) -> tuple[dict[str, ShardResult | EntryFailure], Fresh, Informative | None]:
+    """Ask a victim built anew about the searches' own queries, then about every final image, then about some images in
+    other company. Its verdicts count. Raises FoolbenchError.
+    """
+    repeated, judged = Repeated(prepared, plan, results), finals(prepared, plan, results)
+    first, then = repeated.first(), repeated.then()
+    questions = [*first, *(found.question for found in judged), *then]
+    asked = anew(questions)
+    answers, a, b = asked.answers, len(first), len(first) + len(judged)
+    corrected, changed = judged_anew(prepared, judged, answers[a:b], results)
+    fresh = Fresh(
+        process=asked.process,
+        why=asked.why,
+        failed=asked.failed,
+        searched=repeated.searched(answers[:a]),
+        company=repeated.company(answers[b:]),
+        verdicts=changed,
+    )
+    seen = [(q.images, given[0]) for q, given in zip([*first, *then], [*answers[:a], *answers[b:]], strict=True)]
+    images, said = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    return corrected, fresh, informative(prepared, images, said)

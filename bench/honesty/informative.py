@@ -1,0 +1,79 @@
+"""How much a victim's answers tell beyond a label. What withholds it blinds a search, and makes nothing safe."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ...leaderboard.record.seen import FEW, Informative
+from ...models.levels import from_bytes
+from ..asking.answers import victim_call
+from ..machine.seeds import generator
+from ..running.prepared import Prepared
+
+MIDDLE = (0.02, 0.98)
+"""Where float32 probabilities have digits enough to be all different."""
+SATURATED = 0.9999
+"""Largest probabilities above this are counted as sure: there float32 itself has few different numbers."""
+STEPS = tuple(sorted((*(10.0**-d for d in range(1, 6)), *(2.0**-b for b in range(1, 15)), 1 / 255), reverse=True))
+"""What answers may be rounded to. By chance one value in 25 lies on a step, 30 values never do."""
+LOOKS = 100
+"""Images whose logits are looked at, at most."""
+
+
+def informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> Informative | None:
+    """From `(n, K)` answers to `(n, c, h, w)` uint8 images. None of a victim where chance decides, since a search is
+    shown the mean of several draws, and where nothing was asked."""
+    if prepared.clean.randomised or len(images) == 0:
+        return None
+    _, first = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
+    images, answers = images[np.sort(first)], answers[np.sort(first)]
+    middle = answers[(answers > MIDDLE[0]) & (answers < MIDDLE[1])]
+    tops = answers.max(1)
+    tops = tops[tops < SATURATED]
+    return Informative(
+        images=len(images),
+        label_only=_label_only(answers),
+        values=len(middle),
+        distinct=len(np.unique(middle)),
+        tops=len(tops),
+        distinct_tops=len(np.unique(tops)),
+        step=_step(middle),
+        logits_tell=_logits_tell(prepared, images[:LOOKS]),
+    )
+
+
+def _step(values: np.ndarray) -> float | None:
+    """The coarsest of some steps that float64 copies of float32 values lie on, within a fiftieth of it."""
+    for step in STEPS if len(values) else ():
+        turns = values.astype(np.float64) / step
+        if np.abs(turns - turns.round()).max() < 0.02:
+            return step
+    return None
+
+
+def _label_only(answers: np.ndarray) -> int:
+    """Rows in which all probabilities but the largest are one number, to its last bits. Of two classes that says
+    nothing, since the second is what the first leaves."""
+    others = np.sort(answers, 1)[:, :-1]
+    if others.shape[1] < 2:
+        return int((answers.max(1) == 1).sum())
+    return int((others[:, -1] - others[:, 0] <= 1e-6 * others[:, -1]).sum())
+
+
+def _logits_tell(prepared: Prepared, images: np.ndarray) -> bool | None:
+    victim = prepared.victim
+    if victim.logits is None:
+        return None
+    rng = generator(prepared.spec.name, "informative", device=victim.device)
+    with torch.no_grad():
+        parts = from_bytes(torch.from_numpy(images)).to(victim.device).split(prepared.spec.batch)
+        logits = torch.cat([victim_call(victim.logits, part, rng) for part in parts])[:, : victim.classes]
+    return _label_only(logits.double().softmax(1).cpu().numpy()) < 0.9 * len(images) or _rich(logits.cpu().numpy())
+
+
+def _rich(logits: np.ndarray) -> bool:
+    """Whether logits whose softmax is a label alone are different numbers for different images."""
+    margins = np.sort(logits, 1)
+    values = margins[:, -1] - margins[:, 0]
+    return len(np.unique(values)) >= FEW * len(values)

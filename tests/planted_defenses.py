@@ -153,9 +153,9 @@ PLANTED = (
     Planted("staircase", staircase, frozenset({"zero_gradient", "surrogate"})),
     Planted("large noise", large_noise, frozenset({"randomised", "misdeclared"}), "white box no better"),
     Planted("logits / 10,000", cold_logits, frozenset({"underconfident"})),
-    Planted("one-hot answers", one_hot, frozenset({"saturated", "zero_gradient", "surrogate"})),
+    Planted("one-hot answers", one_hot, frozenset({"saturated", "zero_gradient", "surrogate", "withheld"})),
     Planted("rejects everything", reject_everything, frozenset({"rejects_clean"}), "worthless"),
-    Planted("recognises the noise images", noise_detector, frozenset({"memorised"})),
+    Planted("recognises the noise images", noise_detector, frozenset({"recognition"})),
     Planted("parity of calls", parity, frozenset({"randomised", "misdeclared"}), "worthless"),
 )
 """Models that reject already are not meant for `parity`, which would turn their rejections into classes."""

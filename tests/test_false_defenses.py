@@ -109,7 +109,7 @@ def test_a_false_defense_is_caught(planted: Planted, bare: Bare, tmp_path: Path)
         case "recognises the noise images":
             assert record.controls["noise"].fooling_ratio.value == 0  # it has what it wants,
             assert (bare.record.controls["noise"].fooling_ratio.value or 0) > 0.3  # and it is no merit
-            evidence = flag(record, "memorised").evidence
+            evidence = flag(record, "recognition").evidence
             assert evidence["own"] < evidence["fresh"]  # type: ignore[operator]
         case "parity of calls":
             assert flag(record, "misdeclared").evidence.keys() == {"deterministic"}

@@ -15,7 +15,7 @@ from foolbench.bench import evaluate
 from foolbench.bench.battery.entries import entries
 from foolbench.bench.honesty.memorised import recognition
 from foolbench.bench.machine.seeds import generator
-from foolbench.bench.scores import flags, masking
+from foolbench.bench.scores import behaviour, flags, masking
 from foolbench.leaderboard.board.columns import FLAGS
 from foolbench.models.base import Classifier
 from planted import CPU, battery, classifier, flag_codes, ground, halves, left_or_right, seeded, small
@@ -42,9 +42,9 @@ def test_an_honest_small_network_earns_none(tmp_path: Path) -> None:
 
 
 def test_every_flag_is_explained_on_the_board() -> None:
-    sources = "".join(Path(module.__file__ or "").read_text() for module in (flags, masking))
+    sources = "".join(Path(module.__file__ or "").read_text() for module in (flags, masking, behaviour))
     codes = set(re.findall(r'code="(\w+)"', sources))
-    assert {"masking", "memorised", "misdeclared", "underconfident"} < codes
+    assert {"masking", "stateful", "misdeclared", "underconfident"} < codes
     assert codes == set(FLAGS)
 
 

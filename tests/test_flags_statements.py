@@ -54,7 +54,8 @@ def test_a_victim_is_randomised_that_says_so_or_is_caught(tmp_path: Path) -> Non
     assert all(row.share is not None for row in caught.record.attacks["fgsm"].tasks)
     silent = classifier(left_or_right(), SHAPE, 2, noise=1e-12)
     made = judged(silent, tmp_path)
-    assert flag(made, "randomised").evidence == {"largest_difference": 0.0}
+    assert flag(made, "randomised").evidence == {"largest_difference": 0.0, "declared": True}
+    assert "no two queries of one image showed it" in flag(made, "randomised").sentence
     assert {row.share for row in made.record.attacks["fgsm"].tasks} == {1.0}
     steady = judged(classifier(left_or_right(), SHAPE, 2), tmp_path, "steady")
     assert "randomised" not in flag_codes(steady.record)

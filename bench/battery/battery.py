@@ -94,11 +94,6 @@ class Battery:
             raise InvalidInput(*problems)
         return data
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """What another process makes the same battery of; its spec's class is made on use, and has no address."""
-        plain = self.spec.model_dump(mode="json", by_alias=True)
-        return _again, (plain, self.tier, self.folder, self.shipped, self.digest, dict(self.packages))
-
     def panel_path(self, model: PanelModel) -> Path:
         """Where a panel model's file lies. Raises InvalidInput where it does not."""
         root = Path(str(files("foolbench.models.panel"))) if self.shipped else self.folder
@@ -132,13 +127,6 @@ def read_battery(
         spec = _smoke(spec, source, context)
     packages = {p.attack.name: p.source for p in brought}
     return Battery(spec, tier, path.parent, shipped, _digest(spec, tier, packages), packages, source)
-
-
-def _again(
-    plain: dict[str, Any], tier: Tier, folder: Path, shipped: bool, digest: str, packages: dict[str, str]
-) -> Battery:
-    brought = tuple(p.attack for p in packaged(set(packages))) if packages else ()
-    return Battery(form_of(brought).model_validate(plain), tier, folder, shipped, digest, packages)
 
 
 def _foreign(value: Mapping[str, Any]) -> set[str]:

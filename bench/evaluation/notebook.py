@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from ...leaderboard.record.record import AttackResult, Flag, Record
+from ...leaderboard.record.doubts import tally, told
+from ...leaderboard.record.record import AttackResult, Record
 from ...leaderboard.record.words import (
     DASH,
     counts,
@@ -46,6 +47,7 @@ background:none;color:inherit}
 .foolbench-run .fb-bar i{display:block;height:100%;background:#c8553d}
 .foolbench-run .fb-flags{margin:.8em 0 0;padding:0;list-style:none}
 .foolbench-run .fb-flags li{margin:0 0 .25em;padding-left:.7em;border-left:3px solid #d9a441}
+.foolbench-run .fb-flags li.fb-doubt{border-left-color:#c8553d}
 .foolbench-run details{margin-top:.8em}
 .foolbench-run summary{cursor:pointer;opacity:.8}
 .foolbench-run pre{overflow-x:auto;white-space:pre;font-size:.82em;line-height:1.3;color:inherit;background:none}
@@ -72,8 +74,9 @@ background:none;color:inherit}
 </tbody></table></div>
 {%- if flags %}
 <ul class="fb-flags">
-{%- for code, sentence in flags %}
-<li><b>{{ code }}</b> {{ sentence }}</li>
+{%- for flag in flags %}
+<li{% if flag.kind == "doubt" %} class="fb-doubt"{% endif %}>\
+<b>{{ flag.code }}</b> ({{ flag.kind }}) {{ flag.sentences | join(" ") }}</li>
 {%- endfor %}
 </ul>
 {%- endif %}
@@ -95,6 +98,7 @@ def html(record: Record, folder: Path | None = None) -> str:
     ):
         sign = "" if measure.value is None else "%"
         heads.append((title, share(measure) + sign, share_interval(measure)))
+    heads += [("flags", tally(record.flags), "")] if record.flags else []
     ends = [f"{provenance.backend} on {provenance.device}, {duration(provenance.seconds)}"]
     ends += [] if record.rankable else [f"not rankable: {printable(str(record.unranked_reason))}"]
     ends += [] if folder is None else [printable(str(folder), 1000)]
@@ -108,16 +112,11 @@ def html(record: Record, folder: Path | None = None) -> str:
         on=f"{battery.name}{tier} · {battery.digest[:8]}",
         heads=heads,
         rows=rows,
-        flags=[(flag.code, _flagged(record, flag)) for flag in record.flags],
+        flags=told(record.flags, {name: attack.title for name, attack in battery.attacks.items()}),
         report=text(record, folder),
         end=" · ".join(ends),
         dash=DASH,
     )
-
-
-def _flagged(record: Record, flag: Flag) -> str:
-    title = "" if flag.attack is None else _title(record, flag.attack)
-    return ("" if not title or title in flag.sentence else f"{title}: ") + printable(flag.sentence, 1000)
 
 
 def _title(record: Record, name: str) -> str:

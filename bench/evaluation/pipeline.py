@@ -62,7 +62,9 @@ def evaluate_subject(
             full = measuring.measure("attacks", whole, partial(asked_anew, subject, ground))
             bare = None
             if whole.bare is not None:
-                bare = measuring.measure("attacks without the defenses", whole.bare, partial(bare_anew, subject, ground))
+                bare = measuring.measure(
+                    "attacks without the defenses", whole.bare, partial(bare_anew, subject, ground)
+                )
             cells = None if sources is None else _transferred(full, sources, progress)
             record = record_of(subject, full, bare, cells, workers, started)
             _write(folder, record, full, bare)

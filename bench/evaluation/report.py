@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...leaderboard.record.battery import BatteryRef
-from ...leaderboard.record.doubts import doubted, kind_of, tally
+from ...leaderboard.record.describe import declared_of
+from ...leaderboard.record.doubts import doubted, tally, told
 from ...leaderboard.record.record import AttackResult, Measure, Record
 from ...leaderboard.record.survival import survival_of
 from ...leaderboard.record.words import (
@@ -80,6 +81,9 @@ def _headline(record: Record) -> Panel:
     if record.tau is not None:
         lines.append("τ              ", "bold")
         lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count")
+    if declared := declared_of(record):
+        lines.append("declared       ", "bold")
+        lines.append("; ".join(declared) + "\n")
     if record.flags:
         lines.append("flags          ", "bold")
         doubt = doubted(record.flags)
@@ -233,15 +237,10 @@ def _flags(record: Record) -> RenderableType | None:
     table.add_column(no_wrap=True, style="yellow")
     table.add_column(no_wrap=True)
     table.add_column()
-    doubts = {flag.code for flag in record.flags if kind_of(flag) == "doubt"}
-    shared: dict[tuple[str, str], list[str]] = {}
-    for flag in sorted(record.flags, key=kind_of):
-        title = _title(record.battery, flag.attack) if flag.attack else ""
-        shared.setdefault((flag.code, flag.sentence), []).append(title)
-    for (code, sentence), attacks in shared.items():
-        names = ", ".join(name for name in attacks if name)
-        kind = "DOUBT" if code in doubts else "note"
-        table.add_row(f"! {code}", kind, f"{names}: {sentence}" if names and names not in sentence else sentence)
+    titles = {name: attack.title for name, attack in record.battery.attacks.items()}
+    for row in told(record.flags, titles):
+        doubt = row.kind == "doubt"
+        table.add_row(Text(f"! {row.code}", "bold red" if doubt else "yellow"), row.kind, "\n".join(row.sentences))
     return table
 
 

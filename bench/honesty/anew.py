@@ -19,10 +19,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ...models.base import Classifier
-from ...models.choices import Backend
 from ..battery.battery import Battery
-from ..battery.ground import Ground
-from ..choices import DeviceName
+from ..battery.ground import Execution, Ground
+from ..battery.sent import SentBattery
 from ..errors import one_line
 from ..machine.memory import sparing
 from ..victim.assemble import Subject
@@ -37,11 +36,9 @@ class Request:
 
     subject: Callable[[Ground], object]
     """`Subject.anew`."""
-    battery: Battery
-    device: DeviceName
-    limit: int | None
-    """The most images at once."""
-    backend: Backend
+    battery: SentBattery
+    execution: Execution
+    """On the device of the run, with what its memory allows at once."""
     questions: tuple[Question, ...]
 
 
@@ -59,20 +56,22 @@ class Anew:
 
 
 def asked_anew(subject: Subject, ground: Ground, questions: Sequence[Question]) -> Anew:
-    """Build the subject's victim anew and ask it. Raises FoolbenchError where it cannot be built or answers nonsense."""
+    """Build the subject's victim anew and ask it. Raises FoolbenchError where that fails."""
 
     def here(why: str, failed: bool = False) -> Anew:
         victim = sparing(subject.again(ground).victim, ground.memory)
         return Anew(answers_to(victim, questions), False, why, failed)
 
     if not _needs_process(subject, ground.battery):
-        kind = "a module on a battery that ranks nobody" if subject.foreign else "it is data and runs no code of its own"
+        kind = (
+            "a module on a battery that ranks nobody" if subject.foreign else "it is data and runs no code of its own"
+        )
         return here(kind)
     if subject.anew is None:
         return here("its parts are known to this process alone")
     limit = ground.memory.at_once(ground.spec.batch)
-    device: DeviceName = "cuda" if ground.device.type == "cuda" else "cpu"
-    request = Request(subject.anew, ground.battery, device, limit, ground.backend, tuple(questions))
+    execution = Execution("cuda" if ground.device.type == "cuda" else "cpu", 1, ground.backend, limit)
+    request = Request(subject.anew, SentBattery.of(ground.battery), execution, tuple(questions))
     try:
         whole = pickle.dumps(request)
     except Exception as error:  # a stranger's class may raise anything

@@ -6,7 +6,6 @@ import pickle
 import sys
 from pathlib import Path
 
-from ..battery.ground import Execution
 from ..machine.folder import arrays
 from .anew import ANSWERS, REQUEST, Request, victim_of
 from .questions import answers_to
@@ -15,7 +14,7 @@ from .questions import answers_to
 def answer(folder: Path) -> None:
     """Answer the request that lies in the folder. Raises whatever keeps it from that; the one who asks reads it."""
     request: Request = pickle.loads((folder / REQUEST).read_bytes())
-    with Execution(request.device, 1, request.backend, request.limit).on(request.battery) as ground:
+    with request.execution.on(request.battery.battery()) as ground:
         found = answers_to(victim_of(request, ground), request.questions)
     arrays(folder / ANSWERS, **{f"{i:05d}": answers for i, answers in enumerate(found)})
 

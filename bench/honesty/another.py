@@ -12,7 +12,7 @@ from ..running.prepared import Prepared
 from ..running.run import EntryFailure
 from ..running.shards import ShardResult
 from .anew import Anew
-from .informative import informative
+from .informative import informative, unlike
 from .questions import Question
 from .stateful import Repeated
 from .verdicts import Results, finals, judged_anew
@@ -25,11 +25,11 @@ def judged_by_another(
     prepared: Prepared, plan: Sequence[Entry], results: Results, anew: AskedAnew
 ) -> tuple[dict[str, ShardResult | EntryFailure], Fresh, Informative | None]:
     """Ask a victim built anew about the searches' own queries, then about every final image, then about some images in
-    other company. Its verdicts count. Raises FoolbenchError.
+    other company and unlike all these. Its verdicts count. Raises FoolbenchError.
     """
     repeated, judged = Repeated(prepared, plan, results), finals(prepared, plan, results)
     first, then = repeated.first(), repeated.then()
-    questions = [*first, *(found.question for found in judged), *then]
+    questions = [*first, *(found.question for found in judged), *then, unlike(prepared)]
     asked = anew(questions)
     answers, a, b = asked.answers, len(first), len(first) + len(judged)
     corrected, changed = judged_anew(prepared, judged, answers[a:b], results)
@@ -38,9 +38,9 @@ def judged_by_another(
         why=asked.why,
         failed=asked.failed,
         searched=repeated.searched(answers[:a]),
-        company=repeated.company(answers[b:]),
+        company=repeated.company(answers[b:-1]),
         verdicts=changed,
     )
-    seen = [(q.images, given[0]) for q, given in zip([*first, *then], [*answers[:a], *answers[b:]], strict=True)]
-    images, said = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+    told = [*zip(first, answers[:a], strict=True), (questions[-2], answers[-2]), (questions[-1], answers[-1])]
+    images, said = (np.concatenate(parts) for parts in zip(*((q.images, x[0]) for q, x in told), strict=True))
     return corrected, fresh, informative(prepared, images, said)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ...leaderboard.record.seen import FEW, Informative
-from ...models.levels import from_bytes
+from ...leaderboard.record.seen import Informative
+from ...models.levels import from_bytes, to_bytes
 from ..asking.answers import victim_call
+from ..asking.out_of_distribution import out_of_distribution
 from ..machine.seeds import generator
 from ..running.prepared import Prepared
+from .questions import Question
 
 MIDDLE = (0.02, 0.98)
 """Where float32 probabilities have digits enough to be all different."""
@@ -21,6 +23,14 @@ LOOKS = 100
 """Images whose logits are looked at, at most."""
 
 
+def unlike(prepared: Prepared) -> Question:
+    """Images of many kinds, whose answers an honest victim tells apart."""
+    name = prepared.spec.name
+    rng = generator(name, "informative", "images", device=prepared.victim.device)
+    images = to_bytes(out_of_distribution(prepared.clean.images, rng)).cpu().numpy()
+    return Question(images, (name, "informative", "victim"), prepared.spec.batch)
+
+
 def informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> Informative | None:
     """From `(n, K)` answers to `(n, c, h, w)` uint8 images. None of a victim where chance decides, since a search is
     shown the mean of several draws, and where nothing was asked."""
@@ -29,25 +39,37 @@ def informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> 
     _, first = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
     images, answers = images[np.sort(first)], answers[np.sort(first)]
     middle = answers[(answers > MIDDLE[0]) & (answers < MIDDLE[1])]
-    tops = answers.max(1)
-    tops = tops[tops < SATURATED]
+    sure = answers.max(1) >= SATURATED
+    tops, labels = answers.max(1)[~sure], answers.argmax(1)[~sure]
+    cap, capped = _most_common(tops, labels)
     return Informative(
         images=len(images),
         label_only=_label_only(answers),
         values=len(middle),
         distinct=len(np.unique(middle)),
         tops=len(tops),
-        distinct_tops=len(np.unique(tops)),
+        capped=capped,
+        cap=cap,
         step=_step(middle),
         logits_tell=_logits_tell(prepared, images[:LOOKS]),
     )
 
 
+def _most_common(tops: np.ndarray, labels: np.ndarray) -> tuple[float | None, int]:
+    """The most common number among those that images of three labels have: all images of one look are no cap."""
+    best: tuple[float | None, int] = (None, 0)
+    values, where, counts = np.unique(tops.astype(np.float64).round(7), return_inverse=True, return_counts=True)
+    for place in np.argsort(-counts, kind="stable")[:10]:
+        if counts[place] > best[1] and len(np.unique(labels[where == place])) >= 3:
+            best = float(values[place]), int(counts[place])
+    return best
+
+
 def _step(values: np.ndarray) -> float | None:
-    """The coarsest of some steps that float64 copies of float32 values lie on, within a fiftieth of it."""
+    """The coarsest of some steps that all of these float32 values lie on."""
     for step in STEPS if len(values) else ():
         turns = values.astype(np.float64) / step
-        if np.abs(turns - turns.round()).max() < 0.02:
+        if np.abs(turns - turns.round()).max() < min(0.02, 1e-6 / step):
             return step
     return None
 
@@ -76,4 +98,4 @@ def _rich(logits: np.ndarray) -> bool:
     """Whether logits whose softmax is a label alone are different numbers for different images."""
     margins = np.sort(logits, 1)
     values = margins[:, -1] - margins[:, 0]
-    return len(np.unique(values)) >= FEW * len(values)
+    return len(np.unique(values)) >= 0.7 * len(values)

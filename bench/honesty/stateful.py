@@ -16,7 +16,6 @@ from ...leaderboard.record.seen import Compared
 from ...models.answers import label_of
 from ..machine.seeds import numpy_generator
 from ..running.prepared import Prepared
-from ..running.run import EntryFailure
 from ..running.shards import ShardResult
 from ..scores.intervals import proportion
 from .questions import Question

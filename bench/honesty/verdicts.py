@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -80,20 +79,17 @@ def _judged(prepared: Prepared, finals: Finals, answers: np.ndarray) -> Verdicts
     device = prepared.victim.device
     victim = _saying(prepared.victim, answers)
     images = from_bytes(torch.from_numpy(question.images).to(device))
-    common: dict[str, Any] = {
-        "draws": question.draws,
-        "batch": question.batch,
-        "rng": generator(*question.stream, device=device),
-    }
+    draws, batch, rng = question.draws, question.batch, generator(*question.stream, device=device)
     rows = torch.from_numpy(finals.rows).to(device)
     if entry.task == "fool":
         targets = torch.tensor(entry.targets, dtype=torch.int64, device=device)[rows % len(entry.targets)]
         tau = 2.0 if clean.tau is None else clean.tau
-        return judge_fool(victim, images, targets, tau=tau, flat=prepared.spec.judge.flat_confidence, **common)
+        flat = prepared.spec.judge.flat_confidence
+        return judge_fool(victim, images, targets, tau=tau, flat=flat, draws=draws, batch=batch, rng=rng)
     assert entry.limit is not None
     originals, labels = clean.images[rows], clean.reading.label[rows]
     aims = clean.least_likely[rows] if entry.least_likely else None
-    return judge_perturb(victim, images, originals, labels, aims, limit=entry.limit, **common)
+    return judge_perturb(victim, images, originals, labels, aims, limit=entry.limit, draws=draws, batch=batch, rng=rng)
 
 
 def _saying(victim: Classifier, answers: np.ndarray) -> Classifier:

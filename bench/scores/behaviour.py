@@ -37,7 +37,7 @@ def _stateful(fresh: Fresh, randomised: bool) -> Flag | None:
     if not told:
         return None
     sentence = (
-        f"An answer depends on more than its image: {'; '.join(told)}. Attacks were misled by what no user of the model "
+        f"An answer depends on more than its image: {'; '.join(told)}. Attacks were misled by what no user "
         "would meet, so its numbers are no robustness. Take out whatever remembers, counts or averages over a batch "
         "(batch normalisation in training mode, activations quantised by the batch), and evaluate again."
     )
@@ -96,6 +96,6 @@ def _withheld(seen: Informative) -> Flag | None:
     )
     evidence: dict[str, JsonValue] = {
         **{"images": seen.images, "label_only": seen.label_only, "values": seen.values, "distinct": seen.distinct},
-        **{"largest": seen.tops, "distinct_largest": seen.distinct_tops},
+        **{"step": seen.step, "largest": seen.tops, "capped": seen.capped, "cap": seen.cap},
     }
     return Flag(code="withheld", sentence=sentence, evidence=evidence)

@@ -123,9 +123,7 @@ def subject_of_module(
     shown = {"name": name, "model": {"kind": "torch.nn.Module", "class": type(module).__qualname__, "digest": digest}}
 
     whole = _digest([digest, repr(preprocess), [("output", output), ("reject_index", reject_index)]])
-    assemble = partial(
-        _module, preprocess=preprocess, output=output, reject_index=reject_index, digest=whole
-    )
+    assemble = partial(_module, preprocess=preprocess, output=output, reject_index=reject_index, digest=whole)
     kept = kept_module(module)
     anew = None if kept is None else partial(_kept, kept, assemble)
     return Subject(name, shown, whole, partial(assemble, module), anew, foreign="module")

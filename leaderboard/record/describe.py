@@ -53,6 +53,17 @@ def _defense(defense: Any) -> str:
     return f"{kind} ({told})" if told else kind
 
 
+def declared_of(record: Record) -> list[str]:
+    """What the victim says of itself, in clauses: chance, rejection, and stand-ins for gradients."""
+    seen = record.seen
+    words = {"randomised": "chance decides its answers", "rejects": "it may reject an image"}
+    said = [words[what] for what in seen.declares if what in words]
+    if seen.surrogates:
+        names = ", ".join(printable(name, 60) for name in seen.surrogates)
+        said.append(f"the gradient of {names} is a stand-in (BPDA)")
+    return said
+
+
 def links_of(record: Record) -> list[tuple[str, str]]:
     """`(label, address)` of the links that a page may follow: http and https only."""
     links = record.submission.get("links")

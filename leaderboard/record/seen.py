@@ -86,9 +86,11 @@ class Fresh:
 
 FEWEST_VALUES = 30
 """Numbers below which nothing can be said of how many differ."""
-FEW, FEW_IN_ALL = 0.7, 128
-"""Share and number of different values below which they are rounded, capped or votes: of float32 numbers nearly all
-differ, of a forest's hundreds."""
+FEW, FEW_IN_ALL = 0.3, 64
+"""Share and number of different values below which they are votes or the like: of float32 numbers nearly all differ, of
+a forest's hundreds."""
+CAPPED = 0.2
+"""Share of largest probabilities that are one number, short of 1, above which they are capped."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,10 @@ class Informative:
     """How many different numbers those are."""
     tops: int
     """Largest probabilities below 0.9999."""
-    distinct_tops: int
-    """How many different numbers those are."""
+    capped: int
+    """How many of them are the most common one, to seven digits."""
+    cap: float | None
+    """Which that is; None where there are none."""
     step: float | None
     """The coarsest step, a power of a tenth or of a half, that all those probabilities are multiples of."""
     logits_tell: bool | None
@@ -121,8 +125,8 @@ class Informative:
             return f"{self.values} probabilities between 0.02 and 0.98 are all multiples of {self.step:.3g}"
         if _few(self.distinct, self.values):
             return f"{self.values} probabilities between 0.02 and 0.98 take only {self.distinct} different values"
-        if _few(self.distinct_tops, self.tops):
-            return f"the largest probabilities of {self.tops} images take only {self.distinct_tops} different values"
+        if self.capped >= max(FEWEST_VALUES, CAPPED * self.tops):
+            return f"{self.capped} of {self.tops} images got one and the same largest probability, {self.cap:.6g}"
         return None
 
 

@@ -17,7 +17,8 @@ from ..board.columns import FLAGS, columns_of, definitions_of
 from ..board.export import bibtex
 from ..board.rank import RESAMPLES, Board, Standing
 from ..record import words
-from ..record.describe import authors_of, date_of, defenses_of, links_of, model_of, name_of, summary_of
+from ..record.describe import authors_of, date_of, declared_of, defenses_of, links_of, model_of, name_of, summary_of
+from ..record.doubts import DOUBTS, tally, told
 from ..record.store import RECORD, RunFolder
 from .charts import Point, overview, size, success_curves
 from .entry import (
@@ -69,7 +70,7 @@ def environment() -> Environment:
         heat,
     ):
         made.filters[function.__name__] = function
-    made.globals.update(policy=POLICY, flags_meaning=FLAGS, resamples=RESAMPLES)
+    made.globals.update(policy=POLICY, flags_meaning=FLAGS, doubts=DOUBTS, resamples=RESAMPLES)
     made.globals.update(successes=SUCCESSES, failures=FAILURES, dash=words.DASH)
     return made
 
@@ -196,6 +197,9 @@ class Pages:
             date=date_of(record),
             summary=summary_of(record),
             titles=titles_of(battery),
+            flags=told(record.flags, titles_of(battery)),
+            tally=tally(record.flags),
+            declared=declared_of(record),
             attacks=attacked(record, battery),
             survives=columns_of(battery).survives,
             compared=compared(record, battery),

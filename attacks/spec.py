@@ -10,16 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..bench.errors import Unexpected
 from .entry import Entry
+from .levels import EIGHT_BITS, Levels
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
-Epsilon = Rate | Annotated[str, Field(pattern=r"^\d+(\.\d+)?/255$")]
-"""A largest change of a pixel: in units of the range [0, 1], or in gray levels, written as in `8/255`."""
+Epsilon = Rate | Annotated[str, Field(pattern=r"^\d+(\.\d+)?/[1-9]\d{0,2}$")]
+"""A largest change of a pixel: in units of the range [0, 1], or in gray levels, written as in `8/255` or, where the
+data have 17 levels, `3/16`."""
 
 
 def pixel_range(epsilon: float | str) -> float:
     """An Epsilon in units of the pixel range [0, 1]."""
-    return float(epsilon.removesuffix("/255")) / 255 if isinstance(epsilon, str) else epsilon
+    if not isinstance(epsilon, str):
+        return epsilon
+    levels, of = epsilon.split("/")
+    return float(levels) / int(of)
 
 
 class Strict(BaseModel):
@@ -56,6 +61,8 @@ class BatteryFacts:
     classes: int
     donors: int
     """Training images that an attack may learn from, at most."""
+    levels: Levels = EIGHT_BITS
+    """The gray levels that its images have and that every image is rounded to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +93,8 @@ class Attack(Generic[SpecT]):
     """Whether it is a base rate that attacks must beat: it stands under `controls:` and is never ranked."""
 
     def plan(self, spec: Strict, facts: BatteryFacts) -> tuple[Entry, ...]:
-        """`entries`, held to what is declared. Raises Unexpected as they do, and for a declaration that contradicts
-        itself."""
+        """`entries`, held to what is declared. Raises Unexpected as they do, for a largest change that is not one of
+        the battery's gray levels, and for a declaration that contradicts itself."""
         found = tuple(self.entries(spec, facts))  # pyright: ignore[reportArgumentType]
         for entry in found:
             said = (self.name, self.task, self.box, self.control)
@@ -97,6 +104,8 @@ class Attack(Generic[SpecT]):
                     f"{(entry.group, entry.task, entry.box, entry.control)} of {entry.name}",
                     "mend the declaration, or the entry",
                 )
+            if entry.limit is not None and entry.limit.kind == "linf":
+                facts.levels.whole(entry.limit.value)
         if not found or any((e.limit is None) is (self.task == "perturb") for e in found):
             limited = "with" if self.task == "perturb" else "without"
             raise Unexpected(

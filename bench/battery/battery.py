@@ -16,6 +16,7 @@ from pydantic import Field, create_model, model_validator
 
 from ... import attacks as shipped_attacks
 from ...attacks.entry import Entry
+from ...attacks.levels import Levels
 from ...attacks.spec import AtLeastOne, Attack, BatteryFacts, Rate, Strict
 from ..choices import Tier, nearest
 from ..data.data import Data, data_root, load
@@ -26,6 +27,7 @@ from ..submission.models import Input
 from .attacks import Section, section
 from .installed import Packaged, packaged
 from .named import found
+from .overlay import overlaid
 
 
 class JudgeSpec(Strict):
@@ -74,6 +76,8 @@ class BatterySpec(Strict):
     shape: tuple[Literal[1, 3], AtLeastOne, AtLeastOne]
     classes: Annotated[tuple[str, ...] | int, Field()]
     """The classes' names, or how many there are."""
+    levels: Annotated[int, Field(ge=2, le=256)] = 256
+    """The gray levels that the data themselves have, black and white included: every image is rounded to them."""
     images: AtLeastOne | None = None
     """Evaluation images; all there are when absent."""
     donors_per_class: Annotated[int, Field(ge=0)] = 2
@@ -143,7 +147,7 @@ class BatterySpec(Strict):
     @property
     def facts(self) -> BatteryFacts:
         """What attacks may know of it beforehand."""
-        return BatteryFacts(self.shape, len(self.class_names), self.donors)
+        return BatteryFacts(self.shape, len(self.class_names), self.donors, Levels(self.levels))
 
     def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
         """Its attacks, then its controls, each with what the YAML says of it."""
@@ -211,6 +215,7 @@ class Battery:
             images=spec.images,
             donors_per_class=spec.donors_per_class,
             digest=spec.digest,
+            levels=spec.facts.levels,
         )
         problems: list[Problem] = []
         for attack, planned in spec.plans():
@@ -285,15 +290,7 @@ def _smoke(spec: BatterySpec, source: Source) -> BatterySpec:
         fix, where = "add `smoke:` with the numbers to change", source.where(("smoke",))
         raise InvalidInput(Problem("FB105", expected, "no key `smoke`", fix, where))
     plain = spec.model_dump(mode="json", by_alias=True, exclude={"smoke"})
-    smaller, wrong = validated(type(spec), _overlay(plain, spec.smoke))
+    smaller, wrong = validated(type(spec), overlaid(plain, spec.smoke))
     if smaller is None:
         raise refusal(source.problem(finding, under=("smoke",)) for finding in wrong)
     return smaller
-
-
-def _overlay(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in change.items():
-        inner = base.get(key)
-        merged[key] = _overlay(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from ...attacks.levels import Levels
     from .readers import Digits
 
 
@@ -78,12 +79,14 @@ def load(
     images: int | None = None,
     donors_per_class: int = 0,
     digest: str | None = None,
+    levels: Levels | None = None,
 ) -> Data:
     """Load a battery's data.
 
     `folder` is where relative paths start, `shape` the battery's (c, h, w), `images` how many evaluation images to take
-    (all by default), `digest` what `Data.digest` must be. The evaluation images are taken in the order of the source,
-    class by class in turn; a class that has no more is passed over.
+    (all by default), `digest` what `Data.digest` must be, `levels` the gray levels that their pixels must have (any by
+    default). The evaluation images are taken in the order of the source, class by class in turn; a class that has no
+    more is passed over.
 
     Raises EnvironmentFault: FB400 for data that is not there (or too few images), FB401 where the digest differs, FB407
     where a download that was asked for fails, FB408 for data that cannot be read or does not fit the battery.
@@ -99,6 +102,8 @@ def load(
         expected = f"evaluation images with the sha256 {digest[:12]}…"
         fix = f"fetch the original data again; if the battery itself was changed, digest: {got}"
         raise EnvironmentFault(Problem("FB401", expected, f"{got[:12]}…", fix, where))
+    if levels is not None:
+        datasets.hold_to(levels, evaluation, indices)
     train, train_labels, reason = _training(spec, folder, shape, classes)
     mean = np.full(shape, 0.5, np.float32)
     if isinstance(spec, ImageNetData):

@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from .levels import EIGHT_BITS, Levels
+
 
 @dataclass(frozen=True)
 class Fool:
@@ -31,6 +33,8 @@ class Fool:
     runs: int
     mean: Tensor
     """`(c, h, w)` float32 in [0, 1]: mean of the training images. Its device is the device to work on."""
+    levels: Levels = EIGHT_BITS
+    """The gray levels that the victim and the judge see every image rounded to."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,17 @@ class Perturb:
     """`(c, h, w)` float32 in [0, 1]: mean of the training images."""
     targets: Tensor | None = None
     """`(t,)` int64: the class to aim each image at, or None where any other label will do."""
+    levels: Levels = EIGHT_BITS
+    """The gray levels that the victim and the judge see every image rounded to; the task's own images lie on them."""
 
 
 class Query(NamedTuple):
     """A request for answers."""
 
     images: Tensor
-    """`(n, c, h, w)` float32 in [0, 1], n at least 1. The victim sees them rounded to 8 bits. They belong to the
-    attack, which may write its next images into the same memory once they are answered: keep copies, write to none."""
+    """`(n, c, h, w)` float32 in [0, 1], n at least 1. The victim sees them rounded to the task's levels. They belong to
+    the attack, which may write its next images into the same memory once they are answered: keep copies, write to
+    none."""
     owners: Tensor
     """`(n,)` int64: the task each image is asked for, or -1 for what is learnt once for the whole block (charged
     separately, to the attack's set-up)."""
@@ -97,14 +104,14 @@ class Oracle(Protocol):
     """Whether logits carry a last column that means "none of these"."""
 
     def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
-        """`(n, c, h, w)` in [0, 1] -> `(n, K)`, as a black-box attack is answered; rounded to 8 bits first. n queries.
+        """`(n, c, h, w)` in [0, 1] -> `(n, K)`, as a black-box attack is answered; rounded to levels first. n queries.
 
         Not the softmax of the logits, which may be those of a stand-in for what cannot be differentiated.
         """
         ...
 
     def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
-        """Differentiate `objective` with respect to each image. n gradients. Not rounded to 8 bits."""
+        """Differentiate `objective` at each image, rounded to the task's levels as any other. n gradients."""
         ...
 
     def direction(self, images: Tensor, owners: Tensor, objective: Objective, name: str) -> Tensor:

@@ -28,7 +28,6 @@ from torch import Tensor
 from ..bench.errors import Unexpected
 from .base import Fool, Perturb
 from .entry import Entry
-from .levels import to_bytes
 from .spec import Attack, FoolSpec, PerturbSpec
 from .toy import CLASSES, IMAGES, RUNS, SIDE, Ran, Toy, facts, run, seeded, task_of
 
@@ -121,14 +120,14 @@ def seeds(attack: Attack[Any], entry: Entry, channels: int) -> None:
 
 
 def limit(attack: Attack[Any], entry: Entry, channels: int) -> None:
-    """A Perturb attack keeps the limit that the judge will hold its finals to, once they are rounded to 8 bits."""
+    """A Perturb attack keeps the limit that the judge will hold its finals to, once they are rounded to its levels."""
     if entry.limit is None:
         return
     ran = run(entry, Toy(channels))
     assert isinstance(ran.task, Perturb)
-    before, after = (to_bytes(images) for images in (ran.task.images, ran.finals))
+    before, after = (ran.task.levels.to_bytes(images) for images in (ran.task.images, ran.finals))
     sizes = entry.limit.sizes(before, after)
-    _hold(bool(entry.limit.kept(sizes).all()), f"{entry.limit}, got changes of {sizes.tolist()}")
+    _hold(bool(entry.limit.kept(sizes, ran.task.levels).all()), f"{entry.limit}, got changes of {sizes.tolist()}")
 
 
 def effect(attack: Attack[Any], entry: Entry, channels: int) -> None:

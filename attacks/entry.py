@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from .base import BlackBox, WhiteBox
-
-HALF_GRAY_LEVEL = 0.5 / 255
-"""What rounding to 8 bits may add to a change."""
+from .levels import Levels
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class Limit:
             return (change.amax(1) > 0).flatten(1).sum(1).double()
         return change.flatten(1).amax(1).double() / 255
 
-    def kept(self, sizes: Tensor) -> Tensor:
-        """`(t,)` bool: which sizes are within the limit."""
-        slack = HALF_GRAY_LEVEL + 1e-9 if self.kind == "linf" else 0.0
+    def kept(self, sizes: Tensor, levels: Levels) -> Tensor:
+        """`(t,)` bool: which sizes are within the limit, but for what rounding to the levels may add to a change."""
+        slack = levels.slack + 1e-9 if self.kind == "linf" else 0.0
         return sizes <= self.value + slack
 
     def __str__(self) -> str:

@@ -28,7 +28,7 @@ class Evolution:
     - the mutation rate is halved as the paper says; the released code never does so;
     - mutation only, on copies of the parents, as the paper describes; the released code adds simulated binary
       crossover, which leaves 0.5 in every gene that two parents share;
-    - genes stay floats, though the victim sees them in 8 bits, so that small steps add up (the code does so too).
+    - genes stay floats, though the victim sees them rounded, so that small steps add up (the code does so too).
     """
 
     children: int = 200

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from ..bench.errors import Unexpected
 from .answers import label_of
 from .base import Oracle, Perturb, WhiteBox
 from .entry import Entry, FiniteDifferences, Limit
-from .levels import moved
 from .spec import AtLeastOne, Attack, BatteryFacts, Epsilon, PerturbSpec, Rate, Strict, pixel_range
 
 
@@ -57,8 +56,8 @@ class Fgsm:
 class SmallestEpsilon:
     """The smallest untargeted Fgsm step that flips each image: coarse scan upward, then bisection.
 
-    The sign of the gradient is taken once, at the image. Steps are whole gray levels (k / 255), since the victim and
-    the judge see 8-bit images: anything finer would ask the same image again. Along this ray flips need not be
+    The sign of the gradient is taken once, at the image. Steps are whole gray levels of the battery, since the
+    victim and the judge see no others: anything finer would ask the same image again. Along this ray flips need not be
     monotone in epsilon, so bisection alone could miss them: `coarse` equally spaced steps up to `largest` are tried in
     rising order, the first that flips ends the scan, and the bracket below it is bisected until it is one level wide
     or `bisections` are spent. Hence the step found flips, and the next lower one that was tried does not; a flip that
@@ -69,24 +68,24 @@ class SmallestEpsilon:
     """
 
     largest: float
-    """Largest step, in pixel values of [0, 1]; at least one gray level (1/255), and rounded down to whole ones."""
+    """Largest step, in pixel values of [0, 1]; at least one gray level, and rounded down to whole ones."""
     coarse: int
     """Steps of the scan; those that fall on one gray level are tried once."""
     bisections: int
     """At most so many halvings of the first bracket."""
 
     def __post_init__(self):
-        if not 1 / 255 <= self.largest <= 1:
-            raise Unexpected("largest in [1/255, 1]", self.largest, "give it in pixel values of [0, 1]")
+        if not 0 < self.largest <= 1:
+            raise Unexpected("largest in (0, 1]", self.largest, "give it in pixel values of [0, 1]")
         if self.coarse < 1 or self.bisections < 0:
             raise Unexpected("coarse >= 1 and bisections >= 0", f"{self.coarse} and {self.bisections}", "raise them")
 
     def ascend(self, task: Perturb, oracle: Oracle, rng: torch.Generator) -> Tensor:
-        """Each image at its smallest flipping step, or at `largest` where none was found; `(t, c, h, w)`, 8-bit."""
+        """Each image at its smallest flipping step, or at `largest` where none was found; `(t, c, h, w)`."""
         sign = _direction(task, oracle)
         device = task.images.device
         # Rounded down, but not because 8 / 255 * 255 may come out a hair below 8.
-        top = int(self.largest * 255 + 1e-6)
+        top = int(self.largest * task.levels.top + 1e-6)
         high = torch.full((len(sign),), top, device=device)
         low = torch.zeros_like(high)
 
@@ -107,7 +106,7 @@ class SmallestEpsilon:
             flips = _flips(task, oracle, sign, left, middle)
             high[left[flips]] = middle[flips]
             low[left[~flips]] = middle[~flips]
-        return _step(task.images, sign, high)
+        return _step(task, slice(None), sign, high)
 
 
 def _direction(task: Perturb, oracle: Oracle, targets: Tensor | None = None) -> Tensor:
@@ -126,14 +125,14 @@ def _direction(task: Perturb, oracle: Oracle, targets: Tensor | None = None) -> 
     return oracle.direction(task.images, owners, objective, name)
 
 
-def _step(images: Tensor, sign: Tensor, levels: Tensor) -> Tensor:
-    """Images moved by whole gray levels `(n,)`, clipped and rounded to 8 bits."""
-    return moved(images, sign * levels.view(-1, 1, 1, 1))
+def _step(task: Perturb, rows: Tensor | slice, sign: Tensor, levels: Tensor) -> Tensor:
+    """The task's images at `rows`, moved by whole gray levels `(n,)`, clipped and rounded to them."""
+    return task.levels.moved(task.images[rows], sign[rows] * levels.view(-1, 1, 1, 1))
 
 
 def _flips(task: Perturb, oracle: Oracle, sign: Tensor, left: Tensor, levels: Tensor) -> Tensor:
     """Whether the images `left`, moved by `levels`, are accepted with another label; both `(n,)`."""
-    probabilities = oracle.probabilities(_step(task.images[left], sign[left], levels), left)
+    probabilities = oracle.probabilities(_step(task, left, sign, levels), left)
     label = label_of(probabilities)
     return (label >= 0) & (label != task.labels[left])
 
@@ -152,13 +151,7 @@ class FiniteSpec(Strict):
     queries: Annotated[int, Field(ge=3)]
     """Granted to each image's gradient."""
     step: Epsilon
-
-    @model_validator(mode="after")
-    def _gray_levels(self) -> FiniteSpec:
-        levels = pixel_range(self.step) * 255
-        if round(levels) < 1 or abs(levels - round(levels)) > 1e-6:
-            raise Unexpected("a step of whole gray levels, since queries have 8 bits", self.step, "write it as 8/255")
-        return self
+    """Of whole gray levels, since queries have no others."""
 
 
 class FgsmSpec(PerturbSpec):
@@ -172,7 +165,16 @@ class FgsmSpec(PerturbSpec):
 
 def entries(spec: FgsmSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """The headline ε, the curve, the least likely class at the headline ε, and the smallest ε."""
-    finite = None if spec.finite is None else FiniteDifferences(spec.finite.queries, pixel_range(spec.finite.step))
+    levels, finite = facts.levels, None
+    if spec.finite is not None:
+        steps = pixel_range(spec.finite.step) * levels.top
+        if round(steps) < 1 or abs(steps - round(steps)) > 1e-6:
+            wanted, fix = "a step of whole gray levels, since queries have no others", f"write it as 1/{levels.top}"
+            raise Unexpected(wanted, spec.finite.step, fix, at=("finite", "step"))
+        finite = FiniteDifferences(spec.finite.queries, pixel_range(spec.finite.step))
+    if spec.smallest.largest * levels.top < 1 - 1e-6:
+        wanted = f"at least one gray level, 1/{levels.top}"
+        raise Unexpected(wanted, spec.smallest.largest, "largest: 1.0", at=("smallest", "largest"))
 
     def entry(
         name: str,

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..bench.errors import Unexpected
 from .base import Fool, Objective, Oracle
 from .entry import Entry
-from .levels import rounded
+from .levels import WHITE
 from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec, Rate
 
 
@@ -32,8 +32,8 @@ class GradientAscent:
     - It uses the same formula for a logit z, which turns negative above 1. Here the step asks for the logit gain that,
       with all other logits standing still, gives the same gain in p: `rate = (logit(p + gain) - logit(p)) / |dz/dx|²`.
     - A slip in a name made it return its last iterate; here the iterate with the highest p is returned.
-    - Iterates are rounded to 8 bits before they are asked (the offset itself is kept in floating point), so that the
-      p that chooses among them is the one that the judge will see.
+    - Iterates are rounded to the task's levels before they are asked (the offset itself is kept in floating point), so
+      that the p that chooses among them is the one that the judge will see.
     - An image whose gradient vanishes is left as it is, as there; one that is certain (`certain`) stops early too.
     - The paper's other regularisers (blur, clipping of small pixels) are not part of it.
 
@@ -54,7 +54,8 @@ class GradientAscent:
     max_rate: float = 1e12 / 255**2
     """Cap of the rate, in pixels of [0, 1] (the code's 1e12 in pixels of 0..255)."""
     noise: float = 1 / 255
-    """Standard deviation of the noise added to the mean at the start (the code's 1 in pixels of 0..255)."""
+    """Standard deviation of the noise added to the mean at the start (the code's 1 in pixels of 0..255), where the task
+    has 256 gray levels; where it has fewer, as much larger, since less than a level would be lost to rounding."""
     certain: float = 1e-9
     """An image stops when 1 - p is at most this (float32 cannot tell p from 1 below 3e-8); 0: never."""
 
@@ -67,11 +68,12 @@ class GradientAscent:
             )
 
     def ascend(self, task: Fool, oracle: Oracle, rng: torch.Generator) -> Tensor:
-        """One image for each run and target, `(runs, targets, c, h, w)`, each on the 8-bit grid."""
+        """One image for each run and target, `(runs, targets, c, h, w)`, each on the task's levels."""
         count = task.runs * len(task.targets)
         targets = task.targets.repeat(task.runs)
-        offset = self.noise * torch.randn((count, *task.shape), generator=rng, device=rng.device)
-        finals = rounded(task.mean + offset)
+        noise = self.noise * WHITE / task.levels.top
+        offset = noise * torch.randn((count, *task.shape), generator=rng, device=rng.device)
+        finals = task.levels.rounded(task.mean + offset)
         best = torch.full((count,), -torch.inf, dtype=torch.float64, device=finals.device)
         left = torch.arange(count, device=finals.device)
 
@@ -80,7 +82,7 @@ class GradientAscent:
                 break
             aims = targets[left]
             images = (task.mean + offset[left]).clamp_(0, 1)
-            asked = rounded(images)
+            asked = task.levels.rounded(images)
             seen = oracle.gradient(asked, left, self._objective(aims))
             log_p, log_rest = _log_odds(seen.logits, aims)
             odds = log_p - log_rest

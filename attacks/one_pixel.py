@@ -15,7 +15,7 @@ from .answers import label_of
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
-from .levels import from_levels
+from .levels import Levels
 from .spec import AtLeastOne, Attack, BatteryFacts, PerturbSpec
 
 _CHOICES = {
@@ -94,7 +94,7 @@ class OnePixel:
             raise Unexpected("a task with targets for a targeted attack", "None", "set Perturb.targets")
         finals = task.images.clone()
         active = torch.arange(len(finals), device=finals.device)
-        canvas = _Canvas(task.images, self.population)
+        canvas = _Canvas(task, self.population)
         bounds = _bounds(self.pixels, task.images.shape[1:], finals.device)
         members = fitness = None
         for _ in range(self.iterations + 1):
@@ -121,10 +121,10 @@ class OnePixel:
             done = fooled.any(1)
             if bool(done.any()):
                 winners = _pick(children[done], torch.where(fooled[done], scores[done], -1).argmax(1))
-                finals[active[done]] = _painted(task.images[active[done]], winners)
+                finals[active[done]] = _painted(task, active[done], winners)
                 active, members, fitness = active[~done], members[~done], fitness[~done]
         if members is not None and fitness is not None:
-            finals[active] = _painted(task.images[active], _pick(members, fitness.argmax(1)))
+            finals[active] = _painted(task, active, _pick(members, fitness.argmax(1)))
         return finals
 
     def _first(self, bounds: Tensor, tasks: int, rng: torch.Generator) -> Tensor:
@@ -179,8 +179,9 @@ class _Canvas:
     """The candidates' images in one buffer. A candidate differs from its image in a few pixels, so from one iteration
     to the next only the last candidate's pixels are put back and the new one's are written."""
 
-    def __init__(self, images: Tensor, population: int):
-        self.images = images
+    def __init__(self, task: Perturb, population: int):
+        self.images, self.levels = task.images, task.levels
+        images = task.images
         self.buffer = images.new_empty((len(images), population, *images.shape[1:]))
         self.shown: tuple[Tensor, Tensor] | None = None
         """Which image each row of the buffer shows, `(rows,)`, and where candidates' pixels lie on it, `(rows,
@@ -191,7 +192,7 @@ class _Canvas:
         rows = self.buffer[: len(active)]
         stays = self._restore(active)
         rows[stays:] = self.images[active[stays:]].unsqueeze(1)
-        self.shown = active, _write(rows, genes)
+        self.shown = active, _write(rows, genes, self.levels)
         return rows
 
     def _restore(self, active: Tensor) -> int:
@@ -211,20 +212,20 @@ class _Canvas:
         return stays
 
 
-def _painted(images: Tensor, genes: Tensor) -> Tensor:
-    """Paint one candidate `(t, d)` onto a copy of each image `(t, c, h, w)`."""
-    copies = images.clone()
-    _write(copies.unsqueeze(1), genes.unsqueeze(1))
+def _painted(task: Perturb, rows: Tensor, genes: Tensor) -> Tensor:
+    """Paint one candidate `(t, d)` onto a copy of each of the task's images at `rows` `(t,)`."""
+    copies = task.images[rows]
+    _write(copies.unsqueeze(1), genes.unsqueeze(1), task.levels)
     return copies
 
 
-def _write(canvas: Tensor, genes: Tensor) -> Tensor:
+def _write(canvas: Tensor, genes: Tensor, levels: Levels) -> Tensor:
     """Write candidates' pixels, genes `(t, p, d)`, onto canvas `(t, p, c, h, w)`; returns where, `(t, p, pixels)`."""
     channels, height, width = canvas.shape[2:]
     flat = canvas.flatten(3)
     pixels = genes.unflatten(2, (-1, 2 + channels))
     x, y = pixels[..., 0].long().clamp(max=width - 1), pixels[..., 1].long().clamp(max=height - 1)
-    places, colours = y * width + x, from_levels(pixels[..., 2:])
+    places, colours = y * width + x, levels.nearest(pixels[..., 2:])
     for k in range(pixels.shape[2]):  # one after the other: within one scatter the order of overlaps is undefined
         index = places[:, :, k, None, None].expand(-1, -1, channels, 1)
         flat.scatter_(3, index, colours[:, :, k, :, None])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -10,26 +11,42 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..bench.errors import Unexpected
 from .entry import Entry
+from .levels import EIGHT_BITS, Levels
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, le=1)]
+_FRACTION = r"^\d+(\.\d+)?/[1-9]\d{0,2}$"
 _Levels = Annotated[
     str,
-    Field(pattern=r"^\d+(\.\d+)?/255$", description="gray levels out of 255, such as 8/255", examples=["8/255"]),
+    Field(pattern=_FRACTION, description="gray levels out of 255, such as 8/255", examples=["8/255"]),
 ]
 Epsilon = Rate | _Levels
-"""A largest change of a pixel: in units of the range [0, 1], or in gray levels, written as in `8/255`."""
+"""A largest change of a pixel: in units of the range [0, 1], or in gray levels, written as in `8/255` or, where the
+data have 17 levels, `3/16`."""
 
 
 def pixel_range(epsilon: float | str) -> float:
     """An Epsilon in units of the pixel range [0, 1]."""
-    return float(epsilon.removesuffix("/255")) / 255 if isinstance(epsilon, str) else epsilon
+    if not isinstance(epsilon, str):
+        return epsilon
+    levels, of = epsilon.split("/")
+    return float(levels) / int(of)
 
 
 class Strict(BaseModel):
     """Unknown keys are refused, and nothing changes once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def fractions(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Each Epsilon that is written in gray levels, with the keys that lead to it."""
+        for key, value in self:
+            for place, one in enumerate(value) if isinstance(value, tuple) else [(None, value)]:
+                at = (key,) if place is None else (key, place)
+                if isinstance(one, Strict):
+                    yield from ((at + inner, written) for inner, written in one.fractions())
+                elif isinstance(one, str) and re.fullmatch(_FRACTION, one):
+                    yield at, one
 
 
 class FoolSpec(Strict):
@@ -60,6 +77,8 @@ class BatteryFacts:
     classes: int
     donors: int
     """Training images that an attack may learn from, at most."""
+    levels: Levels = EIGHT_BITS
+    """The gray levels that its images have and that every image is rounded to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +109,14 @@ class Attack(Generic[SpecT]):
     """Whether it is a base rate that attacks must beat: it stands under `controls:` and is never ranked."""
 
     def plan(self, spec: Strict, facts: BatteryFacts) -> tuple[Entry, ...]:
-        """`entries`, held to what is declared. Raises Unexpected as they do, and for a declaration that contradicts
-        itself."""
+        """`entries`, held to what is declared. Raises Unexpected as they do, for a largest change that is not one of
+        the battery's gray levels, and for a declaration that contradicts itself."""
+        top = facts.levels.top
+        for at, written in spec.fractions():
+            if not written.endswith(f"/{top}"):
+                such = f"{max(1, round(top / 32))}/{top}"
+                fix = f"{at[-1]}: {such}" if isinstance(at[-1], str) else f"write {such}"
+                raise Unexpected(f"a number or gray levels out of {top}, such as {such}", repr(written), fix, at=at)
         found = tuple(self.entries(spec, facts))  # pyright: ignore[reportArgumentType]
         for entry in found:
             said = (self.name, self.task, self.box, self.control)
@@ -101,6 +126,8 @@ class Attack(Generic[SpecT]):
                     f"{(entry.group, entry.task, entry.box, entry.control)} of {entry.name}",
                     "mend the declaration, or the entry",
                 )
+            if entry.limit is not None and entry.limit.kind == "linf":
+                facts.levels.whole(entry.limit.value)
         if not found or any((e.limit is None) is (self.task == "perturb") for e in found):
             limited = "with" if self.task == "perturb" else "without"
             raise Unexpected(

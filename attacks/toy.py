@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .base import Ascent, BlackBox, Fool, Objective, Oracle, Perturb, Query, WhiteBox
 from .entry import Entry
-from .levels import rounded
+from .levels import EIGHT_BITS
 from .spec import BatteryFacts
 
 SIDE, CLASSES, RUNS, IMAGES, DONORS = 8, 3, 2, 4, 6
@@ -42,7 +42,7 @@ class Toy:
     def probabilities(self, images: Tensor) -> Tensor:
         """`(n, 3)`: of the classes alone; what is missing from 1 is rejected. Images are rounded to 8 bits first."""
         with torch.no_grad():
-            return self.logits(rounded(images)).softmax(1)[:, :CLASSES]
+            return self.logits(EIGHT_BITS.rounded(images)).softmax(1)[:, :CLASSES]
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -180,7 +180,7 @@ def _noise(battery: Battery, data: Data) -> frozenset[bytes]:
             search = cast(BlackBox[Any], entry.attack).search(task, rng)
             query = next(search)
             while True:
-                known.update(row.tobytes() for row in (query.images * 255).round().to(torch.uint8).numpy())
+                known.update(row.tobytes() for row in battery.spec.facts.levels.to_bytes(query.images).numpy())
                 try:
                     query = search.send(torch.zeros(len(query.images), battery.classes))
                 except StopIteration:

@@ -60,15 +60,15 @@ def test_these_are_shipped_in_two_tiers_each_with_a_digest_of_its_own():
 
 
 SPEC = {
-    # shape, classes, images; one-pixel images; epsilon, curve; evolution and CPPN queries a run, runs;
+    # shape, classes, images, levels; one-pixel images; epsilon, curve; evolution and CPPN queries a run, runs;
     # gradient ascent: classes, starts, steps; queries of a control; side, stride, copies of the patches
-    "digits-v1": (((1, 8, 8), 10, 200), (100, 100, 50), (0.2, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
+    "digits-v1": (((1, 8, 8), 10, 200, 17), (100, 100, 50), (3 / 16, [e / 16 for e in (1, 2, 3, 4, 5)]),
                   (50_000, 50_000, 5), (10, 5, 500), 50_000, (2, 1, 4)),
-    "mnist-v1": (((1, 28, 28), 10, 500), (200, 400, 100), (0.3, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
+    "mnist-v1": (((1, 28, 28), 10, 500, 256), (200, 400, 100), (0.3, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
                  (200_000, 200_000, 5), (10, 5, 500), 50_000, (7, 3, 4)),
-    "cifar10-v1": (((3, 32, 32), 10, 500), (200, 400, 100), (8 / 255, [e / 255 for e in (1, 2, 4, 8, 16)]),
+    "cifar10-v1": (((3, 32, 32), 10, 500, 256), (200, 400, 100), (8 / 255, [e / 255 for e in (1, 2, 4, 8, 16)]),
                    (500_000, 500_000, 3), (10, 5, 500), 50_000, (8, 4, 4)),
-    "imagenet-v1": (((3, 224, 224), 1000, 500), (100, 400, 100), (4 / 255, [e / 255 for e in (0.5, 1, 2, 4, 8)]),
+    "imagenet-v1": (((3, 224, 224), 1000, 500, 256), (100, 400, 100), (4 / 255, [e / 255 for e in (0.5, 1, 2, 4, 8)]),
                     (1_000_000, 2_000_000, 1), (100, 2, 300), 20_000, (48, 24, 5)),
 }  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_the_numbers_are_those_of_the_definition(name: str):
     battery = read_battery(name)
     spec, attacks = battery.spec, battery.spec.attacks
     shape, one_pixel, epsilons, evolved, ascent, control, patches = SPEC[name]
-    assert (spec.shape, battery.classes, spec.images) == shape
+    assert (spec.shape, battery.classes, spec.images, spec.levels) == shape
     pixel, patch, fgsm, climb = attacks.one_pixel, attacks.deepception, attacks.fgsm, attacks.gradient_ascent
     assert pixel is not None
     assert patch is not None

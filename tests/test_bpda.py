@@ -60,7 +60,7 @@ def test_through_its_surrogate_a_defense_keeps_less_than_half_of_its_apparent_ga
     given = ground(battery)
     bare = subject_of(read_submission(SUBMISSION)).assemble(given).victim
     headline = next(entry for entry in entries(battery) if entry.group == "fgsm")
-    assert headline.parameters["epsilon"] == 0.2
+    assert headline.parameters["epsilon"] == 3 / 16
 
     def fooled(victim: Classifier) -> float:
         """Share of the images that the victim gets right, by the judge."""

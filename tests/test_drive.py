@@ -10,6 +10,7 @@ import torch
 from foolbench.attacks.base import Fool, Oracle, Perturb, Query, Search
 from foolbench.bench.asking.answers import checked_answers
 from foolbench.bench.asking.reading import hits_fool
+from foolbench.bench.battery.ground import Asking
 from foolbench.bench.errors import ModelFailure, OverBudget
 from foolbench.bench.running.drive import Meter, Stopped, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
@@ -74,7 +75,7 @@ def drive(
         counted,
         attack_rng=seeded(),
         victim_rng=seeded(1),
-        batch=batch,
+        how=Asking(batch),
         stop=stop,
     )
 
@@ -193,7 +194,7 @@ def test_a_victim_that_talks_nonsense_is_a_model_failure(answer: Callable, told:
 
 def test_rejecting_and_rounding_are_not_nonsense() -> None:
     victim, _ = watched(lambda images: torch.tensor([[0.1, 0.2], [0.0, 0.0], [0.5, 0.5000001]]))
-    assert torch.equal(checked_answers(victim, bright(0, 0, 0), seeded(), 4)[1], torch.zeros(2))
+    assert torch.equal(checked_answers(victim, bright(0, 0, 0), seeded(), Asking(4))[1], torch.zeros(2))
 
 
 def test_a_stop_is_heeded_between_two_queries() -> None:
@@ -234,7 +235,7 @@ class Climb:
 
 
 def oracle(victim: Classifier, counted: Meter, draws: int = 1) -> DrivenOracle:
-    return DrivenOracle(victim, counted, seeded(1), 2, draws, lambda: False)
+    return DrivenOracle(victim, counted, seeded(1), Asking(2), draws, lambda: False)
 
 
 def test_gradients_are_counted_like_queries_and_keep_their_rows_when_cut_up() -> None:
@@ -251,7 +252,7 @@ def test_gradients_are_counted_like_queries_and_keep_their_rows_when_cut_up() ->
         drive_white_box(Climb(), None, oracle(classifier(net, (1, 8, 8), 2), meter(5, budget=2)), attack_rng=seeded())
 
 
-def test_the_oracle_rounds_questions_but_not_gradients() -> None:
+def test_the_oracle_rounds_what_it_asks_and_what_it_differentiates() -> None:
     net, seen = left_or_right(), []
     victim = classifier(net, (1, 8, 8), 2)
 
@@ -267,7 +268,7 @@ def test_the_oracle_rounds_questions_but_not_gradients() -> None:
     asked.probabilities(images, owners(0))
     asked.gradient(images, owners(0), lambda logits, rows: logits[:, 0])
     assert torch.equal(seen[0], rounded(images))
-    assert torch.equal(seen[1], images)
+    assert torch.equal(seen[1], rounded(images))
 
 
 def test_gradients_of_a_randomised_victim_are_averaged() -> None:

@@ -170,5 +170,5 @@ def test_what_never_flips_comes_back_at_the_largest_step() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match=r"expected epsilon in \(0, 1\], got 8: give it in pixel values of \[0, 1\]"):
         Fgsm(8)
-    with pytest.raises(ValueError, match=r"expected largest in \[1/255, 1\], got 0.001"):
-        SmallestEpsilon(0.001, 4, 4)
+    with pytest.raises(ValueError, match=r"expected largest in \(0, 1\], got 0"):
+        SmallestEpsilon(0, 4, 4)

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from foolbench.attacks.base import Query
+from foolbench.attacks.levels import EIGHT_BITS
 from foolbench.bench import evaluate
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.cli.harden_screen import Quiet
@@ -172,7 +173,9 @@ def test_an_accepted_wrong_image_fools_and_a_rejected_one_does_not():
         return torch.stack([-level, level, torch.zeros_like(level)], 1)
 
     images = torch.tensor([0.1, 0.35, 0.3, 0.8]).reshape(4, 1, 1, 1).expand(4, 1, 2, 2)
-    row = MeasuredModel(answer, logits, 2).row(images, torch.tensor([0, 0, 0, 0]), 0.3, seeded(), strong=False)
+    row = MeasuredModel(answer, logits, 2, EIGHT_BITS).row(
+        images, torch.tensor([0, 0, 0, 0]), 0.3, seeded(), strong=False
+    )
     # The last is wrong before; of three, 0.1 stays dark, 0.35 becomes bright, 0.3 is turned away.
     assert row == {"clean_accuracy": 0.75, "clean_rejected": 0.0, "fgsm_fooled": round(1 / 3, 6)}
 
@@ -225,7 +228,7 @@ def test_only_weights_are_trained_and_a_softmax_is_looked_behind(tmp_path: Path)
         bias
     )
     torch.testing.assert_close(network(images).detach(), expected, atol=1e-4, rtol=1e-4)
-    measured = of_network(network, 10).probabilities(images)
+    measured = of_network(network, 10, EIGHT_BITS).probabilities(images)
     np.testing.assert_allclose(answers(network.to_onnx(), images), measured.numpy(), atol=1e-5)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from foolbench.attacks.entry import Limit
 from foolbench.bench.asking.reading import hits_fool, hits_perturb, reading_of
+from foolbench.bench.battery.ground import Asking
 from foolbench.bench.errors import ModelFailure
 from foolbench.bench.running.judge import Verdicts, judge_fool, judge_perturb
 from foolbench.models.base import Classifier
@@ -39,11 +40,13 @@ def perturb(
     draws: int = 1,
 ) -> Verdicts:
     labels = torch.zeros(len(finals), dtype=torch.int64)
-    return judge_perturb(victim, finals, originals, labels, targets, limit=limit, draws=draws, batch=3, rng=seeded())
+    return judge_perturb(
+        victim, finals, originals, labels, targets, limit=limit, draws=draws, how=Asking(3), rng=seeded()
+    )
 
 
 def fool(victim: Classifier, finals: Tensor, targets: Tensor, tau: float = 0.8, draws: int = 1) -> Verdicts:
-    return judge_fool(victim, finals, targets, tau=tau, flat=0.99, draws=draws, batch=3, rng=seeded())
+    return judge_fool(victim, finals, targets, tau=tau, flat=0.99, draws=draws, how=Asking(3), rng=seeded())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from foolbench.bench.asking.out_of_distribution import twice
-from foolbench.bench.battery.ground import Execution
+from foolbench.bench.battery.ground import Asking, Execution
 from foolbench.bench.evaluation import attack_panel as panel_evidence
 from foolbench.bench.evaluation import pipeline
 from foolbench.bench.evaluation.pipeline import Run, evaluate_subject
@@ -71,7 +71,7 @@ def test_two_answers_are_compared_in_batches_of_one_size():
 
     memory, images = Memory(), torch.rand(40, 1, 2, 2)
     victim = sparing(Classifier((1, 2, 2), 2, CPU, probabilities, None), memory)
-    first, second = twice(victim, images, seeded(), 64, memory)
+    first, second = twice(victim, images, seeded(), Asking(64), memory)
     assert memory.limit == 10
     assert torch.equal(first, second)
 

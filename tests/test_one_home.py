@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from foolbench.attacks import answers as of_attacks
-from foolbench.attacks import levels as attack_levels
+from foolbench.attacks.levels import EIGHT_BITS
 from foolbench.models import answers, levels
 from test_house import ROOT, modules
 from torch import Tensor
@@ -89,10 +89,10 @@ def test_attacks_read_answers_as_the_judge_does() -> None:
 def test_attacks_round_as_the_driver_does() -> None:
     rng = torch.Generator().manual_seed(1)
     given = torch.cat([torch.rand(5000, generator=rng) * 1.2 - 0.1, (torch.arange(256) + 0.5) / 255])
-    assert torch.equal(attack_levels.rounded(given), levels.rounded(given))
-    assert torch.equal(attack_levels.to_bytes(given), levels.to_bytes(given))
-    assert torch.equal(attack_levels.moved(given.clamp(0, 1), torch.zeros(())), levels.rounded(given.clamp(0, 1)))
-    assert torch.equal(attack_levels.from_levels(given.clamp(0, 1) * 255), levels.rounded(given.clamp(0, 1)))
+    assert torch.equal(EIGHT_BITS.rounded(given), levels.rounded(given))
+    assert torch.equal(EIGHT_BITS.to_bytes(given), levels.to_bytes(given))
+    assert torch.equal(EIGHT_BITS.moved(given.clamp(0, 1), torch.zeros(())), levels.rounded(given.clamp(0, 1)))
+    assert torch.equal(EIGHT_BITS.nearest(given.clamp(0, 1) * 255), levels.rounded(given.clamp(0, 1)))
 
 
 def test_every_gray_level_of_a_file_stays_what_it_is() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
+from foolbench.attacks.levels import EIGHT_BITS
 from foolbench.attacks.one_pixel import OnePixel, _Canvas, _write
 from scipy.optimize import differential_evolution
 from torch import Tensor
@@ -106,7 +107,7 @@ def test_painting_equals_a_plain_loop() -> None:
     genes = torch.rand((3, 50, 10), generator=generator(5)) * torch.tensor([4.0, 4, 255, 255, 255] * 2)
     genes[:, 0] = torch.tensor([4.0, 4, 255, 255, 255, 0, 0, 254.4, 254.6, 0])  # the upper bounds themselves
     painted = images.unsqueeze(1).repeat(1, 50, 1, 1, 1)
-    _write(painted, genes)
+    _write(painted, genes, EIGHT_BITS)
     for t in range(3):
         for p in range(50):
             expected = images[t].clone()
@@ -117,13 +118,13 @@ def test_painting_equals_a_plain_loop() -> None:
 
 def test_repainting_equals_painting_afresh() -> None:
     images = gray_images(5, 3, 4)
-    canvas = _Canvas(images, 20)
+    canvas = _Canvas(perturb(images), 20)
     for step, active in enumerate(([0, 1, 2, 3, 4], [0, 1, 2, 3, 4], [0, 2, 3], [0, 2, 3], [0, 2], [2])):
         rows = torch.tensor(active)
         genes = torch.rand((len(rows), 20, 15), generator=generator(step))
         genes *= torch.tensor([4.0, 4, 255, 255, 255] * 3)
         afresh = images[rows].unsqueeze(1).repeat(1, 20, 1, 1, 1)
-        _write(afresh, genes)
+        _write(afresh, genes, EIGHT_BITS)
         assert torch.equal(canvas.paint(rows, genes), afresh)
 
 

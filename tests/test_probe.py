@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from foolbench.attacks.levels import EIGHT_BITS
 from foolbench.bench.asking.clean import examine
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.battery.ground import Execution, Ground
@@ -196,7 +197,7 @@ def test_settings_follow_the_battery_or_the_size() -> None:
     spec = battery.spec.model_copy(update={"attacks": attacks, "shape": (3, 32, 40)})
     bare = psychophysics(replace(battery, spec=spec))
     assert (bare.side, bare.stride, bare.copies) == (8, 4, 4)
-    assert [repeated_instance((1, n, n)).sides for n in (8, 28, 32, 224)] == [
+    assert [repeated_instance((1, n, n), EIGHT_BITS).sides for n in (8, 28, 32, 224)] == [
         (3,),
         (4, 7, 9),
         (4, 8, 11),
@@ -256,7 +257,7 @@ def test_every_number_is_explained_in_the_terminal(tmp_path: Path) -> None:
     said = text.getvalue()
     for words in ("Local", "Spatial", "Activation–inhibition", "Cumulative", "Repeated instances", "probe.json"):
         assert words in said
-    rows = [line for line in said.splitlines() if re.match(r"^.{20,26}\S.*  \S", line)]
+    rows = [line for line in said.splitlines() if re.match(r"^.{20,37}\S.*  \S", line)]
     assert len(rows) >= 12
     assert max(map(len, said.splitlines())) <= 120
 

@@ -13,6 +13,7 @@ import timm
 import torch
 import yaml
 from foolbench.attacks.base import Query
+from foolbench.attacks.levels import EIGHT_BITS
 from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.data.data import load, training
 from foolbench.bench.data.kinds import DigitsData
@@ -281,7 +282,7 @@ def test_evolved_answers_in_8_bits_and_flattens_the_finals():
         def forward(self, images):
             return torch.stack([images.mean((1, 2, 3)), torch.zeros(len(images))], 1)
 
-    finals = evolved(search(), Mean())
+    finals = evolved(search(), Mean(), EIGHT_BITS)
     assert finals.shape == (30, 1, 8, 8)
     assert torch.equal(finals, torch.full_like(finals, 76 / 255))
     expected = torch.tensor([[128 / 255, 0.0]]).softmax(1).expand(2, 2)

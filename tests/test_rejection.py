@@ -12,6 +12,7 @@ from detector_zoo import DETECTORS, brightness, clean, digits, noise
 from foolbench.attacks.base import Perturb
 from foolbench.attacks.fgsm import Fgsm
 from foolbench.bench.asking.reading import hits_perturb, reading_of
+from foolbench.bench.battery.ground import Asking
 from foolbench.bench.running.drive import Meter
 from foolbench.bench.running.oracle import DrivenOracle, drive_white_box
 from foolbench.defenses.detectors.energy import energy
@@ -90,7 +91,7 @@ def test_fgsm_goes_round_the_detector():
 
     def attacked(net: Classifier) -> Tensor:
         meter = Meter(1, 1, 9, 0, lambda p, owners: hits_perturb(p, label, None)[:, None], lambda *_: None, CPU)
-        oracle = DrivenOracle(net, meter, seeded(), 8, 1, lambda: False)
+        oracle = DrivenOracle(net, meter, seeded(), Asking(8), 1, lambda: False)
         return drive_white_box(Fgsm(0.1), task, oracle, attack_rng=seeded())
 
     blind, seeing = attacked(bare), attacked(victim)

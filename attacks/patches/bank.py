@@ -11,7 +11,6 @@ from torch import Tensor
 from ...bench.errors import Unexpected
 from ..answers import of_class, rejected_mass
 from ..base import Perturb, Query
-from ..levels import from_levels, rounded
 from .paste import Corners, crop, flat_patches, shuffled_patches, strided_corners, windows_on_canvas
 
 PatchKind = Literal["donor", "mean_color", "shuffled", "noise", "random_donor"]
@@ -28,7 +27,7 @@ class PatchBank(NamedTuple):
     """Patches, each of another class."""
 
     patches: Tensor
-    """`(b, c, s, s)` float32 in [0, 1], 8-bit levels."""
+    """`(b, c, s, s)` float32 in [0, 1], on the task's levels."""
     classes: Tensor
     """`(b,)` int64: what the victim takes each patch's donor for; -1 where there was no donor."""
     donor_labels: Tensor
@@ -74,8 +73,9 @@ def build_bank(
         raise Unexpected(f"at least one donor image for {kind!r} patches", "none", "give training images")
 
     if kind == "noise":
-        levels = torch.randint(256, (len(classes), len(task.mean), side, side), device=device, generator=rng)
-        return PatchBank(from_levels(levels), classes, donor_labels)
+        wanted = (len(classes), len(task.mean), side, side)
+        noise = torch.randint(task.levels.count, wanted, device=device, generator=rng)
+        return PatchBank(task.levels.at(noise), classes, donor_labels)
     if kind == "random_donor":
         best = torch.randint(len(corners), (len(classes),), device=device, generator=rng)
     else:
@@ -83,10 +83,10 @@ def build_bank(
         best = (yield from local_responses(donors, classes, owners, task.mean, corners, side)).argmax(1)
     patches = crop(donors, torch.tensor(corners, device=device)[best], side)
     if kind == "mean_color":
-        patches = flat_patches(patches)
+        patches = flat_patches(patches, task.levels)
     elif kind == "shuffled":
         patches = shuffled_patches(patches, rng)
-    return PatchBank(rounded(patches), classes, donor_labels)
+    return PatchBank(task.levels.rounded(patches), classes, donor_labels)
 
 
 def local_responses(

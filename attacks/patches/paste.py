@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...bench.errors import Unexpected
-from ..levels import rounded
+from ..levels import Levels
 
 Corners = list[tuple[int, int]]
 """Places in a fixed order, the same for all images of a block."""
@@ -115,9 +115,9 @@ def windows_on_canvas(sources: Tensor, canvas: Tensor, corners: Corners, side: i
     return pasted
 
 
-def flat_patches(patches: Tensor) -> Tensor:
-    """The patches in their own mean colours, to the nearest 8-bit level."""
-    return rounded(patches.mean((2, 3), keepdim=True)).expand_as(patches).contiguous()
+def flat_patches(patches: Tensor, levels: Levels) -> Tensor:
+    """The patches in their own mean colours, to the nearest level."""
+    return levels.rounded(patches.mean((2, 3), keepdim=True)).expand_as(patches).contiguous()
 
 
 def shuffled_patches(patches: Tensor, rng: torch.Generator) -> Tensor:

@@ -139,7 +139,7 @@ class Psychophysics:
         canvas = task.mean.expand_as(task.images)
         spatial = yield from _responses(canvas, patches, task.labels, owners, corners)
 
-        flat = yield from _responses(others, flat_patches(patches), task.labels, owners, corners)
+        flat = yield from _responses(others, flat_patches(patches, task.levels), task.labels, owners, corners)
         activation = self._change((yield from _responses(others, patches, task.labels, owners, corners)), flat)
         chance = []
         for _ in range(self.shuffles):

@@ -20,7 +20,7 @@ from torch import Tensor
 from ...bench.errors import Unexpected
 from ..answers import of_class
 from ..base import Query
-from ..levels import rounded
+from ..levels import EIGHT_BITS, Levels
 from .motif import Motif, find_motif
 from .statistics import quartiles, share
 
@@ -102,7 +102,7 @@ class RepeatedInstance:
     """Find each image's motif, remove its copies one by one, and ask about each image that this leaves.
 
     A copy's window takes the mean colour of the pixels around it (those of the whole image that touch it), to the
-    nearest 8-bit level. The least similar copy goes first and the motif itself last. The control removes as many
+    nearest of the levels. The least similar copy goes first and the motif itself last. The control removes as many
     windows of the same side in the same way, at places drawn anew in each of `draws`: uniformly from those that touch
     neither a copy nor one another; where there are no more of those, from those that do not touch one another; and
     then from all.
@@ -122,6 +122,8 @@ class RepeatedInstance:
     """Windows tried as the motif at first, a side, at most (see motif.py)."""
     draws: int = 8
     """Random removals an image."""
+    levels: Levels = EIGHT_BITS
+    """The gray levels of the images."""
 
     def __post_init__(self) -> None:
         if not self.sides or min(self.sides) < 2:
@@ -164,9 +166,9 @@ class RepeatedInstance:
             chance = self.find(image.flatten(1)[:, order].view_as(image))
             corners = motif.corners.flip(0)
             k = len(corners)
-            without = removed(image, corners[None], motif.side)
+            without = removed(image, corners[None], motif.side, self.levels)
             elsewhere = self._elsewhere(image, motif, rng)
-            control = removed(image, elsewhere, motif.side)
+            control = removed(image, elsewhere, motif.side, self.levels)
             asked = torch.cat([image[None], without[0], control.flatten(0, 1)])
             answers = yield Query(asked, torch.full((len(asked),), i, device=images.device))
             confidence = of_class(answers, targets[i].expand(len(asked)))
@@ -245,9 +247,9 @@ def _touches(corners: Tensor, others: Tensor, side: int) -> Tensor:
     return ((corners[:, None] - others[None]).abs() < side).all(2)
 
 
-def removed(image: Tensor, corners: Tensor, side: int) -> Tensor:
+def removed(image: Tensor, corners: Tensor, side: int, levels: Levels) -> Tensor:
     """A `(c, h, w)` image after 1, 2, ..., k removals, for each of r lists of corners `(r, k, 2)`: new
-    `(r, k, c, h, w)`. A window takes the mean colour of the whole image's pixels that touch it, in 8 bits."""
+    `(r, k, c, h, w)`. A window takes the mean colour of the whole image's pixels that touch it, rounded to levels."""
     draws, count = corners.shape[:2]
     height, width = image.shape[1:]
     out = image.repeat(draws, count, 1, 1, 1)
@@ -261,7 +263,7 @@ def removed(image: Tensor, corners: Tensor, side: int) -> Tensor:
             outer, inner = image[:, *around], image[:, *inside]
             pixels = outer[0].numel() - inner[0].numel()
             colour = (outer.sum((1, 2)) - inner.sum((1, 2))) / pixels if pixels else inner.mean((1, 2))
-            out[draw, turn:, :, *inside] = rounded(colour)[:, None, None]
+            out[draw, turn:, :, *inside] = levels.rounded(colour)[:, None, None]
     return out
 
 

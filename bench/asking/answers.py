@@ -1,4 +1,4 @@
-"""Asking a victim: rounded to 8 bits, in batches of the fixed size, and with sense, or not at all."""
+"""Asking a victim: rounded to the battery's levels, in batches of its size, and with sense, or not at all."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import torch
 from torch import Tensor
 
 from ...models.base import Classifier
-from ...models.levels import rounded
 from ...models.memory import out_of_memory
+from ..battery.ground import Asking
 from ..errors import ModelFailure, Problem, one_line
 
 
-def checked_answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+def checked_answers(victim: Classifier, images: Tensor, rng: torch.Generator, how: Asking) -> Tensor:
     """`(n, c, h, w)` in [0, 1] -> `(n, K)` probabilities, asked in batches of the fixed size, checked for sense.
 
-    Images are rounded to 8 bits first, a batch at a time, since a whole query would not fit into the cache.
+    Images are rounded to the levels first, a batch at a time, since a whole query would not fit into the cache.
 
     Raises ModelFailure when the model raises, or answers with NaN or with rows that sum to more than 1.
     """
     out = torch.empty(len(images), victim.classes, dtype=torch.float32, device=images.device)
-    for start in range(0, len(images), batch):
-        out[start : start + batch] = victim_call(victim.probabilities, rounded(images[start : start + batch]), rng)
+    for start in range(0, len(images), how.batch):
+        part = slice(start, start + how.batch)
+        out[part] = victim_call(victim.probabilities, how.levels.rounded(images[part]), rng)
     if not bool((out.sum(1) <= 1.001).all()) or not bool((out >= 0).all()):  # NaN fails the first comparison
         raise nonsense(out)
     return out

@@ -76,23 +76,23 @@ def examine(victim: Classifier, ground: Ground, digest: str = "") -> CleanAnswer
 def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Tensor, digest: str = "") -> CleanAnswers:
     """`examine` on some images `(n, c, h, w)` uint8 with their classes `(n,)`, on the victim's device."""
     spec, memory = ground.spec, ground.memory
-    name, batch = spec.name, spec.batch
+    name, how = spec.name, ground.asking
     rng = generator(name, "clean", device=victim.device)
     pixels = from_bytes(images)
-    first, second = twice(victim, pixels, rng, batch, memory)
+    first, second = twice(victim, pixels, rng, how, memory)
     difference, kept = float((first - second).abs().max()), most_rejected(first)
     if not (victim.rejects and (victim.randomised or difference > SAME)):  # else there is nothing left to learn
         # The name of the stream is old; another would move the numbers of records.
         other = generator(name, "strangers", digest, device=victim.device)
         unlike = out_of_distribution(images, other)
-        here, there = twice(victim, unlike, other, batch, memory)
+        here, there = twice(victim, unlike, other, how, memory)
         difference, kept = max(difference, float((here - there).abs().max())), max(kept, most_rejected(here))
     reading = reading_of(first)
     randomised = victim.randomised or difference > SAME
     share = None
     if randomised:
         labels = [reading.label, reading_of(second).label]
-        labels += [reading_of(asked(victim, pixels, rng, batch)).label for _ in range(spec.judge.draws - len(labels))]
+        labels += [reading_of(asked(victim, pixels, rng, how)).label for _ in range(spec.judge.draws - len(labels))]
         share = (torch.stack(labels) == truth).double().mean(0)
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
     tau = tau_of(reading.confidence[right], spec.judge.tau_quantile)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...models.answers import rejected_mass
 from ...models.base import Classifier
 from ...models.levels import from_bytes
+from ..battery.ground import Asking
 from ..machine.memory import Memory
 from .answers import checked_answers
 
@@ -19,7 +20,8 @@ COUNT = 50
 
 def out_of_distribution(images: Tensor, rng: torch.Generator) -> Tensor:
     """`(m, c, h, w)` uint8 evaluation images -> `(150, c, h, w)` float32 in [0, 1]: uniform noise, evaluation images
-    whose every pixel value moves by up to 1 … 128 gray levels, and even mixtures of two of them."""
+    whose every pixel value moves by up to 1 … 128 gray levels of 256, and even mixtures of two of them. They lie
+    between the battery's levels, and are asked rounded to them, as all images are."""
     device, shape = images.device, images.shape[1:]
     clean = from_bytes(images[torch.arange(COUNT, device=device) % len(images)])
     noise = torch.rand((COUNT, *shape), generator=rng, device=device)
@@ -29,23 +31,23 @@ def out_of_distribution(images: Tensor, rng: torch.Generator) -> Tensor:
     return torch.cat([noise, moved.clamp_(0, 1), mixed])
 
 
-def asked(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+def asked(victim: Classifier, images: Tensor, rng: torch.Generator, how: Asking) -> Tensor:
     """`checked_answers` to images in an odd number of calls, so that an answer by the parity of the calls differs from
     one such pass to the next. Raises ModelFailure."""
-    answered = checked_answers(victim, images, rng, batch)
-    if math.ceil(len(images) / batch) % 2 == 0:
-        checked_answers(victim, images[:batch], rng, batch)
+    answered = checked_answers(victim, images, rng, how)
+    if math.ceil(len(images) / how.batch) % 2 == 0:
+        checked_answers(victim, images[: how.batch], rng, how)
     return answered
 
 
 def twice(
-    victim: Classifier, images: Tensor, rng: torch.Generator, batch: int, memory: Memory
+    victim: Classifier, images: Tensor, rng: torch.Generator, how: Asking, memory: Memory
 ) -> tuple[Tensor, Tensor]:
     """`asked`, two times in batches of the same size: had memory run out between the two, their last bits would differ.
     Raises ModelFailure."""
     while True:
         limit = memory.limit
-        pair = asked(victim, images, rng, batch), asked(victim, images, rng, batch)
+        pair = asked(victim, images, rng, how), asked(victim, images, rng, how)
         if memory.limit == limit:
             return pair
 

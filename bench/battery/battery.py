@@ -70,8 +70,11 @@ class Battery:
     def load(self) -> Data:
         """Its evaluation images, donors and mean image.
 
-        Raises EnvironmentFault where they are missing or altered, InvalidInput where an attack wants more of them.
+        Raises EnvironmentFault where they are missing, altered or off its gray levels, InvalidInput where an attack
+        wants more of them.
         """
+        from ..data.readers import hold_to
+
         spec = self.spec
         data = load(
             spec.data,
@@ -83,6 +86,7 @@ class Battery:
             digest=spec.digest,
             counted=self.where("images"),
         )
+        hold_to(spec.facts.levels, data.images, data.indices, self.where("levels"))
         problems: list[Problem] = []
         for attack, planned in spec.plans():
             if attack.task == "perturb" and (most := max(entry.tasks for entry in planned)) > len(data.labels):

@@ -9,6 +9,7 @@ from typing import get_args
 
 import torch
 
+from ...attacks.levels import EIGHT_BITS, Levels
 from ...models.choices import Backend
 from ..choices import DeviceName
 from ..data.data import Data
@@ -18,6 +19,14 @@ from ..machine.memory import Memory, lack_told
 from ..reading.arguments import count, word
 from .battery import Battery
 from .spec import BatterySpec
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a battery asks: images rounded to its gray levels, in batches of one size."""
+
+    batch: int
+    levels: Levels = EIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,16 @@ class Ground:
     def spec(self) -> BatterySpec:
         """The battery's definition."""
         return self.battery.spec
+
+    @property
+    def levels(self) -> Levels:
+        """The gray levels that every image is rounded to."""
+        return self.spec.facts.levels
+
+    @property
+    def asking(self) -> Asking:
+        """How its images are asked."""
+        return Asking(self.spec.batch, self.levels)
 
 
 @dataclass(frozen=True)

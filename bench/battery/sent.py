@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..choices import Tier
+from ..reading.source import Source
 from .battery import Battery, form_of
 from .installed import packaged
 
@@ -22,15 +23,19 @@ class SentBattery:
     shipped: bool
     digest: str
     packages: Mapping[str, str]
+    source: Source
 
     @staticmethod
     def of(battery: Battery) -> SentBattery:
         """Take a battery to pieces."""
         plain = battery.spec.model_dump(mode="json", by_alias=True)
-        return SentBattery(plain, battery.tier, battery.folder, battery.shipped, battery.digest, dict(battery.packages))
+        packages = dict(battery.packages)
+        return SentBattery(
+            plain, battery.tier, battery.folder, battery.shipped, battery.digest, packages, battery.source
+        )
 
     def battery(self) -> Battery:
         """Put it together again. Raises FoolbenchError where a package that it needs is not installed here."""
         brought = tuple(found.attack for found in packaged(set(self.packages)))
         spec = form_of(brought).model_validate(self.plain)
-        return Battery(spec, self.tier, self.folder, self.shipped, self.digest, self.packages)
+        return Battery(spec, self.tier, self.folder, self.shipped, self.digest, self.packages, self.source)

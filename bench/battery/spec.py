@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ... import attacks as shipped_attacks
 from ...attacks.entry import Entry
+from ...attacks.levels import Levels
 from ...attacks.spec import AtLeastOne, Attack, BatteryFacts, Rate, Strict
 from ..choices import nearest
 from ..data.kinds import DataSpec, ImageNetData
@@ -71,6 +72,8 @@ class BatterySpec(Strict):
     shape: tuple[Literal[1, 3], AtLeastOne, AtLeastOne]
     classes: Annotated[tuple[str, ...] | int, Field()]
     """The classes' names, or how many there are."""
+    levels: Annotated[int, Field(ge=2, le=256)] = 256
+    """The gray levels that the data themselves have, black and white included: every image is rounded to them."""
     images: AtLeastOne | None = None
     """Evaluation images; all there are when absent."""
     donors_per_class: Annotated[int, Field(ge=0)] = 2
@@ -140,7 +143,7 @@ class BatterySpec(Strict):
     @property
     def facts(self) -> BatteryFacts:
         """What attacks may know of it beforehand."""
-        return BatteryFacts(self.shape, len(self.class_names), self.donors)
+        return BatteryFacts(self.shape, len(self.class_names), self.donors, Levels(self.levels))
 
     def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
         """Its attacks, then its controls, each with what the YAML says of it."""

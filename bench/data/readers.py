@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from PIL import Image
 
+from ...attacks.levels import Levels
 from ..errors import EnvironmentFault, Problem, Where, one_line
 
 Shape = tuple[int, int, int]
@@ -64,6 +65,18 @@ def donors(images: np.ndarray, labels: np.ndarray, held_out: np.ndarray, classes
         own = (int(i) for i in np.flatnonzero(labels == label) if images[i].tobytes() not in secret)
         picked.append([i for i, _ in zip(own, range(per_class), strict=False)])
     return np.array([own[turn] for turn in range(per_class) for own in picked if turn < len(own)], np.int64)
+
+
+def hold_to(levels: Levels, images: np.ndarray, indices: np.ndarray, where: Where) -> None:
+    """Raise FB408 where uint8 images `(n, c, h, w)`, at these positions of their source, have other gray levels."""
+    known = np.zeros(256, np.bool_)
+    known[list(levels.bytes)] = True
+    for image, index in zip(images, indices, strict=True):
+        if not (kept := known[image]).all():
+            expected = f"evaluation images on the {levels.count} gray levels, the bytes round(255k/{levels.top})"
+            fix = "levels: 256, or round the images"
+            got = f"the byte {image[~kept][0]} in image {index}"
+            raise EnvironmentFault(Problem("FB408", expected, got, fix, where))
 
 
 def npz(path: Path, shape: Shape, classes: int) -> tuple[np.ndarray, np.ndarray]:

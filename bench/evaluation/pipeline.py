@@ -110,7 +110,7 @@ def _transferred(full: MeasuredVictim, sources: Sources, progress: Progress) -> 
         full.prepared.victim,
         sources,
         lambda name: sparing(panel_classifier(ground, name), ground.memory),
-        ground.spec.batch,
+        ground.asking,
     )
 
 

@@ -15,7 +15,6 @@ from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
 from ...models.base import Classifier
 from ...models.conditions import Conditions
-from ...models.levels import rounded
 from ...models.modules.module import from_module
 from ...models.preprocess import Preprocess
 from ..errors import InvalidInput, ModelFailure, Problem, Unexpected, Where
@@ -89,19 +88,20 @@ class DensityRecipe:
         setup, how = self.setup, self.setup.how
         network = setup.classifier()[0].network(tensors)
         targets = torch.arange(setup.classes, device=setup.device)
-        task = Fool(setup.battery.spec.shape, targets, how.runs, setup.images.mean)
+        task = Fool(setup.battery.spec.shape, targets, how.runs, setup.images.mean, setup.levels)
         kept = dict(tensors)
         for place, kind in enumerate((Evolution, Cppn)):
             name = kind.__name__.lower()
             attack = kind(generations=how.generations)
-            kept[f"images.{name}"] = as_bytes(evolved(attack.search(task, setup.rng_there("density", name)), network))
+            search = attack.search(task, setup.rng_there("density", name))
+            kept[f"images.{name}"] = as_bytes(evolved(search, network, setup.levels))
             tick((place + 1) / 2)
         return kept, {}
 
     def _tried(self, tensors: Tensors, dimensions: int) -> tuple[Tensors, Row]:
         setup = self.setup
         victim = self._victim(tensors, dimensions)
-        measured = of_victim(victim, setup.rng_there("density", "victim"))
+        measured = of_victim(victim, setup.rng_there("density", "victim"), setup.levels)
         rejected = {name: _rejected(measured.labels(images)) for name, images in self._bad(tensors)}
         mean = sum(rejected.values()) / len(rejected)
         so_far = tensors.get("rejected", torch.zeros(0, dtype=torch.float64))
@@ -114,8 +114,8 @@ class DensityRecipe:
         for name in ("evolution", "cppn"):
             yield name, as_images(tensors[f"images.{name}"], setup.device)
         noise = torch.rand(_NOISE, *setup.battery.spec.shape, generator=setup.rng("density", "noise"))
-        yield "noise", rounded(noise).to(setup.device)
-        bare = of_network(setup.classifier()[0].network(tensors), setup.classes)
+        yield "noise", setup.levels.rounded(noise).to(setup.device)
+        bare = of_network(setup.classifier()[0].network(tensors), setup.classes, setup.levels)
         adversary = fgsm(setup.how.distance(setup.battery))
         clean = self._choosing
         yield "fgsm", bare.adversarial(adversary, clean, bare.labels(clean), setup.rng("density", "fgsm"))

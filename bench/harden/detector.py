@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...defenses.detectors.threshold import CleanImages, Threshold
-from ...models.levels import rounded
 from ...models.training.train import Loss
 from ..errors import ModelFailure, Problem, Unexpected, Where
 from .epochs import Course
@@ -28,7 +27,7 @@ class DetectorRecipe:
     classifier's training images that it is not trained on choose its threshold.
 
     As the paper's static detector, with a network of its own where the paper branches off the classifier's layers; the
-    classifier stays as it is. Adversarial images are rounded to 8 bits as the genuine ones are, or their finer
+    classifier stays as it is. Adversarial images are rounded to the levels as the genuine ones are, or their finer
     grays alone would give them away; and images are not moved, since interpolation would too.
     """
 
@@ -95,8 +94,8 @@ class DetectorRecipe:
         adversary = setup.how.adversary(setup.battery)
 
         def told_apart(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-            genuine = rounded(images)
-            made = rounded(adversary.images(model, genuine, labels, setup.classes, rng))
+            genuine = setup.levels.rounded(images)
+            made = setup.levels.rounded(adversary.images(model, genuine, labels, setup.classes, rng))
             scores = network(torch.cat([genuine, made])).squeeze(1)
             truth = torch.cat([torch.zeros(len(genuine)), torch.ones(len(made))]).to(scores.device)
             return functional.binary_cross_entropy_with_logits(scores, truth)
@@ -106,7 +105,7 @@ class DetectorRecipe:
     def _check(self, network: nn.Module, tensors: Tensors) -> Row:
         """The share of adversarial images of held-out ones that score above all but `reject` of those to choose by."""
         setup = self.setup
-        measured = of_network(setup.classifier()[0].network(tensors), setup.classes)
+        measured = of_network(setup.classifier()[0].network(tensors), setup.classes, setup.levels)
         held, labels = setup.images.held, setup.images.held_labels
         made = measured.adversarial(setup.how.adversary(setup.battery), held, labels, setup.rng("check"))
         with torch.no_grad():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...attacks.base import Fool, Query, Search
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
-from ...models.levels import rounded
+from ...attacks.levels import EIGHT_BITS, Levels
 
 Train = Callable[[Tensor, Tensor, int], nn.Module]
 """Images `(n, c, h, w)` float32 in [0, 1], labels `(n,)` int64, number of classes -> a trained network of logits."""
@@ -33,6 +33,8 @@ class FoolingClass:
     generations: int = 100
     noise: int = 400
     """Images of uniform noise."""
+    levels: Levels = EIGHT_BITS
+    """What evolved images and noise are rounded to."""
 
     def train(self, images: Tensor, labels: Tensor, classes: int, train: Train, rng: torch.Generator) -> nn.Module:
         """Train the network of the last round, with `classes` + 1 outputs.
@@ -40,30 +42,32 @@ class FoolingClass:
         `images` `(n, c, h, w)` float32 in [0, 1] and `labels` `(n,)` int64 on the CPU, where `rng` is too.
         """
         network = train(images, labels, classes)
-        fooling = rounded(torch.rand(self.noise, *images.shape[1:], generator=rng))
+        fooling = self.levels.rounded(torch.rand(self.noise, *images.shape[1:], generator=rng))
         _, channels, height, width = images.shape
-        task = Fool((channels, height, width), torch.arange(classes), self.runs, images.mean(0))
+        task = Fool((channels, height, width), torch.arange(classes), self.runs, images.mean(0), self.levels)
         for _ in range(self.rounds):
             for generations in (1, self.generations):
                 for attack in (Evolution(generations=generations), Cppn(generations=generations)):
-                    fooling = torch.cat([fooling, evolved(attack.search(task, rng), network)])
+                    fooling = torch.cat([fooling, evolved(attack.search(task, rng), network, self.levels)])
             marks = torch.full((len(fooling),), classes)
             network = train(torch.cat([images, fooling]), torch.cat([labels, marks]), classes + 1)
         return network
 
 
 @torch.no_grad()
-def evolved(search: Search, network: nn.Module, watch: Callable[[Query, Tensor], None] | None = None) -> Tensor:
-    """Answer all that a search asks, and give its final images, `(runs * targets, c, h, w)`, in 8 bits.
+def evolved(
+    search: Search, network: nn.Module, levels: Levels, watch: Callable[[Query, Tensor], None] | None = None
+) -> Tensor:
+    """Answer all that a search asks, and give its final images, `(runs * targets, c, h, w)`, all rounded.
 
     `watch` is shown each query with the probabilities `(n, columns)` that it was answered.
     """
     query = next(search)
     while True:
-        answer = network(rounded(query.images)).softmax(1)
+        answer = network(levels.rounded(query.images)).softmax(1)
         if watch is not None:
             watch(query, answer)
         try:
             query = search.send(answer)
         except StopIteration as stop:
-            return rounded(stop.value).flatten(0, 1)
+            return levels.rounded(stop.value).flatten(0, 1)

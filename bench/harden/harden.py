@@ -135,7 +135,7 @@ def _manifest(setup: TrainingSetup) -> dict[str, Any]:
 def _written(setup: TrainingSetup, product: Product, out: Path, head: dict[str, Any]) -> Row:
     """Write the submission, and load it as an evaluation does. Returns what it measures on held-out images, which
     neither the training nor what the submission is fitted to when it is loaded has seen."""
-    expected = of_network(product.network, setup.classes).probabilities(setup.images.held)
+    expected = of_network(product.network, setup.classes, setup.levels).probabilities(setup.images.held)
     content = setup.start.to_onnx(product.network)
     model = {**setup.start.declared(), "path": MODEL, "sha256": hashlib.sha256(content).hexdigest()}
     if product.reject_index is not None:
@@ -155,13 +155,13 @@ def _written(setup: TrainingSetup, product: Product, out: Path, head: dict[str, 
     atomically(out / SUBMISSION, text.encode())
     given = read_submission(out / SUBMISSION)
     whole = subject_of(given).assemble(Ground(setup.battery, _as_data(setup.images), setup.device))
-    bare = of_victim((whole.bare or whole).victim, setup.rng_there("written"))
+    bare = of_victim((whole.bare or whole).victim, setup.rng_there("written"), setup.levels)
     difference = float((bare.probabilities(setup.images.held) - expected.to(setup.device)).abs().max())
     if difference > 1e-3:
         expected, got = "the probabilities of the trained network", f"some that differ by {difference:.2g}"
         fix = "train one from scratch with --network lenet, mlp or resnet"
         raise ModelFailure(Problem("FB301", expected, got, fix, Where(out / MODEL)))
-    victim = of_victim(whole.victim, setup.rng_there("written"))
+    victim = of_victim(whole.victim, setup.rng_there("written"), setup.levels)
     held, labels = setup.images.held, setup.images.held_labels
     row = victim.row(held, labels, setup.how.distance(setup.battery), setup.rng("measure"), strong=True)
     return {"on": HELD_OUT, **row}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ...attacks.base import Query
+from ...attacks.levels import Levels
 from ...models.answers import label_of, labelled
 from ...models.base import Classifier
-from ...models.levels import rounded
 from ..asking.clean import tau_of
 from .adversary import Adversary, Logits, fgsm, pgd
 from .steps import Row
@@ -33,11 +33,13 @@ class MeasuredModel:
     answers: Answers
     logits: Logits | None
     classes: int
+    levels: Levels
+    """What adversarial images are rounded to."""
 
     def row(self, images: Tensor, labels: Tensor, epsilon: float, rng: torch.Generator, *, strong: bool) -> Row:
         """Clean accuracy, clean rejections, and the share fooled by FGSM (`strong`: by PGD too) of those right before.
 
-        Adversarial images are rounded to 8 bits, and fool where they are accepted with another label than the true one.
+        Adversarial images are rounded to levels, and fool where they are accepted with another label than the true one.
         """
         label = self.labels(images)
         right = label == labels
@@ -53,10 +55,12 @@ class MeasuredModel:
         return row
 
     def adversarial(self, adversary: Adversary, images: Tensor, labels: Tensor, rng: torch.Generator) -> Tensor:
-        """Adversarial images in 8 bits."""
+        """Adversarial images, rounded to the levels."""
         assert self.logits is not None
         parts = zip(images.split(_AT_ONCE), labels.split(_AT_ONCE), strict=True)
-        return torch.cat([rounded(adversary.images(self.logits, x, y, self.classes, rng)) for x, y in parts])
+        return torch.cat(
+            [self.levels.rounded(adversary.images(self.logits, x, y, self.classes, rng)) for x, y in parts]
+        )
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -73,16 +77,16 @@ class MeasuredModel:
         return tau_of(answers.amax(1)[label_of(answers) == labels], quantile)
 
 
-def of_network(network: nn.Module, classes: int) -> MeasuredModel:
+def of_network(network: nn.Module, classes: int, levels: Levels) -> MeasuredModel:
     """A network of logits, the last of which rejects where there are more than `classes`."""
-    return MeasuredModel(lambda images: network(images).softmax(1)[:, :classes], network, classes)
+    return MeasuredModel(lambda images: network(images).softmax(1)[:, :classes], network, classes, levels)
 
 
-def of_victim(victim: Classifier, rng: torch.Generator) -> MeasuredModel:
+def of_victim(victim: Classifier, rng: torch.Generator, levels: Levels) -> MeasuredModel:
     """A defended model; `rng` is on its device."""
     ask = victim.logits
     logits: Logits | None = None if ask is None else lambda images: ask(images, rng)
-    return MeasuredModel(lambda images: victim.probabilities(images, rng), logits, victim.classes)
+    return MeasuredModel(lambda images: victim.probabilities(images, rng), logits, victim.classes, levels)
 
 
 class Reached:

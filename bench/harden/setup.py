@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...attacks.levels import Levels
 from ...models.levels import from_bytes, to_bytes
 from ...models.training.train import Training
 from ..battery.battery import Battery
@@ -37,6 +38,11 @@ class TrainingSetup:
     def classes(self) -> int:
         """K."""
         return self.battery.classes
+
+    @property
+    def levels(self) -> Levels:
+        """The gray levels of the battery: what is made here is rounded to them, as what attacks ask is."""
+        return self.battery.spec.facts.levels
 
     def rng(self, *path: str | int) -> torch.Generator:
         """A stream on the CPU. The recipe is no part of it: all begin with the same classifier."""
@@ -78,7 +84,7 @@ class TrainingSetup:
 
     def check(self, network: nn.Module, tensors: Tensors) -> Row:
         """A line of the log on a classifier."""
-        measured = of_network(network, self.classes)
+        measured = of_network(network, self.classes, self.levels)
         held, labels = self.images.held, self.images.held_labels
         row = measured.row(held, labels, self.how.distance(self.battery), self.rng("check"), strong=False)
         return {"on": HELD_OUT, **row}

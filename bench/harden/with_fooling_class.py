@@ -10,7 +10,6 @@ from torch import Tensor
 from ...attacks.base import Fool, Query
 from ...attacks.cppn import Cppn
 from ...attacks.evolution import Evolution
-from ...models.levels import rounded
 from .epochs import Course, untrained
 from .fooling_class import evolved
 from .measure import Reached, of_network
@@ -67,8 +66,9 @@ class FoolingClassRecipe:
     def _evolve(self, tensors: Tensors, tick: Tick, number: int) -> tuple[Tensors, Row]:
         setup, how = self.setup, self.setup.how
         network = self._course(number).network(tensors)
-        measured = of_network(network, setup.classes)
+        measured = of_network(network, setup.classes, setup.levels)
         shape = setup.battery.spec.shape
+        rounded = setup.levels.rounded
         noise = rounded(torch.rand(how.noise, *shape, generator=setup.rng("noise"))) if how.noise else None
         fooling = tensors.get("fooling", torch.zeros(0, *shape, dtype=torch.uint8))
         if number == 0 and noise is not None:
@@ -80,11 +80,11 @@ class FoolingClassRecipe:
         row: Row = {"tau": tau, "flat_confidence": judge.flat_confidence, "noise_accepted": accepted}
         thresholds = {"at_flat": judge.flat_confidence} | ({} if tau is None else {"at_tau": tau})
         targets = torch.arange(setup.classes, device=setup.device)
-        task = Fool(shape, targets, how.runs, setup.images.mean)
+        task = Fool(shape, targets, how.runs, setup.images.mean, setup.levels)
         for place, kind in enumerate((Evolution, Cppn)):
             name = kind.__name__.lower()
             rng = setup.rng_there("round", number, name)
-            first = evolved(kind(generations=1).search(task, rng), network)
+            first = evolved(kind(generations=1).search(task, rng), network, setup.levels)
             attack = kind(generations=how.generations)
             watch = Reached(how.runs, setup.classes, attack.children, thresholds)
 
@@ -92,7 +92,7 @@ class FoolingClassRecipe:
                 watch(query, answers)
                 tick((place + watch.generations / how.generations) / 2)
 
-            last = evolved(attack.search(task, rng), network, watching)
+            last = evolved(attack.search(task, rng), network, setup.levels, watching)
             row[name] = watch.row()
             fooling = torch.cat([fooling, as_bytes(first), as_bytes(last)])
         return {**tensors, "fooling": fooling}, {**row, "fooling_images": len(fooling)}

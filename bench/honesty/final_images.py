@@ -36,7 +36,7 @@ def false_on_final_images(
         if isinstance(result, EntryFailure) or not result.attacked.any():
             continue
         images = from_bytes(torch.from_numpy(result.images[result.attacked][:MOST]).to(victim.device))
-        first, second = twice(victim, images, rng, ground.spec.batch, ground.memory)
+        first, second = twice(victim, images, rng, ground.asking, ground.memory)
         difference, kept = max(difference, float((first - second).abs().max())), max(kept, most_rejected(first))
     found = []
     if difference > SAME and not clean.randomised:

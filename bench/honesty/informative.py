@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ...leaderboard.record.seen import Informative
-from ...models.levels import from_bytes, to_bytes
+from ...models.levels import from_bytes
 from ..asking.answers import victim_call
 from ..asking.out_of_distribution import out_of_distribution
 from ..machine.seeds import generator
@@ -27,8 +27,9 @@ def unlike(prepared: Prepared) -> Question:
     """Images of many kinds, whose answers an honest victim tells apart."""
     name = prepared.spec.name
     rng = generator(name, "informative", "images", device=prepared.victim.device)
-    images = to_bytes(out_of_distribution(prepared.clean.images, rng)).cpu().numpy()
-    return Question(images, (name, "informative", "victim"), prepared.spec.batch)
+    made = out_of_distribution(prepared.clean.images, rng)
+    images = prepared.ground.levels.to_bytes(made).cpu().numpy()
+    return Question(images, (name, "informative", "victim"), prepared.ground.asking)
 
 
 def informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> Informative | None:

@@ -39,12 +39,12 @@ def recognition(victim: Classifier, ground: Ground, plan: Iterable[Entry], diges
         if entry.task != "fool" or entry.box != "black":
             continue
         shard = cut(entry)[0]
-        task = Fool(ground.spec.shape, torch.tensor(entry.targets, device=device), shard.stop, mean)
+        task = Fool(ground.spec.shape, torch.tensor(entry.targets, device=device), shard.stop, mean, ground.levels)
         seen = _first(entry, task, generator(name, entry.name, shard.index, "attack", device=device))
         unseen = _first(entry, task, generator(digest, name, entry.name, shard.index, "fresh", device=device))
         if seen is None or unseen is None:
             continue
-        sure = [_confidence(checked_answers(victim, images, rng, ground.spec.batch)) for images in (seen, unseen)]
+        sure = [_confidence(checked_answers(victim, images, rng, ground.asking)) for images in (seen, unseen)]
         median = torch.cat(sure).cpu().median().to(device)
         own, fresh = own + int((sure[0] > median).sum()), fresh + int((sure[1] > median).sum())
         total += len(seen)

@@ -15,7 +15,7 @@ from ...models.base import Classifier
 from ...models.levels import from_bytes
 from ..asking.answers import checked_answers
 from ..asking.clean import CleanAnswers
-from ..battery.ground import Ground
+from ..battery.ground import Asking, Ground
 from ..machine.seeds import generator
 
 T = TypeVar("T")
@@ -37,19 +37,20 @@ def measure(ground: Ground, victim: Classifier, clean: CleanAnswers) -> Properti
         clean.reading.label[rows],
         from_bytes(torch.tensor(data.donors).to(device)),
         torch.tensor(data.mean).to(device),
+        levels=ground.levels,
     )
     rng = generator(name, "properties", device=device)
     measuring = Psychophysics(side=spec.side, stride=spec.stride, copies=spec.copies).measure(task, rng)
     victim_rng = generator(name, "properties", "victim", device=device)
-    return ask(measuring, victim, victim_rng, ground.spec.batch)
+    return ask(measuring, victim, victim_rng, ground.asking)
 
 
-def ask(measuring: Generator[Query, Tensor, T], victim: Classifier, rng: torch.Generator, batch: int) -> T:
+def ask(measuring: Generator[Query, Tensor, T], victim: Classifier, rng: torch.Generator, how: Asking) -> T:
     """Answer a measurement's queries until it returns what it found."""
     try:
         query = next(measuring)
         while True:
-            query = measuring.send(checked_answers(victim, query.images, rng, batch))
+            query = measuring.send(checked_answers(victim, query.images, rng, how))
     except StopIteration as finished:
         return finished.value
 

@@ -12,18 +12,19 @@ from torch import Tensor
 from ...models.base import Classifier
 from ...models.levels import from_bytes
 from ..asking.answers import checked_answers
+from ..battery.ground import Asking
 from ..machine.seeds import generator
 
 
 @dataclass(frozen=True)
 class Question:
-    """Some images, asked about in one order, in calls of at most `batch`, as often as `draws`."""
+    """Some images, asked about in one order, as often as `draws`."""
 
     images: np.ndarray
     """`(n, c, h, w)` uint8."""
     stream: tuple[str | int, ...]
     """Of the victim's chance (machine/seeds.py)."""
-    batch: int
+    how: Asking
     draws: int = 1
 
 
@@ -38,8 +39,8 @@ def _answer(victim: Classifier, question: Question) -> np.ndarray:
 
     def draw() -> Tensor:
         parts = [
-            checked_answers(victim, from_bytes(part.to(victim.device)), rng, question.batch).cpu()
-            for part in images.split(question.batch)
+            checked_answers(victim, from_bytes(part.to(victim.device)), rng, question.how).cpu()
+            for part in images.split(question.how.batch)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, victim.classes)
 

@@ -7,6 +7,7 @@ are asked of it alone, in another row, among others, and after many near-copies 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ import torch
 from ...attacks.entry import Entry
 from ...leaderboard.record.seen import Compared
 from ...models.answers import label_of
+from ...models.levels import from_bytes
 from ..machine.seeds import numpy_generator
 from ..running.prepared import Prepared
 from ..running.shards import ShardResult
@@ -36,7 +38,7 @@ class Repeated:
     def __init__(self, prepared: Prepared, plan: Sequence[Entry], results: Results) -> None:
         """Raises nothing; where the searches asked nothing, there are clean images alone."""
         self._prepared = prepared
-        self._name, self._batch = prepared.spec.name, prepared.spec.batch
+        self._name, self._how = prepared.spec.name, prepared.ground.asking
         self._draws = TWICE if prepared.clean.randomised else 1
         rng = numpy_generator(self._name, "asked again")
         kept = [(e.group, results[e.name]) for e in plan]
@@ -47,9 +49,10 @@ class Repeated:
         self._groups = np.array([group for group, r in parts for _ in range(len(r.sampled))], dtype=str)
         self._order = rng.permutation(len(self.images))
         self._company = rng.permutation(np.concatenate([_even(self._clean()), _even(self.images)]))
-        noise = rng.integers(-1, 2, (COPIES, *self._company.shape))
-        copies = np.clip(self._company.astype(int) + noise, 0, 255).astype(np.uint8)
-        self._copies = copies.reshape(-1, *self._company.shape[1:])
+        noise = torch.from_numpy(rng.integers(-1, 2, (COPIES, *self._company.shape)))
+        levels = self._how.levels
+        copies = levels.to_bytes(levels.moved(from_bytes(torch.from_numpy(self._company)), noise))
+        self._copies = copies.flatten(0, 1).numpy()
 
     def _clean(self) -> np.ndarray:
         return self._prepared.clean.images.cpu().numpy()
@@ -65,14 +68,16 @@ class Repeated:
             self._question(images, "among others"),
             self._question(images, "alone", batch=1),
             self._question(np.concatenate([images[:0], self._clean()[:7], images[::-1]]), "another row"),
-            Question(self._copies, (self._name, "asked again", "copies"), self._batch),
+            Question(self._copies, (self._name, "asked again", "copies"), self._how),
             self._question(images, "after near-copies"),
             self._question(self._clean(), "evaluation set"),
         ]
 
     def _question(self, images: np.ndarray, what: str, batch: int | None = None) -> Question:
         stream = (self._name, "asked again", what)
-        return Question(np.ascontiguousarray(images), stream, batch or self._batch, self._draws)
+        return Question(
+            np.ascontiguousarray(images), stream, replace(self._how, batch=batch or self._how.batch), self._draws
+        )
 
     def searched(self, answers: Sequence[np.ndarray]) -> dict[str, Compared]:
         """What the answers to `first` say, by attack and of all."""

@@ -44,7 +44,7 @@ def finals(prepared: Prepared, plan: Sequence[Entry], results: Results) -> list[
             rows = rows[result.attacked[rows]]
             if len(rows):
                 stream = (prepared.spec.name, entry.name, shard.index, "judge")
-                question = Question(result.images[rows], stream, prepared.spec.batch, prepared.draws)
+                question = Question(result.images[rows], stream, prepared.ground.asking, prepared.draws)
                 found.append(Finals(shard, rows, question))
     return found
 
@@ -79,17 +79,17 @@ def _judged(prepared: Prepared, finals: Finals, answers: np.ndarray) -> Verdicts
     device = prepared.victim.device
     victim = _saying(prepared.victim, answers)
     images = from_bytes(torch.from_numpy(question.images).to(device))
-    draws, batch, rng = question.draws, question.batch, generator(*question.stream, device=device)
+    draws, how, rng = question.draws, question.how, generator(*question.stream, device=device)
     rows = torch.from_numpy(finals.rows).to(device)
     if entry.task == "fool":
         targets = torch.tensor(entry.targets, dtype=torch.int64, device=device)[rows % len(entry.targets)]
         tau = 2.0 if clean.tau is None else clean.tau
         flat = prepared.spec.judge.flat_confidence
-        return judge_fool(victim, images, targets, tau=tau, flat=flat, draws=draws, batch=batch, rng=rng)
+        return judge_fool(victim, images, targets, tau=tau, flat=flat, draws=draws, how=how, rng=rng)
     assert entry.limit is not None
     originals, labels = clean.images[rows], clean.reading.label[rows]
     aims = clean.least_likely[rows] if entry.least_likely else None
-    return judge_perturb(victim, images, originals, labels, aims, limit=entry.limit, draws=draws, batch=batch, rng=rng)
+    return judge_perturb(victim, images, originals, labels, aims, limit=entry.limit, draws=draws, how=how, rng=rng)
 
 
 def _saying(victim: Classifier, answers: np.ndarray) -> Classifier:

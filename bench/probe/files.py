@@ -13,7 +13,7 @@ from ...attacks.responses.repeated_instance import removed
 from ...leaderboard.record.store import PROBE, PROBE_RECORD, RunFolder
 from ...leaderboard.site.figures import MappedImage, added_chart, maps_figure, removal_figure, removed_chart
 from ...leaderboard.site.maps import Frame, Map, scales
-from ...models.levels import from_bytes, to_bytes
+from ...models.levels import from_bytes
 from ..errors import InvalidInput, Problem, Where
 from ..machine.folder import atomically
 from .probe import Probe, Removal
@@ -121,7 +121,7 @@ def _curves(probe: Probe) -> dict[str, bytes]:
 
 
 def _motifs(removal: Removal, probe: Probe) -> dict[str, bytes]:
-    given, found = removal.given, removal.removals
+    given, found, levels = removal.given, removal.removals, probe.ground.levels
     if found is None:
         return {}
     files = {}
@@ -129,7 +129,7 @@ def _motifs(removal: Removal, probe: Probe) -> dict[str, bytes]:
         k, side = int(found.copies[i]), int(found.side[i])
         corners = found.corners[i, :k]
         whole = from_bytes(torch.tensor(given.images[i]))
-        left = to_bytes(removed(whole, torch.tensor(corners)[None], side)[0]).numpy()
+        left = levels.to_bytes(removed(whole, torch.tensor(corners)[None], side, levels)[0]).numpy()
         labels = ["p " + _plain(p) for p in found.curve[i, : k + 1]]
         name = probe.ground.spec.class_names[int(given.targets[i])]
         title = f"{given.attack} image {i}, made for {name!r}: {k} copies of a motif of side {side}, removed one by one"

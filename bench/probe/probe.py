@@ -13,11 +13,12 @@ from torch import Tensor
 from ...attacks.base import Fool, Perturb
 from ...attacks.cppn import Cppn
 from ...attacks.deepception import DeepceptionSpec
+from ...attacks.levels import Levels
 from ...attacks.responses.psychophysics import Properties, Psychophysics, others
 from ...attacks.responses.repeated_instance import Removals, RepeatedInstance
 from ...leaderboard.record.words import plural
 from ...models.base import Classifier
-from ...models.levels import from_bytes, to_bytes
+from ...models.levels import from_bytes
 from ..asking.answers import checked_answers
 from ..asking.reading import reading_of
 from ..battery.battery import Battery
@@ -127,11 +128,11 @@ def probe(
         if of_the_run is None:
             progress.say(f"evolving CPPN images: {FRESH.children * FRESH.generations:,} queries")
             of_the_run = (_fresh(victim, ground),)
-        test = repeated_instance(battery.spec.shape)
+        test = repeated_instance(battery.spec.shape, ground.levels)
         removals = []
         for given in of_the_run:
             progress.say(f"repeated instances: {plural(len(given.images), 'image')} of {given.attack}")
-            removals.append(_removal(given, test, victim, battery))
+            removals.append(_removal(given, test, victim, ground))
         return Probe(
             subject,
             ground,
@@ -158,11 +159,13 @@ def psychophysics(battery: Battery) -> Psychophysics:
     return Psychophysics(side=side, stride=max(1, side // 2), copies=4)
 
 
-def repeated_instance(shape: tuple[int, int, int]) -> RepeatedInstance:
+def repeated_instance(shape: tuple[int, int, int], levels: Levels) -> RepeatedInstance:
     """The test for images of this shape: windows of an eighth, a quarter and a third of the shorter side, of at least
     3 pixels, since smaller ones are alike by chance."""
     short = min(shape[1:])
-    return RepeatedInstance(sides=tuple(sorted({min(short, max(3, round(short / part))) for part in (8, 4, 3)})))
+    return RepeatedInstance(
+        sides=tuple(sorted({min(short, max(3, round(short / part))) for part in (8, 4, 3)})), levels=levels
+    )
 
 
 def _pixels(images: np.ndarray, device: torch.device) -> Tensor:
@@ -171,16 +174,16 @@ def _pixels(images: np.ndarray, device: torch.device) -> Tensor:
 
 def _chosen(images: int | tuple[int, ...], victim: Classifier, ground: Ground) -> tuple[np.ndarray, Tensor]:
     """Rows of the evaluation images, and the victim's probabilities on them, on its device."""
-    data, batch = ground.data, ground.spec.batch
+    data, how, batch = ground.data, ground.asking, ground.spec.batch
     rng = generator(ground.spec.name, "probe", "clean", device=victim.device)
     if not isinstance(images, int):
         rows = np.array(images, np.int64)
-        return rows, checked_answers(victim, _pixels(data.images[rows], victim.device), rng, batch)
+        return rows, checked_answers(victim, _pixels(data.images[rows], victim.device), rng, how)
     found: list[int] = []
     kept: list[Tensor] = []
     for start in range(0, len(data.labels), batch):
         part = slice(start, start + batch)
-        asked = checked_answers(victim, _pixels(data.images[part], victim.device), rng, batch)
+        asked = checked_answers(victim, _pixels(data.images[part], victim.device), rng, how)
         right = (reading_of(asked).label.cpu().numpy() == data.labels[part]).nonzero()[0][: images - len(found)]
         found += (start + right).tolist()
         kept.append(asked[torch.tensor(right, device=victim.device)])
@@ -219,22 +222,23 @@ def _properties(
             labels[torch.tensor(block, device=device)],
             _pixels(donors, device),
             torch.tensor(data.mean).to(device),
+            levels=ground.levels,
         )
         rng = generator(name, "properties", *suffix, device=device)
         victim_rng = generator(name, "properties", "victim", *suffix, device=device)
-        parts.append(ask(settings.measure(task, rng), victim, victim_rng, ground.spec.batch))
+        parts.append(ask(settings.measure(task, rng), victim, victim_rng, ground.asking))
     return Properties.join(parts), np.concatenate(other)
 
 
 def _fresh(victim: Classifier, ground: Ground) -> FoolingImages:
     """CPPN images evolved with a small budget, those that the victim accepts as their class."""
-    name, batch, device = ground.spec.name, ground.spec.batch, victim.device
+    name, how, device = ground.spec.name, ground.asking, victim.device
     targets = torch.arange(min(ground.battery.classes, TARGETS), device=device)
-    task = Fool(ground.spec.shape, targets, 1, torch.tensor(ground.data.mean).to(device))
+    task = Fool(ground.spec.shape, targets, 1, torch.tensor(ground.data.mean).to(device), ground.levels)
     search = FRESH.search(task, generator(name, "probe", "cppn", device=device))
     victim_rng = generator(name, "probe", "cppn", "victim", device=device)
-    finals = to_bytes(ask(search, victim, victim_rng, batch)[0])
-    label = reading_of(checked_answers(victim, from_bytes(finals), victim_rng, batch)).label
+    finals = ground.levels.to_bytes(ask(search, victim, victim_rng, how)[0])
+    label = reading_of(checked_answers(victim, from_bytes(finals), victim_rng, how)).label
     good = (label == targets).cpu().numpy()
     reason = None if good.any() else "no image of the small budget is accepted as its class: give a run's with --run"
     images = finals.cpu().numpy()[good]
@@ -242,14 +246,14 @@ def _fresh(victim: Classifier, ground: Ground) -> FoolingImages:
     return FoolingImages("cppn", source, images, targets.cpu().numpy()[good], reason)
 
 
-def _removal(given: FoolingImages, test: RepeatedInstance, victim: Classifier, battery: Battery) -> Removal:
+def _removal(given: FoolingImages, test: RepeatedInstance, victim: Classifier, ground: Ground) -> Removal:
     if not len(given.images):
         return Removal(given, test, None)
-    name, device = battery.spec.name, victim.device
+    name, device = ground.spec.name, victim.device
     measuring = test.measure(
         _pixels(given.images, device),
         torch.tensor(given.targets).to(device),
         generator(name, "probe", "repeated", given.attack, device=device),
     )
     victim_rng = generator(name, "probe", "repeated", given.attack, "victim", device=device)
-    return Removal(given, test, ask(measuring, victim, victim_rng, battery.spec.batch))
+    return Removal(given, test, ask(measuring, victim, victim_rng, ground.asking))

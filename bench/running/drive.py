@@ -16,6 +16,7 @@ from torch import Tensor
 from ...attacks.base import BlackBox
 from ...models.base import Classifier
 from ..asking.answers import checked_answers
+from ..battery.ground import Asking
 from ..errors import OverBudget, Problem, Unexpected
 
 Hit = Callable[[Tensor, Tensor], Tensor]
@@ -147,10 +148,10 @@ def drive_black_box(
     *,
     attack_rng: torch.Generator,
     victim_rng: torch.Generator,
-    batch: int,
+    how: Asking,
     stop: Callable[[], bool],
 ) -> Tensor:
-    """Run a search to its end and return its finals. Every query is rounded to 8 bits first, so that what was
+    """Run a search to its end and return its finals. Every query is rounded to the levels first, so that what was
     answered is what can be saved and replayed.
 
     Raises OverBudget, ModelFailure, and Stopped when `stop()` turns true.
@@ -163,7 +164,7 @@ def drive_black_box(
                 raise Stopped
             check_asked(query.images, query.owners, victim.shape)
             at = meter.charge(query.owners)
-            probabilities = checked_answers(victim, query.images, victim_rng, batch)
+            probabilities = checked_answers(victim, query.images, victim_rng, how)
             meter.queries += len(query.images)
             meter.observe(probabilities, query.owners, at)
             meter.tick(len(query.images), meter.fooled)

@@ -13,6 +13,7 @@ from ...attacks.entry import FiniteDifferences
 from ...models.answers import with_rejected
 from ...models.base import Classifier
 from ..asking.answers import checked_answers
+from ..battery.ground import Asking
 from .drive import Meter, Stopped
 
 TINY = torch.finfo(torch.float32).tiny
@@ -27,7 +28,7 @@ class FiniteDifferenceOracle:
     coordinates, and a step and not Adam). With fewer, all of them move at once along random directions of ±1 and the
     quotients are averaged (SPSA: Spall 1992; against classifiers Uesato et al. 2018, §4.1; with Gaussian directions it
     is the NES of Ilyas et al. 2018, §2.1). Departures from all: steps are whole gray levels, since every query is
-    rounded to 8 bits; where an image's pixel stands at 0 or 1 the difference is one-sided, and is divided by the
+    rounded to them; where an image's pixel stands at 0 or 1 the difference is one-sided, and is divided by the
     distance that is left. Large steps see over the flat treads of a staircase, where gradients vanish.
     """
 
@@ -39,7 +40,7 @@ class FiniteDifferenceOracle:
     rng: torch.Generator
     """For what the victim draws."""
     direction_rng: torch.Generator
-    batch: int
+    asking: Asking
     stop: Callable[[], bool]
     rejects: bool = field(init=False)
 
@@ -60,7 +61,7 @@ class FiniteDifferenceOracle:
         return self.gradient(images, owners, objective).gradients.sign()
 
     def gradient(self, images: Tensor, owners: Tensor, objective: Objective) -> Ascent:
-        """See attacks/base.py. At most `queries` queries an image; the images must be 8-bit ones.
+        """See attacks/base.py. At most `queries` queries an image; the images must lie on the levels.
 
         Probes are charged but never counted as fooling: they may lie outside the attack's limit.
         """
@@ -88,7 +89,7 @@ class FiniteDifferenceOracle:
     def _directions(self, images: Tensor) -> Iterator[Tensor]:
         """`(n, per, c, h, w)` of -1, 0 and 1, in parts of about a batch of probes."""
         n, shape, size = len(images), images.shape[1:], images[0].numel()
-        per = max(1, self.batch // (2 * n))
+        per = max(1, self.asking.batch // (2 * n))
         if self._by_coordinate(images):
             for chosen in torch.arange(size, device=images.device).split(per):
                 one_hot = torch.nn.functional.one_hot(chosen, size).to(images.dtype)
@@ -104,7 +105,7 @@ class FiniteDifferenceOracle:
         if self.stop():
             raise Stopped
         self.meter.queries += len(images)
-        return checked_answers(self.victim, images, self.rng, self.batch)
+        return checked_answers(self.victim, images, self.rng, self.asking)
 
     def _logarithms(self, probabilities: Tensor) -> Tensor:
         if self.rejects:

@@ -1,4 +1,4 @@
-"""The judge: rounds final images to 8 bits, checks range and limit, re-queries the victim, and alone decides."""
+"""The judge: rounds final images to the levels, checks range and limit, re-queries the victim, and alone decides."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from ...attacks.entry import Limit
+from ...attacks.levels import Levels
 from ...models.base import Classifier
-from ...models.levels import from_bytes, to_bytes
+from ...models.levels import from_bytes
 from ..asking.answers import checked_answers
 from ..asking.reading import hits_perturb, reading_of
+from ..battery.ground import Asking
 
 SLACK = 1e-4
 """How far outside [0, 1] an attack's float arithmetic may stray before the judge calls the image out of range."""
@@ -50,15 +52,15 @@ def judge_fool(
     tau: float,
     flat: float,
     draws: int,
-    batch: int,
+    how: Asking,
     rng: torch.Generator,
 ) -> Verdicts:
     """Judge fooling images `(t, c, h, w)`, one target class each `(t,)`."""
-    images, refused = _to_bytes(finals)
+    images, refused = _to_bytes(finals, how.levels)
     fooled, flats, first, confidence = [], [], None, []
     rows = torch.arange(len(images), device=victim.device)
     for _ in range(draws):
-        probabilities = _answers(victim, images, rng, batch)
+        probabilities = _answers(victim, images, rng, how)
         reading = reading_of(probabilities)
         first = first or reading
         of_target = probabilities[rows, targets]
@@ -80,17 +82,17 @@ def judge_perturb(
     *,
     limit: Limit,
     draws: int,
-    batch: int,
+    how: Asking,
     rng: torch.Generator,
 ) -> Verdicts:
     """Judge perturbed images `(t, c, h, w)` against their uint8 originals and the victim's own clean labels."""
-    images, refused = _to_bytes(finals)
+    images, refused = _to_bytes(finals, how.levels)
     size = limit.sizes(originals, images)
-    for i in (~limit.kept(size)).nonzero().flatten().tolist():
+    for i in (~limit.kept(size, how.levels)).nonzero().flatten().tolist():
         refused[i] = refused[i] or f"changed by {float(size[i]):.4g}, limit {limit}"
     fooled, first, confidence = [], None, []
     for _ in range(draws):
-        reading = reading_of(_answers(victim, images, rng, batch))
+        reading = reading_of(_answers(victim, images, rng, how))
         first = first or reading
         fooled.append(hits_perturb(reading.probabilities, labels, targets))
         confidence.append(reading.confidence)
@@ -98,7 +100,7 @@ def judge_perturb(
     return _verdicts(images, fooled, fooled, first.label, confidence, size, refused)
 
 
-def _to_bytes(finals: Tensor) -> tuple[Tensor, list[str]]:
+def _to_bytes(finals: Tensor, levels: Levels) -> tuple[Tensor, list[str]]:
     low, high = finals.flatten(1).aminmax(dim=1)
     sound = (low >= -SLACK) & (high <= 1 + SLACK)  # false for NaN
     refused = [
@@ -107,13 +109,13 @@ def _to_bytes(finals: Tensor) -> tuple[Tensor, list[str]]:
     ]
     images = torch.empty(finals.shape, dtype=torch.uint8, device=finals.device)
     for part, rounded in zip(finals.split(_AT_ONCE), images.split(_AT_ONCE), strict=True):
-        rounded.copy_(to_bytes(torch.nan_to_num(part)))
+        rounded.copy_(levels.to_bytes(torch.nan_to_num(part)))
     return images, refused
 
 
-def _answers(victim: Classifier, images: Tensor, rng: torch.Generator, batch: int) -> Tensor:
+def _answers(victim: Classifier, images: Tensor, rng: torch.Generator, how: Asking) -> Tensor:
     """The answers to `(n, c, h, w)` uint8 images, which become floats a batch at a time."""
-    parts = [checked_answers(victim, from_bytes(part), rng, batch) for part in images.split(batch)]
+    parts = [checked_answers(victim, from_bytes(part), rng, how) for part in images.split(how.batch)]
     return torch.cat(parts)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...attacks.base import Ascent, Objective, WhiteBox
 from ...models.base import Classifier
 from ..asking.answers import checked_answers, nonsense, victim_call
+from ..battery.ground import Asking
 from ..machine.memory import Memory
 from .drive import Meter, Stopped, check_asked
 
@@ -21,7 +22,7 @@ class Look(NamedTuple):
 
     logits: Tensor
     sign: Tensor
-    """`(n, c, h, w)` int8, so that all looks together are no larger than the 8-bit images."""
+    """`(n, c, h, w)` int8, so that all looks together are no larger than the images as bytes."""
 
 
 @dataclass
@@ -31,7 +32,8 @@ class DrivenOracle:
     victim: Classifier
     meter: Meter
     rng: torch.Generator
-    batch: int
+    how: Asking
+    """The batch is that of gradients."""
     draws: int
     """Gradients averaged for each image (EOT); 1 unless the victim is randomised."""
     stop: Callable[[], bool]
@@ -49,7 +51,7 @@ class DrivenOracle:
     def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
         """See attacks/base.py."""
         at = self._before(images, owners)
-        answered = checked_answers(self.asked or self.victim, images, self.rng, self.batch)
+        answered = checked_answers(self.asked or self.victim, images, self.rng, self.how)
         self.meter.queries += len(images)
         self.meter.observe(answered, owners, at)
         self.meter.tick(len(images), self.meter.fooled)
@@ -60,7 +62,7 @@ class DrivenOracle:
         at = self._before(images, owners)
         assert self.victim.logits is not None
         parts: list[Ascent] = []
-        for rows in torch.arange(len(images), device=images.device).split(self.batch):
+        for rows in torch.arange(len(images), device=images.device).split(self.how.batch):
             parts += self.memory.pieces(len(rows), lambda some, of=rows: self._expected(images, of[some], objective))
         result = parts[0] if len(parts) == 1 else Ascent(*(torch.cat(x) for x in zip(*parts, strict=True)))
         self.meter.gradients += len(images)
@@ -86,7 +88,7 @@ class DrivenOracle:
 
     def _differentiate(self, images: Tensor, rows: Tensor, objective: Objective) -> Ascent:
         assert self.victim.logits is not None
-        leaf = images.detach().clone().requires_grad_(True)
+        leaf = self.how.levels.rounded(images.detach()).requires_grad_(True)
         with torch.enable_grad():
             logits = victim_call(self.victim.logits, leaf, self.rng)
             values = objective(logits, rows)

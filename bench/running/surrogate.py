@@ -125,7 +125,7 @@ class _Best:
     ) -> None:
         """Ask about one image for each of `owners`; those not `available` are asked about and not taken."""
         at = self.meter.charge(owners)
-        probabilities = checked_answers(self.prepared.victim, images, self.rng, self.prepared.spec.batch)
+        probabilities = checked_answers(self.prepared.victim, images, self.rng, self.prepared.ground.asking)
         self.meter.queries += len(images)
         self.meter.observe(probabilities, owners, at)
         value = score(probabilities, images, owners)

@@ -57,6 +57,7 @@ class _Run:
         # A victim that gets no clean image right has no τ; then nothing can be called fooled, and any image will do.
         tau = 2.0 if prepared.clean.tau is None else prepared.clean.tau
         task = Fool(prepared.spec.shape, targets, runs, torch.tensor(prepared.ground.data.mean).to(device))
+        task = replace(task, levels=prepared.ground.levels)
         per_task = entry.box == "white"  # a white-box image works on one target, so each target is an owner
 
         def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class _Run:
             tau=tau,
             flat=prepared.spec.judge.flat_confidence,
             draws=prepared.draws,
-            batch=prepared.spec.batch,
+            how=prepared.ground.asking,
             rng=self._rng("judge"),
         )
         spent = meter.spent if per_task else meter.spent.repeat_interleave(k)
@@ -96,6 +97,7 @@ class _Run:
             from_bytes(torch.tensor(prepared.ground.data.donors).to(device)),
             torch.tensor(prepared.ground.data.mean).to(device),
             targets,
+            prepared.ground.levels,
         )
 
         def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ class _Run:
             targets,
             limit=entry.limit,
             draws=prepared.draws,
-            batch=prepared.spec.batch,
+            how=prepared.ground.asking,
             rng=self._rng("judge"),
         )
         return self._values(verdicts, meter, meter.spent, attacked.cpu())
@@ -139,7 +141,7 @@ class _Run:
                 how,
                 self._rng("finite differences"),
                 self._rng("directions"),
-                prepared.spec.batch,
+                prepared.ground.asking,
                 self.stop,
             )
             targets = None if task.targets is None else task.targets[left]
@@ -160,7 +162,6 @@ class _Run:
         attack_rng, victim_rng = self._rng("attack"), self._rng("victim")
         if entry.box == "black":
             search = cast(BlackBox[Any], entry.attack)
-            batch = prepared.spec.batch
             return drive_black_box(
                 search,
                 task,
@@ -168,15 +169,15 @@ class _Run:
                 meter,
                 attack_rng=attack_rng,
                 victim_rng=victim_rng,
-                batch=batch,
+                how=prepared.ground.asking,
                 stop=self.stop,
             )
         draws = prepared.spec.judge.expectation_draws if prepared.clean.randomised else 1
-        batch = prepared.spec.gradient_batch
+        how = replace(prepared.ground.asking, batch=prepared.spec.gradient_batch)
         # What a randomised victim answers depends on the entry's own stream of chance.
         looks = {} if prepared.clean.randomised else prepared.looks.setdefault((self.shard.start, self.shard.stop), {})
         oracle = DrivenOracle(
-            prepared.victim, meter, victim_rng, batch, draws, self.stop, prepared.ground.memory, self._asked, looks
+            prepared.victim, meter, victim_rng, how, draws, self.stop, prepared.ground.memory, self._asked, looks
         )
         return drive_white_box(cast(WhiteBox[Any], entry.attack), task, oracle, attack_rng=attack_rng)
 

@@ -15,6 +15,7 @@ from ...models.levels import from_bytes
 from ..asking.answers import checked_answers
 from ..asking.clean import CleanAnswers
 from ..asking.reading import reading_of
+from ..battery.ground import Asking
 from ..battery.panel import Member, SourceImages, Sources
 from ..machine.seeds import generator
 from ..running.run import EntryFailure
@@ -45,7 +46,7 @@ def transfer(
     victim: Classifier,
     sources: Sources,
     load: Callable[[str], Classifier],
-    batch: int,
+    how: Asking,
 ) -> list[TransferCell]:
     """Every panel model's images on the victim, then the victim's images on every panel model (`load`ed by name)."""
     truth = clean.truth.cpu().numpy()
@@ -58,14 +59,14 @@ def transfer(
         there = Side(member.name, member.label, member.tau)
         for group, members in groups.items():
             made = _made_on(member, members, sources)
-            cells.append(_cell(group, members[0], there, own, made, victim, truth, batch))
+            cells.append(_cell(group, members[0], there, own, made, victim, truth, how))
     for member in sources.members:
         there = Side(member.name, member.label, member.tau)
         model = load(member.name)
         for group, members in groups.items():
             outcome = headline(members, results)
             made = None if isinstance(outcome, EntryFailure) else _as_source(outcome)
-            cells.append(_cell(group, members[0], own, there, made, model, truth, batch))
+            cells.append(_cell(group, members[0], own, there, made, model, truth, how))
     return cells
 
 
@@ -96,7 +97,7 @@ def _cell(
     made: SourceImages | None,
     model: Classifier,
     truth: np.ndarray,
-    batch: int,
+    how: Asking,
 ) -> TransferCell:
     def cell(any_label, same_label) -> TransferCell:
         return TransferCell(
@@ -121,7 +122,7 @@ def _cell(
         )
         return cell(nothing, nothing)
     images = from_bytes(torch.from_numpy(made.images[at]).to(model.device))
-    reading = reading_of(checked_answers(model, images, generator("transfer", device=model.device), batch))
+    reading = reading_of(checked_answers(model, images, generator("transfer", device=model.device), how))
     label, confidence = reading.label.cpu().numpy(), reading.confidence.cpu().numpy()
     if entry.task == "perturb":
         fooled = (label >= 0) & (label != truth[at])

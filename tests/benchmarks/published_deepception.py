@@ -14,6 +14,7 @@ from foolbench.attacks.base import Perturb
 from foolbench.attacks.deepception import Deepception
 from foolbench.attacks.patches.bank import PATCH_KINDS
 from foolbench.attacks.responses.psychophysics import Psychophysics
+from foolbench.bench.battery.ground import Asking
 from foolbench.bench.honesty.properties import ask
 from published_networks import Network, network, network_names
 from published_rows import BATCH, Row, Setting, labels, row, search, seeded, share, timed
@@ -56,7 +57,7 @@ def _properties(net: Network, n: int) -> Iterator[Row]:
     side, stride = SIZES[net.dataset]
     task = _task(net, n)
     measuring = Psychophysics(side=side, stride=stride, copies=4).measure(task, seeded(0))
-    found, seconds = timed(lambda: ask(measuring, net.classifier, seeded(1), BATCH))
+    found, seconds = timed(lambda: ask(measuring, net.classifier, seeded(1), Asking(BATCH)))
     summary = found.summary()
     for key, (title, published) in PROPERTIES.items():
         spread = summary[key]

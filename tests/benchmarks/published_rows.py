@@ -11,6 +11,7 @@ import torch
 from foolbench.attacks.base import Fool, Perturb
 from foolbench.bench.asking.answers import checked_answers
 from foolbench.bench.asking.reading import hits_fool, hits_perturb, reading_of
+from foolbench.bench.battery.ground import Asking
 from foolbench.bench.running.drive import Meter, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle
 from foolbench.bench.scores.intervals import wilson
@@ -82,7 +83,14 @@ def search(
     owners, each = (task.runs, len(task.targets)) if isinstance(task, Fool) else (len(task.images), 1)
     meter = Meter(owners, each, UNBOUNDED, UNBOUNDED, hit, lambda asked, fooled: None, classifier.device)
     finals = drive_black_box(
-        attack, task, classifier, meter, attack_rng=seeded(seed), victim_rng=seeded(1), batch=BATCH, stop=lambda: False
+        attack,
+        task,
+        classifier,
+        meter,
+        attack_rng=seeded(seed),
+        victim_rng=seeded(1),
+        how=Asking(BATCH),
+        stop=lambda: False,
     )
     return finals, meter
 
@@ -99,12 +107,12 @@ def oracle(classifier: Classifier, owners: int, batch: int = BATCH) -> DrivenOra
         return torch.zeros(len(rows), 1, dtype=torch.bool)
 
     meter = Meter(owners, 1, UNBOUNDED, UNBOUNDED, never, lambda asked, fooled: None, classifier.device)
-    return DrivenOracle(classifier, meter, seeded(1), batch, 1, lambda: False)
+    return DrivenOracle(classifier, meter, seeded(1), Asking(batch), 1, lambda: False)
 
 
 def probabilities(classifier: Classifier, images: Tensor, batch: int = BATCH) -> Tensor:
     """`(n, c, h, w)` rounded to 8 bits -> `(n, K)`."""
-    return checked_answers(classifier, images, seeded(1), batch)
+    return checked_answers(classifier, images, seeded(1), Asking(batch))
 
 
 def labels(classifier: Classifier, images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from foolbench.attacks.gradient_ascent import GradientAscent
 from foolbench.attacks.one_pixel import OnePixel
 from foolbench.bench.asking.answers import checked_answers
 from foolbench.bench.asking.reading import hits_fool, hits_perturb
+from foolbench.bench.battery.ground import Asking
 from foolbench.bench.running.drive import Meter, drive_black_box
 from foolbench.bench.running.oracle import DrivenOracle, Look
 from peers import Cost
@@ -71,18 +72,20 @@ def ours(victim: Victim, attack: Any, task: Fool | Perturb, looks: dict[str, Loo
     rng, victim_rng = (torch.Generator(victim.device).manual_seed(seed) for seed in (0, 1))
     started = now(victim.device)
     if white:
-        oracle = DrivenOracle(classifier, meter, victim_rng, victim.gradient_batch, 1, lambda: False)
+        oracle = DrivenOracle(classifier, meter, victim_rng, Asking(victim.gradient_batch), 1, lambda: False)
         oracle.looks = {} if looks is None else looks
         finals = attack.ascend(task, oracle, rng)
     else:
         finals = drive_black_box(
-            attack, task, classifier, meter, attack_rng=rng, victim_rng=victim_rng, batch=victim.batch,
+            attack, task, classifier, meter, attack_rng=rng, victim_rng=victim_rng, how=Asking(victim.batch),
             stop=lambda: False,
         )  # fmt: skip
     seconds = now(victim.device) - started
     success = meter.fooled / (owners * each)
     if white:
-        probabilities = checked_answers(classifier, finals.reshape(-1, *classifier.shape), victim_rng, victim.batch)
+        probabilities = checked_answers(
+            classifier, finals.reshape(-1, *classifier.shape), victim_rng, Asking(victim.batch)
+        )
         if isinstance(task, Fool):
             aims = task.targets.repeat(task.runs)
             success = float((probabilities.gather(1, aims.unsqueeze(1)) >= TAU).float().mean())

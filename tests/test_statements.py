@@ -118,7 +118,8 @@ def test_what_shows_on_the_images_of_an_attack_alone(tmp_path: Path, what: str) 
     assert not clean.randomised
     assert clean.most_rejected < 1e-6
     made = evaluate_subject(subject(victim, bare=plain), planted, Execution("cpu"), out=tmp_path / "run").record
-    assert flag_codes(made) == {"misdeclared"}
+    # Chance that nobody declared also answers a victim built anew otherwise than the searched one.
+    assert flag_codes(made) == {"misdeclared"} | ({"stateful"} if what == "deterministic" else set())
     assert evidence(made) == {what}
 
 

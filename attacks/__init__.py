@@ -47,7 +47,7 @@ def declared(name: str) -> Attack[Any]:
 
     if not isinstance(attack, Attack):
         got = "no ATTACK" if attack is None else f"an ATTACK of the type {type(attack).__name__}"
-        fix = f"end the file with ATTACK = Attack(name={name!r}, …), as CONTRIBUTING.md shows"
+        fix = f"end the file with ATTACK = Attack(name={name!r}, …), as the attacks beside it do"
         raise Unexpected(f"{file}, {why}, to declare ATTACK", got, fix)
     if attack.name != name:
         raise Unexpected(f"ATTACK in {file} to be named {name!r}", repr(attack.name), "give both one name")

@@ -109,8 +109,8 @@ GIVEN: dict[str, Explanation] = {
         "A package registers an attack (foolbench.attacks.spec.Attack) by an entry point of the group "
         "foolbench.attacks, under the attack's own name. It must import, be an Attack, and have a name that no other "
         "has. `foolbench list attacks` shows all of them; foolbench.attacks.checks holds the contract. Of an attack in "
-        "foolbench itself, attacks/NAME.py declares ATTACK, and NAMES in attacks/__init__.py has its name: "
-        "CONTRIBUTING.md has an example.",
+        "foolbench itself, attacks/NAME.py declares ATTACK, and NAMES in attacks/__init__.py has its name; "
+        "the attacks beside it are examples.",
     ),
     "FB117": Explanation(
         "an argument that means nothing",

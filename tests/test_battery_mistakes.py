@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from foolbench.bench.battery.battery import form_of, read_battery
-from foolbench.bench.errors import InvalidInput, Problem
+from foolbench.bench.errors import EnvironmentFault, InvalidInput, Problem
 from foolbench.bench.reading.fields import fields, make_field, members
 from foolbench.bench.submission.submission import Submission
 from pydantic import BaseModel
@@ -139,6 +139,14 @@ def test_validate_looks_at_the_smoke_tier_too(tmp_path: Path):
     ]
 
 
+def test_the_smoke_tier_points_at_what_it_does_not_change_itself(tmp_path: Path):
+    submit(tmp_path, battery=changed(BATTERY, images=41, smoke={"batch": 8}))
+    with pytest.raises(EnvironmentFault) as caught:
+        read_battery("./battery.yaml", tier="smoke", folder=tmp_path).load()
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.where.line, problem.where.key) == ("FB400", line(tmp_path, "images: 41"), "images")
+
+
 def test_what_is_missing_of_a_panel_when_it_is_run_is_said_to_be_the_battery_s(tmp_path: Path):
     submit(tmp_path, battery=changed(BATTERY, panel={"models": [MEMBER]}))
     battery = read_battery("./battery.yaml", folder=tmp_path)
@@ -148,5 +156,6 @@ def test_what_is_missing_of_a_panel_when_it_is_run_is_said_to_be_the_battery_s(t
         battery.panel_path(battery.spec.panel.models[0])
     (problem,) = caught.value.problems
     assert (problem.code, problem.where.file) == ("FB200", tmp_path / "battery.yaml")
+    assert (problem.where.line, problem.where.key) == (line(tmp_path, "    path: model.onnx"), "panel.models[0].path")
     assert problem.message == f"Expected model.onnx in the battery's own folder {tmp_path}, got nothing there."
     assert problem.fix == "put the file beside the battery's YAML"

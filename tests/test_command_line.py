@@ -162,3 +162,13 @@ def test_lists(kind: str):
         "recipes": ("digits-lenet", "digits-panel"),
     }
     assert all(name in answer.stdout for name in expected[kind])
+
+
+@pytest.mark.parametrize("command", [["evaluate", "--tier", "smoke"], ["validate"], ["probe"]])
+def test_what_is_wrong_with_a_submission_is_told_without_torch(command: list[str], tmp_path: Path):
+    """Which takes seconds to load."""
+    code = "import sys; sys.modules['torch'] = None; from foolbench.bench.cli import main; main()"
+    asked = [sys.executable, "-c", code, command[0], "nowhere.yaml", *command[1:]]
+    answer = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert "FB100" in answer.stderr

@@ -33,8 +33,6 @@ class Battery:
 
     spec: BatterySpec
     tier: Tier
-    folder: Path
-    """Where its relative paths start."""
     shipped: bool
     digest: str
     """sha256 of the definition at this tier, evidence and panel models included."""
@@ -42,6 +40,11 @@ class Battery:
     """Attack -> the package and version that it comes from, where that is not foolbench."""
     source: Source
     """Its YAML, for problems that only show later."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its relative paths start."""
+        return self.source.path.parent
 
     @property
     def attacks(self) -> dict[str, Attack[Any]]:
@@ -64,8 +67,11 @@ class Battery:
         return self.folder if isinstance(self.spec.data, NpzData | FolderData) and not self.shipped else data_root()
 
     def where(self, *key: str | int) -> Where:
-        """The place in its YAML that says a key of this tier."""
-        return self.source.where((*(("smoke",) if self.tier == "smoke" else ()), *key))
+        """The place in its YAML that says a key of this tier: under `smoke:` where that changes it."""
+        stated = self.source.value.get("smoke") if self.tier == "smoke" else None
+        for part in key:
+            stated = stated.get(part) if isinstance(stated, dict) else None
+        return self.source.where(key if stated is None else ("smoke", *key))
 
     def load(self) -> Data:
         """Its evaluation images, donors and mean image.
@@ -104,7 +110,8 @@ class Battery:
         if not (root / model.path).is_file():
             owner = f"foolbench's own folder {root}" if self.shipped else f"the battery's own folder {root.absolute()}"
             fix = "install foolbench again" if self.shipped else "put the file beside the battery's YAML"
-            where = Where(self.source.path, key=f"the panel model {model.name}")
+            assert self.spec.panel is not None  # the model is one of its own
+            where = self.where("panel", "models", self.spec.panel.models.index(model), "path")
             raise InvalidInput(Problem("FB200", f"{model.path} in {owner}", "nothing there", fix, where))
         return root / model.path
 
@@ -130,7 +137,7 @@ def read_battery(
     if tier == "smoke":
         spec = _smoke(spec, source, context)
     packages = {p.attack.name: p.source for p in brought}
-    return Battery(spec, tier, path.parent, shipped, _digest(spec, tier, packages), packages, source)
+    return Battery(spec, tier, shipped, _digest(spec, tier, packages), packages, source)
 
 
 def _foreign(value: Mapping[str, Any]) -> set[str]:

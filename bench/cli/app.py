@@ -98,10 +98,11 @@ def evaluate(
     The attacks and their budgets stand in the battery that the submission names. After an interruption the same
     command goes on where it stopped.
     """
-    from ..battery.battery import read_battery
     from ..submission.submission import read_submission
 
-    given = read_submission(submission)
+    given = read_submission(submission)  # what is wrong with it is told before torch is loaded, which takes seconds
+    from ..battery.battery import read_battery
+
     battery = read_battery(given.spec.battery, tier=tier, folder=given.folder)
     from ..battery.ground import Execution
     from ..evaluation.pipeline import evaluate_subject
@@ -152,10 +153,11 @@ def probe(
     Numbers and pictures say which patches of an image convince the model, where they do so, and how many it takes.
     """
     chosen = images_of(images)
-    from ..battery.battery import read_battery
     from ..submission.submission import read_submission
 
     given = read_submission(submission)
+    from ..battery.battery import read_battery
+
     battery = read_battery(given.spec.battery, folder=given.folder)
     from ..battery.ground import Execution
     from ..probe import files as probe_files
@@ -183,10 +185,11 @@ def validate(submission: SubmissionArgument, as_json: JsonOption = False, debug:
     Reads the YAML, the files that it names and the battery, but loads no model, and tells all errors at once. Of a
     battery of your own it reads the images and the panel's files too.
     """
-    from ..battery.ready import read_ready
     from ..submission.submission import read_submission
 
     given = read_submission(submission)
+    from ..battery.ready import read_ready
+
     battery = read_ready(given.spec.battery, folder=given.folder)
     name, digest = battery.spec.name, given.digest()
     if as_json:

@@ -1,7 +1,7 @@
 """YAML in: a file becomes a Pydantic model, or every problem of the file at once, each with its line and a fix.
 
 Types are strict (`bits: "3"` is an error); the file's size is looked at before its content. How text becomes values is
-in yaml_nodes.py, how Pydantic's errors become sentences in wording.py.
+in nodes.py, how Pydantic's errors become sentences in wording.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..choices import Tier
@@ -19,7 +18,6 @@ class SentBattery:
 
     plain: dict[str, Any]
     tier: Tier
-    folder: Path
     shipped: bool
     digest: str
     packages: Mapping[str, str]
@@ -30,12 +28,10 @@ class SentBattery:
         """Take a battery to pieces."""
         plain = battery.spec.model_dump(mode="json", by_alias=True)
         packages = dict(battery.packages)
-        return SentBattery(
-            plain, battery.tier, battery.folder, battery.shipped, battery.digest, packages, battery.source
-        )
+        return SentBattery(plain, battery.tier, battery.shipped, battery.digest, packages, battery.source)
 
     def battery(self) -> Battery:
         """Put it together again. Raises FoolbenchError where a package that it needs is not installed here."""
         brought = tuple(found.attack for found in packaged(set(self.packages)))
         spec = form_of(brought).model_validate(self.plain)
-        return Battery(spec, self.tier, self.folder, self.shipped, self.digest, self.packages, self.source)
+        return Battery(spec, self.tier, self.shipped, self.digest, self.packages, self.source)

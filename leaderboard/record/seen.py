@@ -104,7 +104,7 @@ class Informative:
     values: int
     """Probabilities between 0.02 and 0.98 in all those answers."""
     distinct: int
-    """How many different numbers those are."""
+    """How many different numbers those are, to six digits; 65 stands for all that is more than 64."""
     tops: int
     """Largest probabilities below 0.9999."""
     capped: int

@@ -35,6 +35,9 @@ class Fool:
     """`(c, h, w)` float32 in [0, 1]: mean of the training images. Its device is the device to work on."""
     levels: Levels = EIGHT_BITS
     """The gray levels that the victim and the judge see every image rounded to."""
+    borrowed: Tensor | None = None
+    """`(m, runs, len(targets), c, h, w)` float32 in [0, 1], on the levels: images that other attacks on this victim, or
+    attacks on other models, made for the same classes; m may be 0. None unless the entry asks for them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ class Perturb:
     """`(t,)` int64: the class to aim each image at, or None where any other label will do."""
     levels: Levels = EIGHT_BITS
     """The gray levels that the victim and the judge see every image rounded to; the task's own images lie on them."""
+    borrowed: Tensor | None = None
+    """`(m, t, c, h, w)` float32 in [0, 1], on the levels: images that attacks on other models made of the same images
+    within the same limit; m may be 0. None unless the entry asks for them."""
 
 
 class Query(NamedTuple):

@@ -86,8 +86,21 @@ class Entry:
     """The most that a task can ask for, where that is less than the budget."""
     finite: FiniteDifferences | None = None
     """White box: how it estimates gradients of a victim that has none; None: only the panel stands in."""
+    after: tuple[str, ...] = ()
+    """Entries that are worked on first. Perturb: an image that one of them fooled within this entry's limit is left
+    alone, and counts in none of its ratios. Fool: the images that they found are its task's `borrowed`."""
+    carries: tuple[str, ...] = ()
+    """Perturb: entries that are worked on first, of the same attack within smaller limits. An image that one of them
+    fooled is not attacked again: its final image stands, at the cost at which it was found."""
+    borrows: tuple[str, ...] = ()
+    """Entries whose images of the panel's models are the task's `borrowed`."""
     control: bool = False
     """Whether it is a base rate that attacks must beat, and never ranked."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The entries that are worked on first."""
+        return (*self.after, *self.carries)
 
     @property
     def parameters(self) -> dict[str, Any]:

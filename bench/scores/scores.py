@@ -167,8 +167,8 @@ def _lift(row: RankedRow, lost: Lost, control: Control, only: Tally, draws: Resa
     if lift.high is not None and lift.high < 0:
         return lift, None
     return lift, (
-        f"No sooner than its control ({control.title}): this row tells how easily images that nothing optimised fool "
-        "the victim, and not what the attack adds."
+        f"It fools no sooner than its control ({control.title}): the row tells how easily images that nothing "
+        "optimised fool the victim, not what the attack adds."
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 import torch
+from foolbench.attacks.answers import margins
 from foolbench.attacks.base import BlackBox, Fool, Perturb, Query, Search, WhiteBox
 from foolbench.attacks.cppn import Cppn
-from foolbench.attacks.deepception import Deepception, margins
+from foolbench.attacks.deepception import Deepception
 from foolbench.attacks.entry import Entry
 from foolbench.attacks.evolution import Evolution
 from foolbench.attacks.fgsm import Fgsm

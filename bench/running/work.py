@@ -90,7 +90,7 @@ class _Run:
         rows = rows[attacked]
         originals = prepared.clean.images[rows]
         labels = prepared.clean.reading.label[rows]
-        targets = prepared.clean.least_likely[rows] if entry.least_likely else None
+        targets = prepared.clean.aims(entry, rows)
         task = Perturb(
             from_bytes(originals),
             labels,

@@ -35,8 +35,8 @@ class ProjectedAscent:
       win is a real class, over both the label and the rejection.
     - `aims`: as targeted APGD does in AutoAttack, `dlr` towards the classes that are likeliest on the image itself
       beside its label, a run for each.
-    - The first run starts at the image itself, so that its first iterate is the image of Fgsm and no image that one step
-      fools is missed; all others start at random in the ball.
+    - The first run starts at the image itself, so that its first step gives Fgsm's image and none that one step fools
+      is missed; all others start at random in the ball.
     - Iterates are rounded to the task's levels before they are asked; the ascent goes on from where they were. The
       final is what was asked.
     - An image leaves as soon as the victim's own answer accepts it with another label (targeted: as its target).
@@ -259,8 +259,8 @@ ATTACK = Attack(
     name="projected_ascent",
     title="Projected gradient ascent",
     sentence=(
-        "Share of images whose label many steps along the sign of the gradient changed, within the battery’s headline ε "
-        "(Madry 2018, Croce & Hein 2020)."
+        "Share of images whose label many steps along the sign of the gradient changed, within the battery’s headline "
+        "ε (Madry 2018, Croce & Hein 2020)."
     ),
     task="perturb",
     box="white",

@@ -122,7 +122,7 @@ class SquareSpec(EpsilonSpec):
 
 
 def entries(spec: SquareSpec, facts: BatteryFacts) -> Iterator[Entry]:
-    """The headline ε and the curve: each on the images that smaller ε, and gradients and transfer at the same ε, left."""
+    """The headline ε and the curve: each on what smaller ε, and gradients and transfer at the same ε, left."""
     for at in spec.settings("square"):
         yield Entry(
             at.name,

@@ -75,8 +75,8 @@ ATTACK = Attack(
     name="transfer",
     title="Transfer",
     sentence=(
-        "Share of images that the victim mislabels in a version that gradients made of them on one of the battery’s own "
-        "models, within the headline ε (Papernot 2016)."
+        "Share of images that the victim mislabels in a version that gradients made of them on one of the battery’s "
+        "own models, within the headline ε (Papernot 2016)."
     ),
     task="perturb",
     box="black",

@@ -94,6 +94,9 @@ class _Run:
         prepared, entry, device = self.prepared, self.shard.entry, self.prepared.victim.device
         block = torch.arange(self.shard.start, self.shard.stop, device=device)
         attacked = prepared.clean.accepted[block] & self.before.left(self.shard).to(device)
+        aims = prepared.clean.aims(entry, block)
+        if aims is not None:
+            attacked &= prepared.clean.reading.label[block] != aims  # what is there already needs no attack
         carried = self.before.carried(self.shard, prepared.spec.shape)
         there = carried.found.to(device)[attacked]
         every = block[attacked]

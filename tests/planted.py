@@ -90,29 +90,6 @@ SMALL: dict[str, Any] = {
     },
 }
 """All six attacks at a few queries each, for images of 8×8 and 8 of them at least."""
-SMALL_LINF: dict[str, Any] = {
-    "projected_ascent": {
-        "images": 8,
-        "epsilon": 0.2,
-        "curve": [0.05, 0.2],
-        "steps": 6,
-        "losses": ["probability", "dlr"],
-        "restarts": 2,
-        "aims": 1,
-        "everywhere": {"target": 1},
-        "images_per_shard": 3,
-    },
-    "transfer": {"images": 8, "epsilon": 0.2, "curve": [0.05, 0.2], "images_per_shard": 3},
-    "square": {
-        "images": 8,
-        "epsilon": 0.2,
-        "curve": [0.05, 0.2],
-        "queries": 20,
-        "share": 0.8,
-        "images_per_shard": 3,
-    },
-}
-"""The attacks that share a row with `fgsm`, as small."""
 SMALL_CONTROLS: dict[str, Any] = {
     "noise": {"runs": 1, "children": 20, "generations": 3, "runs_per_shard": 1},
     "random_cppn": {"runs": 1, "children": 20, "generations": 3, "runs_per_shard": 1},

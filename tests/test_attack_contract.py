@@ -34,7 +34,6 @@ from foolbench.models.base import Classifier
 from planted import (
     SMALL,
     SMALL_CONTROLS,
-    SMALL_LINF,
     Idle,
     Linear,
     battery,
@@ -45,6 +44,7 @@ from planted import (
     meter,
     seeded,
 )
+from small_linf import SMALL_LINF
 from torch import Tensor
 
 NAMES = (

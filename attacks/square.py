@@ -62,28 +62,20 @@ class Square:
         t, channels, height, width = task.images.shape
         device, steps = task.images.device, task.levels.whole(self.epsilon)
         left = torch.arange(t, device=device)
-        stripes = _signs((t, channels, 1, width), rng, device)
-        best = task.levels.moved(task.images, steps * stripes)
+        brighter, darker = (task.levels.moved(task.images, torch.tensor(by, device=device)) for by in (steps, -steps))
+        best = torch.where(_up((t, channels, 1, width), rng, device), brighter, darker)
         answers = yield Query(best.clone(), left)
         loss = log_margins(answers, task.labels)
         left = left[~_fooled(answers, task.labels)]
-        down, right = torch.arange(height, device=device), torch.arange(width, device=device)
         for asked in range(1, self.queries):
             if not len(left):
                 break
-            n, side = len(left), self._side(asked, height, width)
-            top, start = (
-                torch.randint(0, length - min(side, length) + 1, (n, 1), generator=rng, device=device)
-                for length in (height, width)
-            )
-            rows, columns = ((of >= at) & (of < at + side) for of, at in ((down, top), (right, start)))
-            square = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
-            signs = _signs((n, channels, 1, 1), rng, device)
-            others = signs * _flips(n, channels, rng, device)
-            images, before = task.images[left], best[left]
-            tried = torch.where(square, task.levels.moved(images, steps * signs), before)
+            square = _squares(len(left), self._side(asked, height, width), height, width, rng, device)
+            up, flip = _up((len(left), channels, 1, 1), rng, device), _flips(len(left), channels, rng, device)
+            before, low, high = best[left], darker[left], brighter[left]
+            tried = torch.where(square, torch.where(up, high, low), before)
             same = (tried == before).flatten(1).all(1).view(-1, 1, 1, 1)
-            tried = torch.where(same & square, task.levels.moved(images, steps * others), tried)
+            tried = torch.where(square, torch.where(up ^ (flip & same), high, low), before)
             answers = yield Query(tried, left)
             found, fooled = log_margins(answers, task.labels[left]), _fooled(answers, task.labels[left])
             better = fooled | (found < loss[left])
@@ -98,15 +90,25 @@ class Square:
         return min(max(round((share * height * width) ** 0.5), 1), max(height, width))
 
 
-def _signs(shape: tuple[int, ...], rng: torch.Generator, device: torch.device) -> Tensor:
-    return 2 * torch.randint(0, 2, shape, generator=rng, device=device) - 1
+def _up(shape: tuple[int, ...], rng: torch.Generator, device: torch.device) -> Tensor:
+    """Bool, each value by itself, true as often as false."""
+    return torch.randint(0, 2, shape, generator=rng, device=device).bool()
 
 
 def _flips(n: int, channels: int, rng: torch.Generator, device: torch.device) -> Tensor:
-    """`(n, channels, 1, 1)` of ±1, at least one of them -1 in each row, all such rows alike likely."""
+    """`(n, channels, 1, 1)` bool, at least one of them true in each row, all such rows alike likely."""
     drawn = torch.randint(1, 2**channels, (n, 1), generator=rng, device=device)
-    bits = (drawn >> torch.arange(channels, device=device)) & 1
-    return (1 - 2 * bits).view(n, channels, 1, 1)
+    return ((drawn >> torch.arange(channels, device=device)) & 1).bool().view(n, channels, 1, 1)
+
+
+def _squares(n: int, side: int, height: int, width: int, rng: torch.Generator, device: torch.device) -> Tensor:
+    """`(n, 1, h, w)` bool: a square at a random place in each, as far as the image is that large."""
+    inside = []
+    for length in (height, width):
+        at = torch.randint(0, length - min(side, length) + 1, (n, 1), generator=rng, device=device)
+        from_start = torch.arange(length, device=device) - at
+        inside.append((from_start >= 0) & (from_start < side))
+    return (inside[0][:, :, None] & inside[1][:, None, :]).unsqueeze(1)
 
 
 def _fooled(answers: Tensor, labels: Tensor) -> Tensor:

@@ -48,10 +48,10 @@ def test_it_sees_past_a_gradient_that_points_the_wrong_way() -> None:
     weights = balanced(2)
     images, labels, radii = images_and_margins(weights, 20)
     net, task = linear(weights), perturb(images, labels)
-    misled = ProjectedAscent(8 / 255, steps=30).ascend(task, TorchOracle(flipped(net), 20), rng())
-    honest = ProjectedAscent(8 / 255, steps=30).ascend(task, TorchOracle(net, 20), rng())
-    seen, _ = asked(Square(8 / 255, queries=250), task, net)
-    inside = radii < 8
+    misled = ProjectedAscent(4 / 255, steps=30).ascend(task, TorchOracle(flipped(net), 20), rng())
+    honest = ProjectedAscent(4 / 255, steps=30).ascend(task, TorchOracle(net, 20), rng())
+    seen, _ = asked(Square(4 / 255, queries=250), task, net)
+    inside = radii < 4
     assert torch.equal(fooled(net, seen, labels), inside)
     assert torch.equal(fooled(net, honest, labels), inside)
     assert fooled(net, misled, labels).sum() < inside.sum() / 2
@@ -65,10 +65,10 @@ def test_rejection_is_no_success_and_saturation_no_obstacle() -> None:
         assert net(finals).argmax() == label
     sharp = 1e3 * balanced(2)  # the label's probability is 1 on all sides
     images, labels, radii = images_and_margins(sharp, 30)
-    finals, _ = asked(Square(8 / 255, queries=250), perturb(images, labels), linear(sharp))
+    finals, _ = asked(Square(4 / 255, queries=250), perturb(images, labels), linear(sharp))
     found = fooled(linear(sharp), finals, labels)
-    assert found.sum() > 0.7 * (radii < 8).sum()
-    assert not (found & (radii >= 8)).any()
+    assert found.sum() > 0.7 * (radii < 4).sum()
+    assert not (found & (radii >= 4)).any()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

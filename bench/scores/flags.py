@@ -115,7 +115,8 @@ def _gradient_mismatch(reason: str | None) -> Flag | None:
     if reason is None:
         return None
     sentence = (
-        f"The torch copy of the model could not be certified: {reason}. White-box rows come from transfer instead."
+        f"The gradient of the model's torch copy could not be certified: {reason}. White-box rows come from what "
+        "stands in for it: a copy whose roundings are passed straight through, where that could be, else transfer."
     )
     return Flag(code="gradient_mismatch", sentence=sentence, evidence={"reason": reason})
 

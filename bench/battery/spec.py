@@ -17,6 +17,7 @@ from ..errors import Several, Unexpected, one_line
 from ..reading.values import File, NamesFile, Sha256
 from ..submission.models import Input
 from .attacks import Section
+from .probes import Nonsense, Variants
 
 
 class JudgeSpec(Strict):
@@ -84,6 +85,8 @@ class BatterySpec(Strict):
     controls: Section = Section()
     ranked: tuple[str, ...] | None = None
     """The attacks that the robust score is the mean over, in the order in which tables show them; all when absent."""
+    variants: Variants = Variants()
+    nonsense: Nonsense = Nonsense()
     panel: Panel | None = None
     smoke: dict[str, Any] | None = None
     """What the smoke tier changes; same shape as the battery."""

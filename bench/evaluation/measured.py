@@ -17,7 +17,6 @@ from ..battery.panel import Sources
 from ..honesty import properties
 from ..honesty.another import AskedAnew, judged_by_another
 from ..honesty.final_images import false_on_final_images
-from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
 from ..machine.memory import sparing
 from ..running.prepared import Prepared, prepare
@@ -66,13 +65,20 @@ class Measuring:
         mode = scores.Mode(prepared.victim.logits is not None, without, _stand_ins(self.sources, plan))
         searched = self._attacked(phase, assembled.digest, prepared, mode)
         self.progress.say("a victim built anew is asked again, and judges")
-        results, fresh, told = judged_by_another(prepared, self.plan, searched, anew)
+        another = judged_by_another(prepared, self.plan, searched, anew, assembled.digest)
+        results = another.results
         groups = scores.attack_results(plan, results, clean, mode)
         measured = self._properties(prepared, groups)
         attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
         ranked = {name: titles[name] for name in spec.ranking}
         own = scores.scores_of(attacks, ranked, clean, spec.judge.bootstrap, spec.name)
-        seen = replace(self._seen(assembled, whole, clean, results), fresh=fresh, informative=told)
+        seen = replace(
+            self._seen(assembled, whole, clean, results),
+            fresh=another.fresh,
+            known=another.known,
+            recognition=another.recognition,
+            informative=another.informative,
+        )
         flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}
         part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
@@ -126,7 +132,6 @@ class Measuring:
                 *false_statements(whole, clean, ground, certified=bare is None, model=bare),
                 *false_on_final_images(whole, clean, ground, results),
             ),
-            recognition=recognition(whole, ground, self.plan, self.manifest["submission"]),
             surrogates=whole.surrogates,
             declares=tuple(what for what in ("randomised", "rejects") if getattr(whole, what)),
         )

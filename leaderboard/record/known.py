@@ -1,0 +1,111 @@
+"""What a victim answered to images that it cannot know, beside those that it can: plain numbers of a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .measure import Measure
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Answers to one kind of images."""
+
+    accepted: Measure
+    sure: Measure
+    """Accepted with a confidence of at least τ."""
+    right: Measure | None
+    """Accepted, as its class; None of images of nothing, which have no class."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """By how much more images of one kind do well than of another, beyond the intervals and what is tolerated."""
+
+    what: str
+    """`right`, `accepted` or `sure`."""
+    here: Measure
+    there: Measure
+
+
+def excess(what: str, here: Measure | None, there: Measure | None, tolerated: float) -> Excess | None:
+    """None where there is none."""
+    if here is None or there is None or here.value is None or there.value is None:
+        return None
+    beyond = (here.low or 0.0) > (1.0 if there.high is None else there.high)
+    return Excess(what, here, there) if beyond and here.value - there.value > tolerated else None
+
+
+SURE = 2
+"""Of confidence so many times as much is tolerated: τ is itself estimated on few of the evaluation images."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """Evaluation images beside images that nobody could know."""
+
+    own: Shares
+    """The evaluation images."""
+    others: Shares | None
+    """Others of the data set; None where it has none."""
+    others_are: str
+    """Which others, in words; or why there are none."""
+    variants: dict[str, Shares]
+    """Evaluation images changed mildly, by kind."""
+    changed: Shares
+    """All of these together."""
+    tolerated_others: float
+    tolerated: float
+    """As the battery has them."""
+
+    @property
+    def found(self) -> dict[str, list[Excess]]:
+        """Where the evaluation images do better, by what they do better than. Empty of an honest victim."""
+        sides = [(f"the {self.others_are}", self.others, self.tolerated_others)] if self.others is not None else []
+        sides.append(("variants of the evaluation images", self.changed, self.tolerated))
+        found = {name: self._against(side, tolerated) for name, side, tolerated in sides}
+        return {name: excesses for name, excesses in found.items() if excesses}
+
+    def _against(self, side: Shares, tolerated: float) -> list[Excess]:
+        each = (
+            excess("right", self.own.right, side.right, tolerated),
+            excess("accepted", self.own.accepted, side.accepted, tolerated),
+            excess("sure", self.own.sure, side.sure, SURE * tolerated),
+        )
+        return [one for one in each if one is not None]
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """How images of nothing fare: those that the battery's attacks begin with, and others."""
+
+    own: Measure
+    """Share of the battery's own first images that are accepted with more than the median confidence of these, `fresh`
+    and `unseen` together."""
+    fresh: Measure
+    """The same of images that the same searches draw from another stream, one that the battery alone fixes: a network
+    has the same, in whatever form its file is."""
+    unseen: Measure
+    """The same of a third stream, which the submission's digest fixes: nobody can have prepared a victim for it."""
+    made: Shares | None = None
+    """Of what the attacks begin with, from the two streams that are not public."""
+    kinds: dict[str, Shares] | None = None
+    """Of images of nothing that no attack makes, by kind."""
+    nonsense: Shares | None = None
+    """Of all of these together."""
+    tolerated: float = 1.0
+    """As the battery has it."""
+
+    @property
+    def memorised(self) -> bool:
+        """Whether the victim turns away, or doubts, what is public of one kind of images beyond the intervals."""
+        pairs = (self.own, self.fresh), (self.own, self.unseen), (self.fresh, self.unseen)
+        return any((public.high or 0.0) < (other.low or 0.0) for public, other in pairs if public.n and other.n)
+
+    @property
+    def kinds_known(self) -> Excess | None:
+        """Where it takes more of other nonsense than of what the attacks begin with; None of an honest victim."""
+        if self.made is None or self.nonsense is None:
+            return None
+        accepted = excess("accepted", self.nonsense.accepted, self.made.accepted, self.tolerated)
+        return accepted or excess("sure", self.nonsense.sure, self.made.sure, self.tolerated)

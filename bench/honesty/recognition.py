@@ -26,15 +26,19 @@ from .questions import Question
 MOST = 200
 """Images of each attack, at most: its first query."""
 STREAMS = OWN, FRESH, UNSEEN = "own", "fresh", "unseen"
+"""Of what the searches draw."""
+DRAWN, UNSEEN_DRAWN = "drawn", "unseen drawn"
+"""Of other nonsense."""
 
 
 class Beginnings:
     """The first query of each search from nothing (evolution, CPPN and their controls), just as the first shard asks
     it; as many images that the same search draws from a stream that the battery fixes, and from one that the victim's
-    digest fixes; and other nonsense. All in one shuffled question.
+    digest fixes; and other nonsense from two such streams. All in one shuffled question.
 
     Of one search all three come from one distribution, so a victim that has not seen what is public cannot tell them
-    apart. The second stream is public too, but does not depend on how a network's file is written.
+    apart. What the battery fixes does not depend on how a network's file is written, so figures of it can be compared;
+    whoever prepares a victim for it is found by what the digest fixes.
     """
 
     def __init__(self, prepared: Prepared, plan: Iterable[Entry], digest: str) -> None:
@@ -48,10 +52,11 @@ class Beginnings:
                 first = _first_queries(entry, ground, digest, device)
                 parts += [(entry.name, stream, images) for stream, images in first.items()]
         self.empty = not parts
-        rng = generator(ground.battery.digest, "nonsense", device=device)
-        made = other_nonsense(from_bytes(prepared.clean.images), self._spec.each, rng)
-        self._other = tuple(made)
-        parts += [(kind, "", images) for kind, images in made.items()]
+        for stream, path in ((DRAWN, (ground.battery.digest,)), (UNSEEN_DRAWN, (digest, spec.name))):
+            rng = generator(*path, "nonsense", device=device)
+            made = other_nonsense(from_bytes(prepared.clean.images), self._spec.each, rng)
+            self._other = tuple(made)
+            parts += [(kind, stream, images) for kind, images in made.items()]
         levels = ground.levels
         self._images = np.concatenate([levels.to_bytes(images).cpu().numpy() for _, _, images in parts])
         self._kinds = np.array([kind for kind, _, images in parts for _ in images])
@@ -75,14 +80,16 @@ class Beginnings:
         found = dict.fromkeys(STREAMS, 0)
         for kind in np.unique(self._kinds[self._streams == OWN]):
             mine = self._kinds == kind
-            sure = confidence > np.median(confidence[mine])
+            sure = confidence > np.median(confidence[mine & (self._streams != UNSEEN)])
             found = {stream: k + int((mine & sure & (self._streams == stream)).sum()) for stream, k in found.items()}
+        drawn = self._streams == DRAWN
         counts = {stream: int((self._streams == stream).sum()) for stream in STREAMS}
         return Recognition(
             **{stream: proportion(found[stream], counts[stream]) for stream in STREAMS},
-            made=shares(given, np.isin(self._streams, (FRESH, UNSEEN)), self._tau),
-            kinds={kind: shares(given, self._kinds == kind, self._tau) for kind in self._other},
-            nonsense=shares(given, self._streams == "", self._tau),
+            made=shares(given, self._streams == FRESH, self._tau),
+            kinds={kind: shares(given, drawn & (self._kinds == kind), self._tau) for kind in self._other},
+            nonsense=shares(given, drawn, self._tau),
+            unseen_nonsense=shares(given, self._streams == UNSEEN_DRAWN, self._tau),
             tolerated=self._spec.tolerated,
         )
 

@@ -110,10 +110,10 @@ def _recognised(seen: Recognition) -> Flag | None:
     if seen.memorised:
         own, fresh, unseen = seen.own, seen.fresh, seen.unseen
         sentence = (
-            "The victim tells the battery's own images of nothing, whose seeds are public, from others that the same "
-            f"searches draw: with more than the median confidence it accepts {own.k} of {own.n} that every run begins "
-            f"with, {fresh.k} of {fresh.n} that the battery fixes, and {unseen.k} of {unseen.n} that this submission "
-            "alone fixes. Attackers will not use these seeds: take out what knows the images, and evaluate again."
+            "The victim tells images of nothing whose seeds are public from others of the same kinds: with more than "
+            f"the median confidence it accepts {own.k} of {own.n} that every run begins with, {fresh.k} of {fresh.n} "
+            f"of another public stream, and {unseen.k} of {unseen.n} that this submission alone fixes. Attackers will "
+            "not use these seeds: take out what knows the images, and evaluate again."
         )
     elif kinds is not None and seen.made is not None:
         sentence = (

@@ -75,32 +75,47 @@ class Known:
         return [one for one in each if one is not None]
 
 
+PREPARED = 0.1
+"""Difference between two draws from one distribution below which their intervals may well lie apart by luck."""
+
+
 @dataclass(frozen=True)
 class Recognition:
-    """How images of nothing fare: those that the battery's attacks begin with, and others."""
+    """How images of nothing fare: those that the battery's attacks begin with, and others.
+
+    What the battery alone fixes is the same for a network in whatever form its file is; what the victim's digest fixes
+    nobody can have prepared a victim for.
+    """
 
     own: Measure
-    """Share of the battery's own first images that are accepted with more than the median confidence of these, `fresh`
-    and `unseen` together."""
+    """Share of the battery's own first images that are accepted with more than the median confidence of these and
+    `fresh`."""
     fresh: Measure
-    """The same of images that the same searches draw from another stream, one that the battery alone fixes: a network
-    has the same, in whatever form its file is."""
+    """The same of images that the same searches draw from another stream, which the battery fixes."""
     unseen: Measure
-    """The same of a third stream, which the submission's digest fixes: nobody can have prepared a victim for it."""
+    """The same of a third stream, which the victim's digest fixes."""
     made: Shares | None = None
-    """Of what the attacks begin with, from the two streams that are not public."""
+    """Of `fresh`: what the attacks begin with."""
     kinds: dict[str, Shares] | None = None
-    """Of images of nothing that no attack makes, by kind."""
+    """Of images of nothing that no attack makes, by kind, which the battery fixes."""
     nonsense: Shares | None = None
     """Of all of these together."""
+    unseen_nonsense: Shares | None = None
+    """Of as many that the victim's digest fixes."""
     tolerated: float = 1.0
     """As the battery has it."""
 
     @property
     def memorised(self) -> bool:
-        """Whether the victim turns away, or doubts, what is public of one kind of images beyond the intervals."""
-        pairs = (self.own, self.fresh), (self.own, self.unseen), (self.fresh, self.unseen)
-        return any((public.high or 0.0) < (other.low or 0.0) for public, other in pairs if public.n and other.n)
+        """Whether the victim turns away, or doubts, the battery's own first images beyond the intervals; or whether
+        others that the battery fixes fare otherwise than those that it could not know."""
+        own, fresh, unseen = self.own, self.fresh, self.unseen
+        by_heart = (own.high or 0.0) < min(fresh.low or 0.0, unseen.low or 0.0)
+        pairs = [(fresh, unseen)]
+        if self.nonsense is not None and self.unseen_nonsense is not None:
+            pairs.append((self.nonsense.accepted, self.unseen_nonsense.accepted))
+        apart = (excess("", a, b, PREPARED) or excess("", b, a, PREPARED) for a, b in pairs)
+        return by_heart or any(apart)
 
     @property
     def kinds_known(self) -> Excess | None:

@@ -126,7 +126,7 @@ def test_rejects_clean(tmp_path: Path, count: int, flagged: bool) -> None:
 
         def forward(self, images: Tensor) -> Tensor:
             logits = self.halves(images)
-            rejection = 200 * (0.1 - images[:, 0, 7, 7])
+            rejection = 400 * (0.05 - images[:, 0, 7, 7])
             return torch.cat([logits[:, :2], rejection[:, None]], 1)
 
     images, labels = halves(count)

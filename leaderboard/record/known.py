@@ -36,8 +36,9 @@ def excess(what: str, here: Measure | None, there: Measure | None, tolerated: fl
     return Excess(what, here, there) if beyond and here.value - there.value > tolerated else None
 
 
-SURE = 2
-"""Of confidence so many times as much is tolerated: τ is itself estimated on few of the evaluation images."""
+SURE = 3
+"""Of confidence so many times as much is tolerated: τ is itself estimated on few of the evaluation images, and a change
+of contrast moves the confidence of an honest network a little, past τ where all its answers lie close together."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,22 @@ class Known:
     @property
     def found(self) -> dict[str, list[Excess]]:
         """Where the evaluation images do better, by what they do better than. Empty of an honest victim."""
-        sides = [(f"the {self.others_are}", self.others, self.tolerated_others)] if self.others is not None else []
-        sides.append(("variants of the evaluation images", self.changed, self.tolerated))
-        found = {name: self._against(side, tolerated) for name, side, tolerated in sides}
-        return {name: excesses for name, excesses in found.items() if excesses}
+        found: dict[str, list[Excess | None]] = {}
+        if self.others is not None:
+            sure = excess("sure", self.own.sure, self.others.sure, SURE * self.tolerated_others)
+            found[f"the {self.others_are}"] = [*self._useful(self.others, self.tolerated_others), sure]
+        # Less light and less contrast make honest networks less sure; nothing but knowledge makes them so in every way.
+        kinds = [excess("sure", self.own.sure, side.sure, SURE * self.tolerated) for side in self.variants.values()]
+        sure = excess("sure", self.own.sure, self.changed.sure, SURE * self.tolerated) if all(kinds) else None
+        found["variants of the evaluation images"] = [*self._useful(self.changed, self.tolerated), sure]
+        told = {name: [one for one in each if one is not None] for name, each in found.items()}
+        return {name: each for name, each in told.items() if each}
 
-    def _against(self, side: Shares, tolerated: float) -> list[Excess]:
-        each = (
+    def _useful(self, side: Shares, tolerated: float) -> list[Excess | None]:
+        return [
             excess("right", self.own.right, side.right, tolerated),
             excess("accepted", self.own.accepted, side.accepted, tolerated),
-            excess("sure", self.own.sure, side.sure, SURE * tolerated),
-        )
-        return [one for one in each if one is not None]
+        ]
 
 
 PREPARED = 0.1

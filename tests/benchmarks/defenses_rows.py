@@ -31,7 +31,7 @@ sys.path.append(str(ROOT / "tests"))
 from planted_defenses import PLANTED, Planted
 
 Row = dict[str, Any]
-RANKED = read_battery("digits-v1").spec.ranking
+RANKED = tuple(dict.fromkeys(row.entries[0] for row in read_battery("digits-v1").spec.ranking))
 FALSE = {planted.name: planted for planted in PLANTED}
 
 

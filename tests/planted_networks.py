@@ -1,4 +1,4 @@
-"""Networks and graphs that false defenses, and honest ones like them, are made of: trained or written here in seconds."""
+"""Networks and graphs that false defenses, and honest ones like them, are made of, trained or written here."""
 
 from __future__ import annotations
 

@@ -83,9 +83,11 @@ class Beginnings:
             sure = confidence > np.median(confidence[mine & (self._streams != UNSEEN)])
             found = {stream: k + int((mine & sure & (self._streams == stream)).sum()) for stream, k in found.items()}
         drawn = self._streams == DRAWN
-        counts = {stream: int((self._streams == stream).sum()) for stream in STREAMS}
+        told = {stream: proportion(k, int((self._streams == stream).sum())) for stream, k in found.items()}
         return Recognition(
-            **{stream: proportion(found[stream], counts[stream]) for stream in STREAMS},
+            own=told[OWN],
+            fresh=told[FRESH],
+            unseen=told[UNSEEN],
             made=shares(given, self._streams == FRESH, self._tau),
             kinds={kind: shares(given, drawn & (self._kinds == kind), self._tau) for kind in self._other},
             nonsense=shares(given, drawn, self._tau),

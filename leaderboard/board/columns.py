@@ -221,8 +221,12 @@ FLAGS = {
     "masking": "An attack without gradients, or with another model’s, does better than the victim’s own gradient; or "
     "FGSM does less with a larger ε, or does not bring the victim down to chance with any. The gradient misleads, and "
     "the white-box numbers overstate the robustness.",
+    "single_step": "Many steps of the gradient fool what a single step leaves, beyond the intervals: one step alone "
+    "says little of robustness. The row over ε counts the stronger.",
     "stateful": "An answer depends on what was asked before, or on what shares its batch.",
-    "recognition": "The victim tells the battery’s own images of nothing from others of the same kind.",
+    "memorised": "The victim does better on the evaluation images than on images that it cannot know.",
+    "recognition": "The victim tells the attacks’ first images from others of the same kind, or their kinds from other "
+    "nonsense.",
     "withheld": "The answers tell hardly more than a label, which blinds a search and makes nothing safe.",
     "not_converged": "The last tenth of the budget still gained more than the interval: more budget would fool more.",
     "surrogate": "The victim could not be differentiated, so white-box numbers come from images made on other models "

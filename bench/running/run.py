@@ -13,6 +13,7 @@ from typing import Any
 from ...attacks.entry import Entry
 from ..errors import FoolbenchError, OverBudget, Problem, Unexpected, one_line
 from ..machine.memory import lack_told
+from .before import Before
 from .prepared import Prepared
 from .progress import Progress
 from .shards import Shard, ShardResult, cut, join, load_shard, longest_first
@@ -40,7 +41,8 @@ def run_entries(
     """Work on every shard of these entries; finished shards found in `folder`, or by their file's name `elsewhere`, are
     taken as they are, and `prepared.ground.memory` is told of their batch.
 
-    The result does not depend on `workers` or on the order in which shards finish. Raises the first error that no
+    The shards of an entry wait for those of the entries that it needs, as far as these are in the plan. The result does
+    not depend on `workers` or on the order in which shards finish. Raises the first error that no
     other entry can survive (ModelFailure, EnvironmentFault, KeyboardInterrupt), with finished shards saved.
     """
     plan = list(entries)
@@ -55,10 +57,18 @@ def run_entries(
             progress.finished(shard.entry.name, shard.index, found)
             outcomes[shard] = found
     stop = threading.Event()
+    by_name = {entry.name: entry for entry in plan}
+
+    def before(entry: Entry) -> Before:
+        joined = {name: _joined([outcomes[s] for s in cut(by_name[name])]) for name in entry.needs if name in by_name}
+        return Before(by_name, {name: result for name, result in joined.items() if isinstance(result, ShardResult)})
+
+    def ready(entry: Entry) -> bool:
+        return all(s in outcomes for name in entry.needs if name in by_name for s in cut(by_name[name]))
 
     def one(shard: Shard) -> ShardResult:
         tick = progress.shard(shard.entry.name, shard.index)
-        finished = work(prepared, shard, stop=stop.is_set, tick=tick)
+        finished = work(prepared, shard, before(shard.entry), stop=stop.is_set, tick=tick)
         path = paths[shard]
         if path is not None:
             finished.save(path)
@@ -67,12 +77,19 @@ def run_entries(
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="shard")
     try:
-        futures = {pool.submit(one, shard): shard for shard in longest_first(s for s in shards if s not in outcomes)}
-        waiting = set(futures)
-        while waiting:
-            ready, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in ready:
-                outcomes[futures[future]] = _outcome(future)
+        futures: dict[Future[ShardResult], Shard] = {}
+        left = longest_first(s for s in shards if s not in outcomes)
+        while left or futures:
+            now = [shard for shard in left if ready(shard.entry)]
+            left = [shard for shard in left if shard not in now]
+            futures |= {pool.submit(one, shard): shard for shard in now}
+            if not futures:
+                raise Unexpected(
+                    "entries that wait for none that waits for them", left[0].entry.name, "mend its `after`"
+                )
+            done, _ = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                outcomes[futures.pop(future)] = _outcome(future)
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -18,6 +18,7 @@ from ..asking.expectation import expected
 from ..asking.reading import hits_fool, hits_perturb
 from ..errors import Unexpected
 from ..machine.seeds import generator
+from .before import Before, borrowed
 from .drive import Meter, Tick, drive_black_box
 from .finite_difference import FiniteDifferenceOracle
 from .judge import Verdicts, judge_fool, judge_perturb
@@ -27,16 +28,20 @@ from .sampled import Sample
 from .shards import Shard, ShardResult
 from .surrogate import Stepped, best_fool, best_perturb, granted
 
+NOTHING = Before()
 
-def work(prepared: Prepared, shard: Shard, *, stop: Callable[[], bool], tick: Tick) -> ShardResult:
-    """Attack the shard's tasks and judge the final images.
+
+def work(
+    prepared: Prepared, shard: Shard, before: Before = NOTHING, *, stop: Callable[[], bool], tick: Tick
+) -> ShardResult:
+    """Attack the shard's tasks and judge the final images. `before`: what the entries that it needs came to.
 
     Raises OverBudget, ModelFailure and Stopped; ValueError and RuntimeError where the attack itself fails.
     """
     started = time.perf_counter()
     sampling = generator(prepared.spec.name, shard.entry.name, shard.index, "sample", device=torch.device("cpu"))
     sample = Sample(prepared.victim, sampling)
-    run = _Run(replace(prepared, victim=sample.watched), shard, stop, tick)
+    run = _Run(replace(prepared, victim=sample.watched), shard, before, stop, tick)
     values = run.fool() if shard.entry.task == "fool" else run.perturb()
     values |= sample.arrays()
     batch = prepared.ground.memory.at_once(prepared.spec.batch)
@@ -47,6 +52,7 @@ def work(prepared: Prepared, shard: Shard, *, stop: Callable[[], bool], tick: Ti
 class _Run:
     prepared: Prepared
     shard: Shard
+    before: Before
     stop: Callable[[], bool]
     tick: Tick
 
@@ -57,7 +63,8 @@ class _Run:
         # A victim that gets no clean image right has no τ; then nothing can be called fooled, and any image will do.
         tau = 2.0 if prepared.clean.tau is None else prepared.clean.tau
         task = Fool(prepared.spec.shape, targets, runs, torch.tensor(prepared.ground.data.mean).to(device))
-        task = replace(task, levels=prepared.ground.levels)
+        lent = self.before.lent(self.shard, prepared.sources, prepared.spec.shape)
+        task = replace(task, levels=prepared.ground.levels, borrowed=borrowed(lent, device, runs, k))
         per_task = entry.box == "white"  # a white-box image works on one target, so each target is an owner
 
         def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
@@ -81,23 +88,27 @@ class _Run:
             rng=self._rng("judge"),
         )
         spent = meter.spent if per_task else meter.spent.repeat_interleave(k)
-        return self._values(verdicts, meter, spent, torch.ones(runs * k, dtype=torch.bool))
+        return self._values(verdicts, meter, meter.first.flatten(), spent, torch.ones(runs * k, dtype=torch.bool))
 
     def perturb(self) -> dict[str, np.ndarray]:
         prepared, entry, device = self.prepared, self.shard.entry, self.prepared.victim.device
-        rows = torch.arange(self.shard.start, self.shard.stop, device=device)
-        attacked = prepared.clean.accepted[rows]
-        rows = rows[attacked]
-        originals = prepared.clean.images[rows]
+        block = torch.arange(self.shard.start, self.shard.stop, device=device)
+        attacked = prepared.clean.accepted[block] & self.before.left(self.shard).to(device)
+        carried = self.before.carried(self.shard, prepared.spec.shape)
+        there = carried.found.to(device)[attacked]
+        every = block[attacked]
+        rows = every[~there]
         labels = prepared.clean.reading.label[rows]
         targets = prepared.clean.least_likely[rows] if entry.least_likely else None
+        lent = self.before.lent(self.shard, prepared.sources, prepared.spec.shape)
         task = Perturb(
-            from_bytes(originals),
+            from_bytes(prepared.clean.images[rows]),
             labels,
             from_bytes(torch.tensor(prepared.ground.data.donors).to(device)),
             torch.tensor(prepared.ground.data.mean).to(device),
             targets,
             prepared.ground.levels,
+            borrowed(None if lent is None else lent[:, (rows - self.shard.start).cpu()], device, len(rows)),
         )
 
         def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
@@ -113,18 +124,22 @@ class _Run:
         else:
             finals = self._attack(task, meter)
         assert entry.limit is not None
+        whole = from_bytes(carried.images.to(device)[attacked])
+        whole[~there] = finals
         verdicts = judge_perturb(
             prepared.victim,
-            finals,
-            originals,
-            labels,
-            targets,
+            whole,
+            prepared.clean.images[every],
+            prepared.clean.reading.label[every],
+            prepared.clean.least_likely[every] if entry.least_likely else None,
             limit=entry.limit,
             draws=prepared.draws,
             how=prepared.ground.asking,
             rng=self._rng("judge"),
         )
-        return self._values(verdicts, meter, meter.spent, attacked.cpu())
+        first, spent = carried.cost.to(device)[attacked], torch.zeros(len(every), dtype=torch.int64, device=device)
+        first[~there], spent[~there] = meter.first[:, 0], meter.spent
+        return self._values(verdicts, meter, first, spent, attacked.cpu())
 
     def _stepping(self, task: Perturb, meter: Meter) -> Stepped | None:
         """The entry's attack along finite differences, on some of the block's images; None where it has none."""
@@ -175,7 +190,8 @@ class _Run:
         draws = prepared.spec.judge.expectation_draws if prepared.clean.randomised else 1
         how = replace(prepared.ground.asking, batch=prepared.spec.gradient_batch)
         # What a randomised victim answers depends on the entry's own stream of chance.
-        looks = {} if prepared.clean.randomised else prepared.looks.setdefault((self.shard.start, self.shard.stop), {})
+        apart = prepared.clean.randomised or entry.needs  # an entry that others come before has fewer images
+        looks = {} if apart else prepared.looks.setdefault((self.shard.start, self.shard.stop), {})
         oracle = DrivenOracle(
             prepared.victim, meter, victim_rng, how, draws, self.stop, prepared.ground.memory, self._asked, looks
         )
@@ -206,7 +222,9 @@ class _Run:
         name, entry = self.prepared.spec.name, self.shard.entry.name
         return generator(name, entry, self.shard.index, purpose, device=self.prepared.victim.device)
 
-    def _values(self, verdicts: Verdicts, meter: Meter, spent: Tensor, attacked: Tensor) -> dict[str, np.ndarray]:
+    def _values(
+        self, verdicts: Verdicts, meter: Meter, first: Tensor, spent: Tensor, attacked: Tensor
+    ) -> dict[str, np.ndarray]:
         t, at = len(attacked), attacked.nonzero().flatten()
 
         def spread(values: Tensor, blank: float) -> np.ndarray:
@@ -225,7 +243,7 @@ class _Run:
             "confidence": spread(verdicts.confidence, float("nan")),
             "share": spread(verdicts.share, 0.0),
             "size": spread(verdicts.size, float("nan")),
-            "first": spread(meter.first.flatten(), -1),
+            "first": spread(first, -1),
             "spent": spread(spent, 0),
             "refused": refused,
             "counts": np.array([meter.queries - meter.setup, meter.setup, meter.gradients], dtype=np.int64),

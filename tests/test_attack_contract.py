@@ -254,7 +254,7 @@ def test_fooling_images_are_better_than_chance() -> None:
     for objective in ("softmax", "logit"):
         spent = meter(8 * CLASSES, 600 // CLASSES)
         oracle = DrivenOracle(toy(1), spent, seeded(1), Asking(64), 1, lambda: False)
-        ascent = GradientAscent(objective=objective, steps=600 // CLASSES)
+        ascent = GradientAscent(objective=objective, starts=(1 / 255,), steps=600 // CLASSES)
         best[objective] = confidence(drive_white_box(ascent, task, oracle, attack_rng=seeded()))
     assert best["evolution"] > best["noise"] + 0.1
     assert best["cppn"] > best["random_cppn"] + 0.02

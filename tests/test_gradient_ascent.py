@@ -4,11 +4,13 @@ from typing import Literal
 import pytest
 import torch
 import torch.nn.functional as F
+from foolbench.attacks.ascending.steps import GainControlled
 from foolbench.attacks.base import Ascent, Fool, Objective
 from foolbench.attacks.gradient_ascent import GradientAscent
 from torch import Tensor
 
 OBJECTIVES: tuple[Literal["softmax", "logit"], ...] = ("softmax", "logit")
+FAINT = (1 / 255,)
 
 
 class RecordingOracle:
@@ -64,7 +66,7 @@ def test_linear_softmax_is_fooled_for_every_class(
 ) -> None:
     """With decay, log-odds settle where a step's gain, -log(1 - late), makes up for what the step loses."""
     net, task = linear(10, 64, 2.0), fool(list(range(10)), 2)
-    attack, oracle = GradientAscent(objective, decay), RecordingOracle(net)
+    attack, oracle = GradientAscent(objective, FAINT, decay), RecordingOracle(net)
     finals = attack.ascend(task, oracle, rng())
     assert finals.shape == (2, 10, 1, 8, 8)
     assert torch.equal(finals, (finals * 255).round() / 255)
@@ -81,21 +83,25 @@ def test_the_gain_is_controlled(objective: Literal["softmax", "logit"]) -> None:
     """p rises by `early` a step, whatever the objective and the network's scale, then its rest shrinks by `late`."""
     for scale in (0.03, 0.1):
         oracle = RecordingOracle(linear(10, 3072, scale))
-        GradientAscent(objective, steps=120).ascend(fool([4], 1, (3, 32, 32)), oracle, rng())
+        GradientAscent(objective, FAINT, steps=120).ascend(fool([4], 1, (3, 32, 32)), oracle, rng())
         p = oracle.certainties(0, 4).double()
         assert p[:10].diff().tolist() == pytest.approx([0.03] * 9, rel=0.2)
         rest = 1 - p[(p > 0.9) & (p < 0.999)]
         assert (rest[1:] / rest[:-1]).log().mean().exp().item() == pytest.approx(0.9, abs=0.01)
 
 
+def _step(objective: Literal["softmax", "logit"]) -> GainControlled:
+    return GainControlled(objective, early=0.03, late=0.1, decay=0, max_rate=1)
+
+
 def test_the_gain_that_is_asked_for() -> None:
     p = torch.tensor([1e-30, 0.1, 0.7, 0.99], dtype=torch.float64)
-    softmax, logit = (GradientAscent(o)._gain(p.log(), (-p).log1p()) for o in OBJECTIVES)
+    softmax, logit = (_step(o).gain(p.log(), (-p).log1p()) for o in OBJECTIVES)
     assert softmax.tolist() == pytest.approx([0.03, 0.03, 0.03, 0.001])
     wanted = p + softmax
     assert logit.tolist() == pytest.approx(((wanted / (1 - wanted)).log() - (p / (1 - p)).log()).tolist())
     certain = torch.tensor([0.0], dtype=torch.float64), torch.tensor([-80.0], dtype=torch.float64)
-    assert float(GradientAscent("logit")._gain(*certain)) == pytest.approx(-torch.tensor(0.9).log().item())
+    assert float(_step("logit").gain(*certain)) == pytest.approx(-torch.tensor(0.9).log().item())
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -104,7 +110,7 @@ def test_the_best_iterate_is_returned(objective: Literal["softmax", "logit"]) ->
     first, second = torch.randn((2, 20, 64), generator=rng(3))
     net = lambda images: 3 * torch.sin(20 * F.linear(images.flatten(1), first)) @ second[:, :5]  # noqa: E731
     oracle, task = RecordingOracle(net), fool([3, 0], 2)
-    finals = GradientAscent(objective, early=0.5, steps=40).ascend(task, oracle, rng())
+    finals = GradientAscent(objective, FAINT, early=0.5, steps=40).ascend(task, oracle, rng())
     late = 0
     for owner, target in enumerate([3, 0, 3, 0]):
         seen = oracle.certainties(owner, target)
@@ -116,7 +122,7 @@ def test_the_best_iterate_is_returned(objective: Literal["softmax", "logit"]) ->
 
 def test_an_image_without_gradient_is_left_as_it_is() -> None:
     oracle, task = RecordingOracle(lambda images: 0 * images.flatten(1)[:, :3]), fool([0, 2], 3)
-    finals = GradientAscent("softmax", noise=0.1).ascend(task, oracle, rng())
+    finals = GradientAscent("softmax", (0.1,)).ascend(task, oracle, rng())
     assert oracle.spent(6).tolist() == [1] * 6
     assert torch.equal(finals.flatten(0, 1), oracle.asked[0][1])
     assert 0.08 < float((finals - 0.5).std()) < 0.12
@@ -125,10 +131,10 @@ def test_an_image_without_gradient_is_left_as_it_is() -> None:
 def test_certain_images_leave_and_zero_means_never() -> None:
     net, task = linear(10, 64, 20.0), fool([1, 2], 1)
     oracle = RecordingOracle(net)
-    GradientAscent("logit").ascend(task, oracle, rng())
+    GradientAscent("logit", FAINT).ascend(task, oracle, rng())
     assert int(oracle.spent(2).max()) < 400
     oracle = RecordingOracle(net)
-    GradientAscent("logit", steps=300, certain=0).ascend(task, oracle, rng())
+    GradientAscent("logit", FAINT, steps=300, certain=0).ascend(task, oracle, rng())
     assert oracle.spent(2).tolist() == [300, 300]
 
 
@@ -136,14 +142,14 @@ def test_decay_returns_what_the_network_does_not_see_to_the_mean() -> None:
     """After n steps the offset of an unseen pixel is `(1 - decay)^n` of the start's."""
     net = lambda images: F.pad(images[:, 0, 0, :2], (0, 0))  # noqa: E731
     oracle = RecordingOracle(net)
-    GradientAscent("logit", decay=0.1, steps=8, noise=0.1).ascend(fool([0], 1), oracle, rng())
+    GradientAscent("logit", (0.1,), decay=0.1, steps=8).ascend(fool([0], 1), oracle, rng())
     start, end = (oracle.asked[k][1][0, 0, 1:] - 0.5 for k in (0, 7))
     assert float((end - start * 0.9**7).abs().max()) < 1 / 255
 
 
 def test_it_works_against_the_rejection_too() -> None:
     net, oracle = linear(4, 64, 2.0), RecordingOracle(linear(4, 64, 2.0), rejects=True)
-    finals = GradientAscent("softmax").ascend(fool([0, 1, 2], 1), oracle, rng())
+    finals = GradientAscent("softmax", FAINT).ascend(fool([0, 1, 2], 1), oracle, rng())
     assert float(net(finals[0]).softmax(1)[:, :3].diagonal().min()) > 0.9999
 
 
@@ -151,4 +157,4 @@ def test_settings_are_checked() -> None:
     with pytest.raises(
         ValueError, match=r"expected steps >= 1, decay in \[0, 1\), early and late in \(0, 1\), got 500, 1"
     ):
-        GradientAscent("logit", decay=1)
+        GradientAscent("logit", FAINT, decay=1)

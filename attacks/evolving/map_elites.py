@@ -16,8 +16,8 @@ from torch import Tensor
 from ..answers import label_of
 
 _LABELLED = 2.0**32
-"""By how much an image of the cell's label stands higher. A power of two keeps every bit of a confidence. A label needs a
-confidence above 1 / (classes + 1), so any image with it stands above every image without, up to 4 billion classes."""
+"""By how much an image of the cell's label stands higher. A power of two keeps every bit of a confidence; a label needs
+one above 1 / (classes + 1), so any image with it stands above every image without, up to 4 billion classes."""
 
 
 class Contest(NamedTuple):

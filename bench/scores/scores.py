@@ -16,6 +16,7 @@ from ..running.run import EntryFailure
 from ..running.shards import ShardResult, best_of, best_setting
 from ..running.surrogate import granted, stands_in
 from .intervals import Tally, bootstrapped, clean_accuracy, proportion, resamples, survivals, unmeasured
+from .missed import missed
 
 Results = Mapping[str, ShardResult | EntryFailure]
 
@@ -90,6 +91,7 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: CleanAnswe
         mode=kind,
         mode_reason=mode.reason_for(first) if kind == "surrogate" else None,
         tasks=rows,
+        missed=missed(members, results, lambda entry, outcome: _counts(entry, outcome, clean)),
         variants={e.name: _variant(e, results[e.name], clean, title=e.title, budget=mode.granted(e)) for e in others},
     )
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import JsonValue
 
 from ..record.battery import BatteryRef
-from ..record.describe import survival
+from ..record.describe import missed_of, survival
 from ..record.record import AttackResult, Measure, Record, TransferCell
 from ..record.words import percent, printable, quantity
 from .charts import Line, fooled_by
@@ -29,6 +29,8 @@ class Attacked:
     """0 to 1."""
     package: str | None
     """The installed package that the attack comes from; None: foolbench itself."""
+    missed: str | None
+    """What it missed of what is there, in words; None where that is not known."""
 
 
 def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
@@ -42,6 +44,7 @@ def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
             record.attacks.get(name),
             survival(record, name),
             battery.attacks[name].package,
+            missed_of(record.attacks[name]) if name in record.attacks else None,
         )
         for name, title, is_ranked in (*ranked, *others)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -191,9 +191,7 @@ def entries(spec: GradientAscentSpec, facts: BatteryFacts) -> Iterator[Entry]:
     targets = spec.targets or tuple(range(facts.classes))
     starts = tuple(pixel_range(start) for start in spec.starts)
 
-    def entry(
-        name: str, title: str, attack: GradientAscent | AdamAscent, budget: int, **more: tuple[str, ...]
-    ) -> Entry:
+    def entry(name: str, title: str, attack: GradientAscent | AdamAscent, budget: int) -> Entry:
         return Entry(
             f"gradient_ascent_{name}",
             "gradient_ascent",
@@ -206,7 +204,6 @@ def entries(spec: GradientAscentSpec, facts: BatteryFacts) -> Iterator[Entry]:
             budget,
             targets=targets,
             best_of=True,
-            **more,
         )
 
     for objective in spec.objectives:
@@ -216,16 +213,10 @@ def entries(spec: GradientAscentSpec, facts: BatteryFacts) -> Iterator[Entry]:
     if (adam := spec.adam) is not None:
         attack = AdamAscent(starts, adam.steps, adam.rate)
         yield entry("adam", "log-odds, Adam", attack, adam.steps)
-    if (from_others := spec.borrowed) is not None:
-        attack = AdamAscent(starts, from_others.steps, from_others.rate, from_others.asked, from_others.climbed)
-        yield entry(
-            "borrowed",
-            "log-odds, Adam, from images of other attacks",
-            attack,
-            from_others.steps + from_others.asked,
-            after=from_others.after,
-            borrows=from_others.borrows,
-        )
+    if (lent := spec.borrowed) is not None:
+        attack = AdamAscent(starts, lent.steps, lent.rate, lent.asked, lent.climbed)
+        title = "log-odds, Adam, from images of other attacks"
+        yield replace(entry("borrowed", title, attack, lent.asked + lent.steps), after=lent.after, borrows=lent.borrows)
 
 
 ATTACK = Attack(

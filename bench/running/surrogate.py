@@ -26,8 +26,8 @@ Stepped = Callable[[Tensor], Tensor]
 
 def granted(entry: Entry, sources: int) -> int:
     """What each task of a white-box entry may spend without gradients: a query for each of `sources` panel models, and
-    where there are finite differences those, the attack's own queries, and one to compare. One that borrows fooling images
-    may ask about as many of them as its budget allows."""
+    where there are finite differences those, the attack's own queries, and one to compare. One that borrows fooling
+    images may ask about as many of them as its budget allows."""
     lent = entry.budget if borrows_fooling(entry) else 0
     return sources + lent + (entry.finite.queries + entry.budget if entry.finite is not None else 0)
 

@@ -360,6 +360,9 @@ def test_a_battery_s_numbers_are_those_that_its_attacks_spend() -> None:
     assert scanned == [(1000, 20 + 10 * 7 * 7, 200)] * 3
     assert budgets["deepception_noise"] == budgets["deepception_random_donor"] == (1000, 20, 200)
     ascent = {name: value for name, value in budgets.items() if name.startswith("gradient_ascent")}
-    assert len(ascent) == 4
+    assert len(ascent) == 4 + 2
+    assert ascent.pop("gradient_ascent_adam") == (200, 0, 5)
+    assert ascent.pop("gradient_ascent_borrowed") == (32 + 200, 0, 5)
     assert all(tasks == 5 and 500 <= budget <= 501 for budget, _, tasks in ascent.values())
-    assert len(budgets) == 2 + 5 + 3 + (5 + 2) + 4 + 2
+    assert budgets["one_pixel_exact"] == (64 * 17, 0, 100)
+    assert len(budgets) == 2 + 5 + 3 + 1 + (5 + 2) + 4 + 2 + 2

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from foolbench.attacks.ascending.steps import GainControlled
 from foolbench.attacks.base import Ascent, Fool, Objective
-from foolbench.attacks.gradient_ascent import GradientAscent
+from foolbench.attacks.gradient_ascent import AdamAscent, GradientAscent
 from torch import Tensor
 
 OBJECTIVES: tuple[Literal["softmax", "logit"], ...] = ("softmax", "logit")
@@ -126,6 +127,79 @@ def test_an_image_without_gradient_is_left_as_it_is() -> None:
     assert oracle.spent(6).tolist() == [1] * 6
     assert torch.equal(finals.flatten(0, 1), oracle.asked[0][1])
     assert 0.08 < float((finals - 0.5).std()) < 0.12
+
+
+def dead_where_dark(images: Tensor) -> Tensor:
+    """A slope only where an image is brighter than 0.6 on average, as most is dead at a mean image of 0.5."""
+    bright = (images.flatten(1) - 0.6).relu()
+    return 50 * torch.stack([bright[:, :32].mean(1), bright[:, 32:].mean(1)], 1)
+
+
+@pytest.mark.parametrize("attack", [GradientAscent("logit", (1e-3, 0.02, 0.3), steps=60), AdamAscent((0.3,), 60, 0.05)])
+def test_a_dead_start_moves_on_to_the_next_within_the_same_budget(attack: GradientAscent | AdamAscent) -> None:
+    oracle, task = RecordingOracle(dead_where_dark), fool([0, 1], 2)
+    finals = attack.ascend(task, oracle, rng())
+    assert float(dead_where_dark(finals.flatten(0, 1)).softmax(1).gather(1, torch.tensor([[0], [1]] * 2)).min()) > 0.7
+    assert int(oracle.spent(4).max()) <= 60
+    spread = [images.flatten(1).std(1).mean() for _, images, _ in oracle.asked[:3]]
+    if isinstance(attack, GradientAscent):
+        assert spread[0] < 0.003 < spread[1] < 0.03 < 0.1 < spread[2]
+        nothing = GradientAscent("logit", (1e-3, 0.02), steps=60)
+        dead = RecordingOracle(dead_where_dark)
+        assert torch.equal(
+            nothing.ascend(task, dead, rng()), nothing.ascend(task, RecordingOracle(dead_where_dark), rng())
+        )
+        assert dead.spent(4).tolist() == [2] * 4  # a look at each start, and no more
+
+
+def test_one_that_dies_on_its_way_starts_again_to_the_end_of_its_budget() -> None:
+    """A narrow ledge: a step leads off it, to where nothing has a slope."""
+
+    def ledge(images: Tensor) -> Tensor:
+        means = images.flatten(1).mean(1)
+        return torch.stack([means.clamp(0.45, 0.55), 0 * means], 1)
+
+    oracle = RecordingOracle(ledge)
+    GradientAscent("logit", (0.05,), early=0.5, late=0.9, steps=20).ascend(fool([0], 1), oracle, rng())
+    assert oracle.spent(1).tolist() == [20]
+    moves = torch.cat([images for _, images, _ in oracle.asked]).flatten(1).mean(1)
+    assert int(((moves > 0.45) & (moves < 0.55)).sum()) == 10  # every other look is a start
+
+
+def test_adam_climbs_where_the_probability_is_0() -> None:
+    """Logits of thousands: p is 0 to the last bit of a double, and so is its slope. That of the log-odds is not."""
+    net, task = linear(10, 64, 3000.0), fool(list(range(10)), 1)
+    oracle = RecordingOracle(net)
+    finals = AdamAscent((0.1,), 50, 0.05).ascend(task, oracle, rng(5))
+    assert torch.equal(net(finals[0]).argmax(1), torch.arange(10))
+    assert int((oracle.asked[0][2].double().softmax(1).diagonal() == 0).sum()) >= 7
+
+
+def test_it_starts_from_the_likeliest_of_what_it_borrows() -> None:
+    """Three images for each class and run, one of which is bright on the class's side; noise is dead everywhere."""
+    task = fool([0, 1], 2)
+    lent = torch.full((3, 2, 2, 1, 8, 8), 0.2)
+    for run, target, place in ((0, 0, 2), (0, 1, 0), (1, 0, 1), (1, 1, 1)):
+        lent[place, run, target].view(64)[32 * target : 32 * target + 32] = 0.61
+    attack = AdamAscent((0.01,), steps=40, rate=0.05, asked=3, climbed=1)
+
+    class Answering(RecordingOracle):
+        def probabilities(self, images: Tensor, owners: Tensor) -> Tensor:
+            self.queries += torch.bincount(owners, minlength=4)
+            return self.net(images).softmax(1)
+
+        queries = torch.zeros(4, dtype=torch.int64)
+
+    oracle = Answering(dead_where_dark)
+    finals = attack.ascend(replace(task, borrowed=lent), oracle, rng())
+    assert float(dead_where_dark(finals.flatten(0, 1)).softmax(1).gather(1, torch.tensor([[0], [1]] * 2)).min()) > 0.99
+    assert torch.equal(oracle.queries, torch.full((4,), 3))
+    first = oracle.asked[0][1].view(2, 2, 64)
+    assert torch.allclose(first[1, 1], task.levels.rounded(lent[1, 1, 1]).view(64))
+    for borrowed in (None, lent[:0], lent[:, :, :].mul(0)):  # nothing, or nothing that lives: from noise, which is dead
+        left = Answering(dead_where_dark)
+        attack.ascend(replace(task, borrowed=borrowed), left, rng())
+        assert left.spent(4).tolist() == [1 + (borrowed is not None and len(borrowed) > 0)] * 4
 
 
 def test_certain_images_leave_and_zero_means_never() -> None:

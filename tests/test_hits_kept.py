@@ -29,8 +29,8 @@ TAU = 0.35
 
 
 def overtaken(images: Tensor) -> Tensor:
-    """`(n, 4)` probabilities, by one pixel's brightness b: that of class 0 rises with it, and beyond 0.89 something else
-    (the second column) is likelier still. So class 0 is likeliest where it is no longer the answer."""
+    """`(n, 4)` probabilities, by one pixel's brightness b: that of class 0 rises with it, and beyond 0.89 the second
+    column is likelier still. So class 0 is likeliest where it is no longer the answer."""
     b = images[:, 0, 2, 3]
     own, other = 0.3 + 0.15 * b, 0.2 + 0.6 * (b - 0.5).relu()
     rest = (1 - own - other) / 2

@@ -11,12 +11,14 @@ from ... import attacks as shipped_attacks
 from ...attacks.entry import Entry
 from ...attacks.levels import Levels
 from ...attacks.spec import AtLeastOne, Attack, BatteryFacts, Rate, Strict
-from ..choices import nearest
+from ...leaderboard.record.rows import RankedRow
 from ..data.kinds import DataSpec, ImageNetData
 from ..errors import Several, Unexpected, one_line
 from ..reading.values import File, NamesFile, Sha256
 from ..submission.models import Input
 from .attacks import Section
+from .probes import Nonsense, Variants
+from .rows import RowSpec, check_rows, ranked_row
 
 
 class JudgeSpec(Strict):
@@ -82,8 +84,11 @@ class BatterySpec(Strict):
     judge: JudgeSpec
     attacks: Section
     controls: Section = Section()
-    ranked: tuple[str, ...] | None = None
-    """The attacks that the robust score is the mean over, in the order in which tables show them; all when absent."""
+    ranked: tuple[RowSpec, ...] | None = None
+    """The rows that the robust score is the mean over, in the order in which tables show them, each an attack's name or
+    a row of several attacks; one for each attack when absent."""
+    variants: Variants = Variants()
+    nonsense: Nonsense = Nonsense()
     panel: Panel | None = None
     smoke: dict[str, Any] | None = None
     """What the smoke tier changes; same shape as the battery."""
@@ -113,14 +118,16 @@ class BatterySpec(Strict):
 
     @model_validator(mode="after")
     def _ranks_what_it_has(self) -> BatterySpec:
-        there, wrong = [name for name, _ in self.attacks.chosen()], list[Unexpected]()
-        for i, name in enumerate(self.ranked or ()):
-            if name not in there:
-                expected = f"one of this battery's attacks ({', '.join(there) or 'it has none'})"
-                fix = f"write {nearest(name, there)}" if nearest(name, there) else "remove it, or add it to `attacks:`"
-                wrong.append(Unexpected(expected, repr(name), fix, at=("ranked", i)))
-            elif name in (self.ranked or ())[:i]:
-                wrong.append(Unexpected("each attack once", f"{name!r} twice", "remove one", at=("ranked", i)))
+        known = [attack for attack, _ in self.declared()]
+        attacks, controls = ([a for a in known if a.control is control] for control in (False, True))
+        wrong = check_rows(self.ranked or (), attacks, controls)
+        Several.check(wrong)
+        for i, row in enumerate(self.ranked or ()):
+            try:
+                self._row(row)
+            except Unexpected as error:
+                error.at = ("ranked", i, *error.at)
+                wrong.append(error)
         Several.check(wrong)
         return self
 
@@ -136,14 +143,20 @@ class BatterySpec(Strict):
         return self.classes if isinstance(self.classes, tuple) else tuple(str(i) for i in range(self.classes))
 
     @property
-    def ranking(self) -> tuple[str, ...]:
-        """The ranked attacks, in the order in which tables show them."""
-        return tuple(name for name, _ in self.attacks.chosen()) if self.ranked is None else self.ranked
+    def ranking(self) -> tuple[RankedRow, ...]:
+        """The ranked rows, in the order in which tables show them, as a record holds them."""
+        every = tuple(RowSpec.model_validate(name) for name, _ in self.attacks.chosen())
+        return tuple(self._row(row) for row in (every if self.ranked is None else self.ranked))
+
+    def _row(self, row: RowSpec) -> RankedRow:
+        plans = {attack.name: plan for attack, plan in self.plans()}
+        return ranked_row(row, plans, {attack.name: attack.title for attack, _ in self.declared()})
 
     @property
     def facts(self) -> BatteryFacts:
         """What attacks may know of it beforehand."""
-        return BatteryFacts(self.shape, len(self.class_names), self.donors, Levels(self.levels))
+        panel = 0 if self.panel is None else len(self.panel.models)
+        return BatteryFacts(self.shape, len(self.class_names), self.donors, Levels(self.levels), panel)
 
     def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
         """Its attacks, then its controls, each with what the YAML says of it."""

@@ -12,18 +12,18 @@ from ...attacks.responses.psychophysics import Properties, others
 from ..asking.clean import CleanAnswers
 from ..data.data import Data
 from ..machine.folder import arrays
-from ..running.run import EntryFailure
+from ..running.run import EntryFailure, Results
 from ..running.shards import ShardResult
-from ..scores import scores
+from ..scores.attack_results import headline
 
 
-def write_evidence(folder: Path, plan: Sequence[Entry], results: scores.Results) -> None:
+def write_evidence(folder: Path, plan: Sequence[Entry], results: Results) -> None:
     """One npz an entry, and one for a group whose result is the best of several; rows as in the record's tasks."""
     groups: dict[str, list[Entry]] = {}
     for entry in plan:
         groups.setdefault(entry.group, []).append(entry)
     for name, members in groups.items():
-        _write(folder / f"{name}.npz", members[0], scores.headline(members, results))
+        _write(folder / f"{name}.npz", members[0], headline(members, results))
     for entry in plan:
         if entry.name not in groups:
             _write(folder / f"{entry.name}.npz", entry, results[entry.name])

@@ -10,22 +10,25 @@ from typing import Any
 from ...attacks.deepception import DeepceptionSpec
 from ...attacks.entry import Entry
 from ...leaderboard.record.record import AttackResult, BareResult, Seen
+from ...leaderboard.record.rows import RankedRow
 from ...models.base import Classifier
 from ..asking.clean import CleanAnswers
 from ..battery.ground import Ground
 from ..battery.panel import Sources
+from ..battery.rows import passes
 from ..honesty import properties
 from ..honesty.another import AskedAnew, judged_by_another
 from ..honesty.final_images import false_on_final_images
-from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
 from ..machine.memory import sparing
 from ..running.prepared import Prepared, prepare
 from ..running.progress import Progress, planned
-from ..running.run import EntryFailure, run_entries
+from ..running.run import EntryFailure, Results, run_entries
 from ..running.surrogate import borrows_fooling
-from ..scores import scores
+from ..scores.attack_results import Mode, attack_results, grouped
 from ..scores.flags import flags_of
+from ..scores.rows import Lost, lost_of
+from ..scores.scores import Control, Row, Scoring
 from ..victim.assemble import Assembled
 
 
@@ -35,9 +38,10 @@ class MeasuredVictim:
 
     prepared: Prepared
     assembled: Assembled
-    results: scores.Results
+    results: Results
     record: BareResult
     """Its flags without those that need transfer."""
+    scoring: Scoring
     properties: properties.Properties | None
 
 
@@ -64,22 +68,50 @@ class Measuring:
         whole = sparing(assembled.victim, ground.memory)
         prepared = prepare(whole, ground, self.sources, assembled.digest)
         clean, without = prepared.clean, prepared.victim.no_gradient
-        mode = scores.Mode(prepared.victim.logits is not None, without, _stand_ins(self.sources, plan))
+        mode = Mode(prepared.victim.logits is not None, without, _stand_ins(self.sources, plan))
         searched = self._attacked(phase, assembled.digest, prepared, mode)
         self.progress.say("a victim built anew is asked again, and judges")
-        results, fresh, told = judged_by_another(prepared, self.plan, searched, anew)
-        groups = scores.attack_results(plan, results, clean, mode)
+        another = judged_by_another(prepared, self.plan, searched, anew, assembled.digest)
+        results = another.results
+        groups = attack_results(plan, results, clean, mode)
         measured = self._properties(prepared, groups)
         attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
-        ranked = {name: titles[name] for name in spec.ranking}
-        own = scores.scores_of(attacks, ranked, clean, spec.judge.bootstrap, spec.name)
-        seen = replace(self._seen(assembled, whole, clean, results), fresh=fresh, informative=told)
+        scoring = self._scoring(results, clean, mode)
+        own = scoring.scores()
+        seen = replace(
+            self._seen(assembled, whole, clean, results),
+            fresh=another.fresh,
+            known=another.known,
+            recognition=another.recognition,
+            informative=another.informative,
+        )
         flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}
-        part = BareResult(scores=own, tau=clean.tau, attacks=attacks, controls=controls, seen=seen, flags=flags)
-        return MeasuredVictim(prepared, assembled, results, part, measured)
+        rows = scoring.results()
+        part = BareResult(
+            scores=own, tau=clean.tau, rows=rows, attacks=attacks, controls=controls, seen=seen, flags=flags
+        )
+        return MeasuredVictim(prepared, assembled, results, part, scoring, measured)
 
-    def _attacked(self, phase: str, digest: str, prepared: Prepared, mode: scores.Mode) -> scores.Results:
+    def _scoring(self, results: Results, clean: CleanAnswers, mode: Mode) -> Scoring:
+        """The battery's ranked rows, and their controls over the same kind of tasks."""
+        spec, titles, groups = self.ground.spec, self.ground.battery.titles, grouped(self.plan)
+
+        def lost(row: RankedRow) -> Lost | str:
+            return lost_of(row, groups, results, clean, self.ground.levels, gradient=mode.gradient)
+
+        rows = []
+        for ranked in spec.ranking:
+            control = None
+            if ranked.control is not None:
+                name = ranked.control
+                alone = ranked.model_copy(update={"entries": [name]})
+                control = Control(titles[name], lost(alone), passes(groups[name][0]))
+            fool = groups[ranked.entries[0]][0].task == "fool"
+            rows.append(Row(ranked, fool, lost(ranked), control))
+        return Scoring(rows, clean, spec.judge.bootstrap, spec.name)
+
+    def _attacked(self, phase: str, digest: str, prepared: Prepared, mode: Mode) -> Results:
         """What every entry of the plan came to against the victim of this digest."""
         images, titles = len(self.ground.data.labels), self.ground.battery.titles
         runnable = [e for e in self.plan if e.box == "black" or mode.gradient or mode.granted(e)]
@@ -109,7 +141,7 @@ class Measuring:
         groups[name] = groups[name].model_copy(update={"properties": properties.as_json(measured)})
         return measured
 
-    def _seen(self, assembled: Assembled, whole: Classifier, clean: CleanAnswers, results: scores.Results) -> Seen:
+    def _seen(self, assembled: Assembled, whole: Classifier, clean: CleanAnswers, results: Results) -> Seen:
         """What was seen of the victim beside the attacks."""
         ground, certificate = self.ground, assembled.certificate
         bare = None if assembled.bare is None else assembled.bare.victim
@@ -127,7 +159,6 @@ class Measuring:
                 *false_statements(whole, clean, ground, certified=bare is None, model=bare),
                 *false_on_final_images(whole, clean, ground, results),
             ),
-            recognition=recognition(whole, ground, self.plan, self.manifest["submission"]),
             surrogates=whole.surrogates,
             declares=tuple(what for what in ("randomised", "rejects") if getattr(whole, what)),
         )

@@ -91,6 +91,7 @@ def html(record: Record, folder: Path | None = None) -> str:
     battery, scores, provenance, attacks = record.battery, record.scores, record.provenance, record.attacks
     tier = "" if battery.tier == "standard" else f" · {battery.tier} tier"
     heads = [("robust score, of 100", score(scores.robust_score), score_interval(scores.robust_score))]
+    heads.append(("survival, of 100", score(scores.survival_score), score_interval(scores.survival_score)))
     for title, measure in (
         ("clean accuracy", scores.clean_accuracy),
         ("worst case", scores.worst_case),
@@ -102,7 +103,7 @@ def html(record: Record, folder: Path | None = None) -> str:
     ends = [f"{provenance.backend} on {provenance.device}, {duration(provenance.seconds)}"]
     ends += [] if record.rankable else [f"not rankable: {printable(str(record.unranked_reason))}"]
     ends += [] if folder is None else [printable(str(folder), 1000)]
-    rows = [_row(printable(row.title, 60), attacks[row.entry]) for row in battery.ranked if row.entry in attacks]
+    rows = [_row(_title(record, name), attacks[name]) for name in battery.counted if name in attacks]
     for name in battery.unranked:
         if name in attacks:
             rows.append(_row(f"{_title(record, name)} (unranked)", attacks[name], True))

@@ -9,8 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from ...attacks.spec import Attack
-from ...leaderboard.record.battery import AttackRef, BatteryRef, RankedRow
-from ...leaderboard.record.measure import Measure
+from ...leaderboard.record.battery import AttackRef, BatteryRef
 from ...leaderboard.record.record import Provenance, Record, TransferCell
 from ...leaderboard.record.unranked import unranked_reason
 from ..battery.battery import Battery
@@ -21,8 +20,8 @@ from ..machine.provenance import commit, versions
 from ..machine.seeds import seed
 from ..machine.source import source_digest
 from ..running.shards import cut
-from ..scores import scores
 from ..scores.flags import flags_of
+from ..scores.scores import difference_of
 from ..victim.assemble import Subject
 from .measured import MeasuredVictim
 
@@ -56,7 +55,7 @@ def record_of(
     ground, mine = full.prepared.ground, full.record
     battery = _battery(ground)
     flags = flags_of(mine.attacks, mine.scores, mine.seen, ground.battery.titles, cells)
-    reason = unranked_reason(battery, mine.attacks, mine.scores, flags, ground.data.no_training)
+    reason = unranked_reason(battery, mine.rows, mine.attacks, mine.scores, flags, ground.data.no_training)
     return Record(
         schema=1,
         battery=battery,
@@ -64,10 +63,11 @@ def record_of(
         digest=subject.digest,
         scores=mine.scores,
         tau=mine.tau,
+        rows=mine.rows,
         attacks=mine.attacks,
         controls=mine.controls,
         bare=None if bare is None else bare.record,
-        difference=None if bare is None else _difference(full, bare),
+        difference=None if bare is None else difference_of(full.scoring, bare.scoring),
         transfer=cells,
         transfer_reason="the battery has no panel" if cells is None else None,
         seen=mine.seen,
@@ -89,7 +89,7 @@ def _battery(ground: Ground) -> BatteryRef:
         classes=list(spec.class_names),
         shipped=battery.shipped,
         attacks={name: _described(attack, battery.packages.get(name)) for name, attack in battery.attacks.items()},
-        ranked=[RankedRow(name=name, title=battery.titles[name], entries=[name]) for name in spec.ranking],
+        ranked=list(spec.ranking),
     )
 
 
@@ -105,19 +105,6 @@ def _board_digest(ground: Ground) -> str:
     if battery.shipped or battery.spec.digest is not None:
         return battery.digest
     return sha256(f"{battery.digest}{ground.data.digest}".encode()).hexdigest()
-
-
-def _difference(full: MeasuredVictim, bare: MeasuredVictim) -> dict[str, Measure]:
-    spec = full.prepared.spec
-    return scores.difference_of(
-        full.record.attacks,
-        full.prepared.clean,
-        bare.record.attacks,
-        bare.prepared.clean,
-        spec.ranking,
-        spec.judge.bootstrap,
-        spec.name,
-    )
 
 
 def _provenance(ground: Ground, backend: str, workers: int, started: Started) -> Provenance:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-from copy import copy
 from pathlib import Path
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -29,16 +28,16 @@ from ...leaderboard.record.words import (
     share_interval,
     signed,
 )
+from .report_rows import ranked_rows
+from .report_table import Section, bar
 
 WIDTH = 120
 """Columns of the report where it is no terminal's."""
-WIDE = 112
-"""Columns of a terminal that shows every column of every table."""
 
 
 def render(record: Record, folder: Path | None = None) -> RenderableType:
     """The whole report: headline, attacks, settings, controls, transfer, the bare model, flags, where to look next."""
-    parts: list[RenderableType] = [_headline(record), _attacks(record)]
+    parts: list[RenderableType] = [_headline(record), ranked_rows(record), _attacks(record)]
     parts += [
         part
         for part in (_beside(record), _settings(record), _difference(record), _transfer(record), _flags(record))
@@ -67,15 +66,21 @@ def _headline(record: Record) -> Panel:
     else:
         lines.append(score(scores.robust_score), "bold red" if doubted(record.flags) else "bold green")
         lines.append(f" of 100   95% interval {score_interval(scores.robust_score)}\n")
+    lines.append("survival       ", "bold")
+    survival = record.scores.survival_score
+    if survival.value is None:
+        lines.append(f"{DASH}  {survival.reason}\n")
+    else:
+        lines.append(f"{score(survival)} of 100   {score_interval(survival)}, at the full budget\n")
     lines.append("clean accuracy ", "bold")
     lines.append(f"{_share(scores.clean_accuracy)}\n")
     if scores.clean_rejection.k:
         lines.append("clean rejected ", "bold")
         lines.append(f"{_share(scores.clean_rejection)}\n")
     lines.append("worst case     ", "bold")
-    lines.append(_with(scores.worst_case, " survive the attack that hurts most"))
-    changing = sum(battery.attacks[row.entry].task == "perturb" for row in battery.ranked)
-    every = {1: "the attack", 2: "both attacks"}.get(changing, f"all {in_words(changing)} attacks")
+    lines.append(_with(scores.worst_case, " survive the row that hurts most"))
+    changing = sum(battery.task_of(row) == "perturb" for row in battery.ranked)
+    every = {1: "the row", 2: "both rows"}.get(changing, f"all {in_words(changing)} rows")
     lines.append("all of Perturb ", "bold")
     lines.append(_with(scores.survives_all_perturb, f" of the images survive {every} on natural images"))
     if record.tau is not None:
@@ -101,7 +106,7 @@ def _headline(record: Record) -> Panel:
 
 
 def _attacks(record: Record) -> Table:
-    table = _Section(
+    table = Section(
         "Attacks", "fooled: lower is better; 95% Wilson intervals; median queries to success", ("setting", "≥.99")
     )
     for name in ("attack", "setting"):
@@ -110,9 +115,9 @@ def _attacks(record: Record) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     clean = record.scores.clean_accuracy.value
     battery = record.battery
-    for row in battery.ranked:
-        if row.entry in record.attacks:
-            _attack_row(table, printable(row.title, 60), record.attacks[row.entry], clean)
+    for name in battery.counted:
+        if name in record.attacks:
+            _attack_row(table, _title(battery, name), record.attacks[name], clean)
     for name in battery.unranked:
         if name in record.attacks:
             _attack_row(table, _title(battery, name), record.attacks[name], clean, " (unranked)")
@@ -147,7 +152,7 @@ def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | No
     table.add_row(
         title,
         setting,
-        _bar(ratio.value),
+        bar(ratio.value),
         counts(ratio),
         share_interval(ratio),
         DASH if survival is None else f"{percent(survival)}%",
@@ -158,7 +163,7 @@ def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | No
 
 
 def _settings(record: Record) -> Table | None:
-    table = _Section("Other settings", "shown beside the headline, not ranked", ("median size",))
+    table = Section("Other settings", "shown beside the headline, not ranked", ("median size",))
     table.add_column("attack")
     table.add_column("setting")
     for name in ("fooled", "k/n", "95%", "median size"):
@@ -171,7 +176,7 @@ def _settings(record: Record) -> Table | None:
             if ratio.value is None:
                 continue
             size = "" if variant.median_size is None else _size(variant.median_size, variant.limit or "")
-            table.add_row(title, variant.title, _bar(ratio.value), counts(ratio), share_interval(ratio), size)
+            table.add_row(title, variant.title, bar(ratio.value), counts(ratio), share_interval(ratio), size)
             title = ""
     return table if table.row_count else None
 
@@ -183,7 +188,7 @@ def _size(value: float, limit: str) -> str:
 def _difference(record: Record) -> Table | None:
     if record.difference is None or record.bare is None:
         return None
-    table = _Section(
+    table = Section(
         "With the defenses, minus without", "paired: same images, same seeds; in points, with 95% intervals"
     )
     for name in ("", "bare model", "defended", "difference"):
@@ -192,17 +197,17 @@ def _difference(record: Record) -> Table | None:
     rows: list[tuple[str, Measure, Measure, str, float]] = [
         ("clean accuracy", bare.clean_accuracy, full.clean_accuracy, "clean_accuracy", 100),
         ("robust score", bare.robust_score, full.robust_score, "robust_score", 1),
+        ("survival score", bare.survival_score, full.survival_score, "survival_score", 1),
     ]
     for title, before, after, key, factor in rows:
         shown = [DASH if m.value is None else f"{m.value * factor:.1f}" for m in (before, after)]
         table.add_row(Text(title, "bold"), *shown, signed(record.difference[key], factor))
-    for name in (*record.battery.counted, *record.battery.unranked):
-        if name in record.difference:
-            pair = [survival_of(p.attacks[name], p.scores.clean_accuracy.value) for p in (record.bare, record)]
-            shown = [DASH if value is None else f"{value * 100:.1f}" for value in pair]
-            table.add_row(
-                Text(f"survives {_title(record.battery, name)}"), *shown, signed(record.difference[name], 100)
-            )
+    for row in record.battery.ranked:
+        if row.name in record.difference and row.name in record.bare.rows:
+            pair = [part.rows[row.name].endurance for part in (record.bare, record)]
+            shown = [DASH if m.value is None else f"{m.value * 100:.1f}" for m in pair]
+            title = Text(f"endurance: {printable(row.title, 60)}")
+            table.add_row(title, *shown, signed(record.difference[row.name], 100))
     return table
 
 
@@ -210,7 +215,7 @@ def _transfer(record: Record) -> Table | None:
     if not record.transfer:
         return None
     title = "Transfer, in %"
-    table = _Section(
+    table = Section(
         title, "images that fooled the one, tried on the other: panel → submission / submission → panel; any label"
     )
     models = list(dict.fromkeys(c.source for c in record.transfer if c.source != "submission"))
@@ -262,23 +267,6 @@ def _ending(record: Record, folder: Path | None) -> Text:
     return text
 
 
-class _Section(Table):
-    """A table under a heading that may be wider than itself."""
-
-    def __init__(self, title: str, caption: str, spare: tuple[str, ...] = ()):
-        super().__init__(box=None, padding=(0, 1), header_style="underline")
-        self.heading, self.spare = Text(f"\n{title}", "bold"), spare
-        self.heading.append(f"  {caption}", "dim not bold")
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """On a narrow terminal it does without the columns in `spare`."""
-        yield self.heading
-        shown = copy(self)
-        if options.max_width < WIDE:
-            shown.columns = [column for column in self.columns if column.header not in self.spare]
-        yield from Table.__rich_console__(shown, console, options)
-
-
 def _with(measure: Measure, rest: str) -> str:
     return _share(measure) + ("" if measure.value is None else rest) + "\n"
 
@@ -289,9 +277,3 @@ def _share(measure: Measure) -> str:
     interval = share_interval(measure)
     kn = f"{counts(measure)}, " if measure.n else ""
     return f"{percent(measure.value)}%  ({kn}{interval})"
-
-
-def _bar(value: float) -> Text:
-    full = round(value * 5)
-    text = Text("█" * full + "·" * (5 - full), "red" if value > 0.5 else "yellow" if value > 0.1 else "green")
-    return text.append(f" {percent(value):>5}%", "bold")

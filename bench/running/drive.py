@@ -41,6 +41,8 @@ class Meter:
     hit: Hit
     tick: Tick
     device: torch.device
+    flat: Hit | None = None
+    """Which answers succeed at the flat confidence too; None: not asked."""
     setup: int = 0
     queries: int = 0
     gradients: int = 0
@@ -50,10 +52,13 @@ class Meter:
     first: Tensor = field(init=False)
     """`(owners, tasks_per_owner)` int64: what the owner had spent, that query included, when the task was first
     fooled; -1 where it never was."""
+    first_flat: Tensor = field(init=False)
+    """The same at the flat confidence."""
 
     def __post_init__(self) -> None:
         self.spent = torch.zeros(self.owners, dtype=torch.int64, device=self.device)
         self.first = torch.full((self.owners, self.tasks_per_owner), -1, dtype=torch.int64, device=self.device)
+        self.first_flat, self._sure = self.first.clone(), 0
         self._rows = _RowOwners.of(torch.empty(0, dtype=torch.int64, device=self.device), self.owners)
 
     def charge(self, owners: Tensor) -> Tensor:
@@ -76,22 +81,28 @@ class Meter:
 
     def observe(self, probabilities: Tensor, owners: Tensor, at: Tensor) -> None:
         """Note which tasks these answers fool for the first time."""
-        if self.fooled == self.first.numel():
-            return
-        rows, columns = self.hit(probabilities, owners).nonzero(as_tuple=True)
+        if self.fooled < self.first.numel():
+            self.first, self.fooled = self._noted(self.first, self.fooled, self.hit(probabilities, owners), owners, at)
+        if self.flat is not None and self._sure < self.first_flat.numel():
+            sure = self.flat(probabilities, owners)
+            self.first_flat, self._sure = self._noted(self.first_flat, self._sure, sure, owners, at)
+
+    def _noted(self, first: Tensor, known: int, hits: Tensor, owners: Tensor, at: Tensor) -> tuple[Tensor, int]:
+        """`first` with new hits `(n, tasks an owner holds)` in it, and how many tasks it now knows; `known` before."""
+        rows, columns = hits.nonzero(as_tuple=True)
         if len(rows) == 0:
-            return
+            return first, known
         who = owners[rows]
-        new = (who >= 0) & (self.first[who, columns] < 0)
+        new = (who >= 0) & (first[who, columns] < 0)
         rows, flat = rows[new], (who * self.tasks_per_owner + columns)[new]
         if len(rows) == 0:
-            return
+            return first, known
         never = torch.iinfo(torch.int64).max
-        earliest = torch.full((self.first.numel(),), never, dtype=torch.int64, device=self.device)
+        earliest = torch.full((first.numel(),), never, dtype=torch.int64, device=self.device)
         earliest.scatter_reduce_(0, flat, at[rows], "amin")
-        earliest = earliest.view_as(self.first)
-        self.first = torch.where(earliest < never, earliest, self.first)
-        self.fooled = int((self.first >= 0).sum())
+        earliest = earliest.view_as(first)
+        first = torch.where(earliest < never, earliest, first)
+        return first, int((first >= 0).sum())
 
 
 class _RowOwners(NamedTuple):

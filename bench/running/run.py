@@ -19,13 +19,25 @@ from .progress import Progress
 from .shards import Shard, ShardResult, cut, join, load_shard, longest_first
 from .work import work
 
+NEEDLESS = "FB503"
+"""The code of an entry that this victim makes needless."""
+
 
 @dataclass(frozen=True)
 class EntryFailure:
-    """Why an entry has no result: its attack overspent or raised. The other entries go on."""
+    """Why an entry has no result: its attack overspent or raised, or is needless here. The other entries go on."""
 
     code: str
     reason: str
+
+    @property
+    def needless(self) -> bool:
+        """Whether it was not run since this victim makes it needless; that is no failure."""
+        return self.code == NEEDLESS
+
+
+Results = Mapping[str, ShardResult | EntryFailure]
+"""What entries came to, by name."""
 
 
 def run_entries(

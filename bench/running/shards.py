@@ -54,7 +54,8 @@ class ShardResult:
     images: np.ndarray
     """`(t, c, h, w)` uint8: the judged final images; for tasks that were not attacked, zeros or the clean image."""
     attacked: np.ndarray
-    """`(t,)` bool: False where there was nothing to attack (Perturb: the clean image is rejected)."""
+    """`(t,)` bool: False where there was nothing to attack (Perturb: the clean image is rejected,
+    or already what it was to become)."""
     fooled: np.ndarray
     fooled_flat: np.ndarray
     label: np.ndarray
@@ -64,6 +65,8 @@ class ShardResult:
     size: np.ndarray
     first: np.ndarray
     """`(t,)` int64: queries and gradients spent when first seen fooled; -1 where never seen."""
+    first_flat: np.ndarray
+    """The same at the flat confidence; for Perturb equal to `first`."""
     spent: np.ndarray
     """`(t,)` int64: queries and gradients spent by the task, or by the run that it shares."""
     refused: np.ndarray
@@ -85,6 +88,11 @@ class ShardResult:
         """`(t,)` int64: what had been spent on each task when it was first fooled; all that was spent on it where only
         the judge saw it fooled, or nobody did."""
         return np.where(self.first >= 0, self.first, self.spent)
+
+    @property
+    def cost_flat(self) -> np.ndarray:
+        """The same at the flat confidence."""
+        return np.where(self.first_flat >= 0, self.first_flat, self.spent)
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all. Raises EnvironmentFault where that is not possible."""
@@ -137,11 +145,13 @@ def best_of(parts: Sequence[ShardResult]) -> ShardResult:
 
     never = np.iinfo(np.int64).max
     first = np.stack([np.where(p.fooled, p.cost, never) for p in parts]).min(0)
+    flat = np.stack([np.where(p.fooled_flat, p.cost_flat, never) for p in parts]).min(0)
     names = ("images", "attacked", "fooled", "label", "confidence", "share", "size", "refused")
     return ShardResult(
         **{name: pick(name) for name in names},
         fooled_flat=np.logical_or.reduce([p.fooled_flat for p in parts]),
         first=np.where(first == never, -1, first),
+        first_flat=np.where(flat == never, -1, flat),
         spent=np.sum([p.spent for p in parts], axis=0),
         counts=np.sum([p.counts for p in parts], axis=0),
         seconds=np.array(sum(float(p.seconds) for p in parts)),

@@ -19,7 +19,7 @@ from ..asking.reading import hits_fool, hits_perturb
 from ..errors import Unexpected
 from ..machine.seeds import generator
 from .before import Before, borrowed
-from .drive import Meter, Tick, drive_black_box
+from .drive import Hit, Meter, Tick, drive_black_box
 from .finite_difference import FiniteDifferenceOracle
 from .judge import Verdicts, judge_fool, judge_perturb
 from .oracle import DrivenOracle, drive_white_box
@@ -67,11 +67,15 @@ class _Run:
         task = replace(task, levels=prepared.ground.levels, borrowed=borrowed(lent, device, runs, k))
         per_task = entry.box == "white"  # a white-box image works on one target, so each target is an owner
 
-        def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
-            hits = hits_fool(probabilities, targets, tau)
-            return hits.gather(1, (owners % k).unsqueeze(1)) if per_task else hits
+        def above(confidence: float) -> Hit:
+            def hit(probabilities: Tensor, owners: Tensor) -> Tensor:
+                hits = hits_fool(probabilities, targets, confidence)
+                return hits.gather(1, (owners % k).unsqueeze(1)) if per_task else hits
 
-        meter = self._meter(runs * k if per_task else runs, 1 if per_task else k, hit)
+            return hit
+
+        flat = prepared.spec.judge.flat_confidence
+        meter = self._meter(runs * k if per_task else runs, 1 if per_task else k, above(tau), above(flat))
         aims = targets.repeat(runs)
         if entry.box == "white" and prepared.victim.logits is None:
             finals = best_fool(prepared, entry, self.shard, meter, self._rng("victim"), task.borrowed)
@@ -82,24 +86,29 @@ class _Run:
             finals,
             aims,
             tau=tau,
-            flat=prepared.spec.judge.flat_confidence,
+            flat=flat,
             draws=prepared.draws,
             how=prepared.ground.asking,
             rng=self._rng("judge"),
         )
         spent = meter.spent if per_task else meter.spent.repeat_interleave(k)
-        return self._values(verdicts, meter, meter.first.flatten(), spent, torch.ones(runs * k, dtype=torch.bool))
+        everything = torch.ones(runs * k, dtype=torch.bool)
+        values = self._values(verdicts, meter, meter.first.flatten(), spent, everything)
+        return values | {"first_flat": meter.first_flat.flatten().cpu().numpy()}
 
     def perturb(self) -> dict[str, np.ndarray]:
         prepared, entry, device = self.prepared, self.shard.entry, self.prepared.victim.device
         block = torch.arange(self.shard.start, self.shard.stop, device=device)
         attacked = prepared.clean.accepted[block] & self.before.left(self.shard).to(device)
+        aims = prepared.clean.aims(entry, block)
+        if aims is not None:
+            attacked &= prepared.clean.reading.label[block] != aims  # what is there already needs no attack
         carried = self.before.carried(self.shard, prepared.spec.shape)
         there = carried.found.to(device)[attacked]
         every = block[attacked]
         rows = every[~there]
         labels = prepared.clean.reading.label[rows]
-        targets = prepared.clean.least_likely[rows] if entry.least_likely else None
+        targets = prepared.clean.aims(entry, rows)
         lent = self.before.lent(self.shard, prepared.sources, prepared.spec.shape)
         task = Perturb(
             from_bytes(prepared.clean.images[rows]),
@@ -131,7 +140,7 @@ class _Run:
             whole,
             prepared.clean.images[every],
             prepared.clean.reading.label[every],
-            prepared.clean.least_likely[every] if entry.least_likely else None,
+            prepared.clean.aims(entry, every),
             limit=entry.limit,
             draws=prepared.draws,
             how=prepared.ground.asking,
@@ -139,7 +148,8 @@ class _Run:
         )
         first, spent = carried.cost.to(device)[attacked], torch.zeros(len(every), dtype=torch.int64, device=device)
         first[~there], spent[~there] = meter.first[:, 0], meter.spent
-        return self._values(verdicts, meter, first, spent, attacked.cpu())
+        values = self._values(verdicts, meter, first, spent, attacked.cpu())
+        return values | {"first_flat": values["first"]}
 
     def _stepping(self, task: Perturb, meter: Meter) -> Stepped | None:
         """The entry's attack along finite differences, on some of the block's images; None where it has none."""
@@ -205,9 +215,9 @@ class _Run:
             expected(prepared.victim, prepared.spec.judge.query_draws) if prepared.clean.randomised else prepared.victim
         )
 
-    def _meter(self, owners: int, tasks_per_owner: int, hit: Callable[[Tensor, Tensor], Tensor]) -> Meter:
-        entry = self.shard.entry
-        return Meter(owners, tasks_per_owner, self._budget, entry.setup, hit, self.tick, self.prepared.victim.device)
+    def _meter(self, owners: int, tasks_per_owner: int, hit: Hit, flat: Hit | None = None) -> Meter:
+        setup, device = self.shard.entry.setup, self.prepared.victim.device
+        return Meter(owners, tasks_per_owner, self._budget, setup, hit, self.tick, device, flat)
 
     @property
     def _budget(self) -> int:

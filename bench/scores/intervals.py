@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
 from ...leaderboard.record.bootstrap import CONFIDENCE, interval, mean, weights
 from ...leaderboard.record.record import Measure
-from ...leaderboard.record.survival import survives_fool
+from ...leaderboard.record.rows import weighted
 
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -40,15 +41,29 @@ def unmeasured(reason: str) -> Measure:
 
 
 @dataclass(frozen=True)
+class RowTally:
+    """One ranked row, task by task; for Perturb the first t evaluation images."""
+
+    fool: bool
+    held: np.ndarray
+    """`(t,)` in [0, 1]: how long it held out; 0 for an image that was wrong before."""
+    stood: np.ndarray
+    """`(t,)` bool: not lost within the budget, or up to the headline ε, and right before."""
+    held_99: np.ndarray
+    """Fool: the same at the flat confidence; for Perturb the same as `held`."""
+    stood_99: np.ndarray
+
+
+What = Literal["held", "stood", "held_99", "stood_99"]
+
+
+@dataclass(frozen=True)
 class Tally:
-    """Who survived what: all that scores are made of."""
+    """Who survived what, and how long: all that scores are made of."""
 
     right: np.ndarray
     """`(n,)` bool: evaluation images accepted and right."""
-    alive: Mapping[str, np.ndarray]
-    """Perturb attacks: `(m,)` bool for the first m evaluation images: right before, and not fooled after."""
-    fooled: Mapping[str, np.ndarray]
-    """Fool attacks: `(cells,)` bool, one a class and run."""
+    rows: Mapping[str, RowTally]
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Resamples:
     images: np.ndarray
     """`(1 + r, n)`."""
     cells: Mapping[str, np.ndarray]
-    """Per Fool attack `(1 + r, cells)`."""
+    """Per Fool row `(1 + r, cells)`."""
 
 
 def resamples(tally: Tally, count: int, rng: np.random.Generator) -> Resamples:
@@ -67,18 +82,19 @@ def resamples(tally: Tally, count: int, rng: np.random.Generator) -> Resamples:
     def draw(n: int) -> np.ndarray:
         return np.concatenate([np.ones((1, n)), weights(n, rng, count)])
 
-    return Resamples(draw(len(tally.right)), {name: draw(len(cells)) for name, cells in sorted(tally.fooled.items())})
+    images = draw(len(tally.right))
+    return Resamples(images, {name: draw(len(row.held)) for name, row in sorted(tally.rows.items()) if row.fool})
 
 
-def survivals(tally: Tally, draws: Resamples) -> dict[str, np.ndarray]:
-    """Per attack `(1 + r,)`: robust accuracy (Perturb) or `survives_fool` (Fool); 0 where no image was drawn."""
+def averages(tally: Tally, draws: Resamples, what: What) -> dict[str, np.ndarray]:
+    """Per row `(1 + r,)`: its endurance (`held`) or survival (`stood`)."""
     clean = clean_accuracy(tally, draws)
-    survival = {}
-    for name, alive in tally.alive.items():
-        survival[name] = mean(draws.images[:, : len(alive)], alive, empty=0.0)
-    for name, fooled in tally.fooled.items():
-        survival[name] = survives_fool(clean, mean(draws.cells[name], fooled))
-    return survival
+    out = {}
+    for name, row in tally.rows.items():
+        values = getattr(row, what).astype(float)
+        drawn = draws.cells[name] if row.fool else draws.images[:, : len(values)]
+        out[name] = weighted(values, drawn, clean if row.fool else None)
+    return out
 
 
 def clean_accuracy(tally: Tally, draws: Resamples) -> np.ndarray:

@@ -18,10 +18,10 @@ from ..asking.reading import reading_of
 from ..battery.ground import Asking
 from ..battery.panel import Member, SourceImages, Sources
 from ..machine.seeds import generator
-from ..running.run import EntryFailure
+from ..running.run import EntryFailure, Results
 from ..running.shards import ShardResult
+from .attack_results import headline
 from .intervals import proportion, unmeasured
-from .scores import Results, headline
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def _cell(record: Record, column: Column, notes: list[str]) -> Cell:
         if reason not in notes:
             notes.append(reason)
         note = notes.index(reason) + 1
-    attack = record.attacks.get(column.key)
+    row = next((row for row in record.battery.ranked if row.name == column.key), None)
+    attack = None if row is None else record.attacks.get(row.entries[0])
     surrogate = attack is not None and attack.mode == "surrogate" and measure.value is not None
     return Cell(column, measure, column.value(measure), column.interval(measure), note, surrogate)
 

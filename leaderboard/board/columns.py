@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..record.battery import AttackRef, BatteryRef, RankedRow
+from ..record.battery import BatteryRef, RankedRow
 from ..record.record import Measure, Record
 from ..record.words import in_words, printable, score, score_interval, share, share_interval
 
-PERTURB_RATIO = "images that the victim accepts and gets right before the attack"
-FOOL_RATIO = "classes × independent runs"
+FOOL_TASKS = "classes × independent runs"
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,8 @@ class Column:
     higher_is_better: bool
     kind: Literal["share", "score"]
     of: Callable[[Record], Measure]
+    bootstrap: bool = True
+    """Whether its interval is a bootstrap over tasks; else Wilson's, of a proportion."""
 
     def value(self, measure: Measure) -> str:
         """The number as the table shows it, without its unit."""
@@ -45,6 +46,7 @@ CLEAN = Column(
     True,
     "share",
     lambda r: r.scores.clean_accuracy,
+    False,
 )
 REJECTED = Column(
     "clean_rejection",
@@ -55,6 +57,7 @@ REJECTED = Column(
     False,
     "share",
     lambda r: r.scores.clean_rejection,
+    False,
 )
 
 
@@ -63,15 +66,15 @@ class Columns:
     """All numbers of one board."""
 
     kept: tuple[Column, ...]
-    """Robust score, worst case and clean accuracy: better high."""
-    fooling: tuple[Column, ...]
-    """One for each ranked row, in the battery's order: better low."""
+    """Robust score, survival, worst case and clean accuracy: better high."""
+    rows: tuple[Column, ...]
+    """One for each ranked row, in the battery's order: its endurance, better high."""
     survives: Column
 
     @property
     def table(self) -> tuple[Column, ...]:
         """In the table, in its order."""
-        return (*self.kept, *self.fooling)
+        return (*self.kept, *self.rows)
 
     @property
     def all(self) -> tuple[Column, ...]:
@@ -82,14 +85,14 @@ class Columns:
 def columns_of(battery: BatteryRef | None) -> Columns:
     """The columns of a battery's board, by its ranked rows. None: as they are told where there is no board yet."""
     ranked = battery.ranked if battery else []
-    fooling = tuple(_fooling(row, battery.attacks[row.entry]) for row in ranked) if battery else ()
-    perturb = sum(battery.attacks[row.entry].task == "perturb" for row in ranked) if battery else 0
-    return Columns((_score(len(ranked)), _worst(len(ranked)), CLEAN), fooling, _survives(perturb))
+    rows = tuple(_row(row, battery) for row in ranked) if battery else ()
+    perturb = sum(battery.task_of(row) == "perturb" for row in ranked) if battery else 0
+    return Columns((_score(len(ranked)), _survival(len(ranked)), _worst(len(ranked)), CLEAN), rows, _survives(perturb))
 
 
 def keys_of(several: Sequence[Columns]) -> list[str]:
     """The keys of several boards' columns, each once, in the order of `Columns.all`."""
-    first, rows = columns_of(None), dict.fromkeys(c.key for columns in several for c in columns.fooling)
+    first, rows = columns_of(None), dict.fromkeys(c.key for columns in several for c in columns.rows)
     return [*(c.key for c in first.kept), *rows, first.survives.key, REJECTED.key]
 
 
@@ -121,28 +124,59 @@ def definitions_of(several: Mapping[str, Columns]) -> list[Definition]:
     return made
 
 
-def _fooling(row: RankedRow, attack: AttackRef) -> Column:
+def _row(row: RankedRow, battery: BatteryRef) -> Column:
     def of(record: Record) -> Measure:
-        found = record.attacks.get(row.entry)
-        return found.fooling_ratio if found else Measure(value=None, reason="no result in its record")
+        found = record.rows.get(row.name)
+        return found.endurance if found else Measure(value=None, reason="no result in its record")
 
-    ratio = PERTURB_RATIO if attack.task == "perturb" else FOOL_RATIO
-    return Column(row.name, printable(row.title, 60), attack.sentence, ratio, False, "share", of)
+    titles = [printable(battery.attacks[name].title, 60) for name in row.entries]
+    several = f" It counts {', '.join(titles)}: whichever gets there first." if len(titles) > 1 else ""
+    if row.curve:
+        how = (
+            f"Endurance: the area under robust accuracy over ε from 0 to {row.curve[-1]:.3g}, as a share of that "
+            "range; an image is lost at the smallest ε at which any of the attacks takes it."
+        )
+    else:
+        how = (
+            f"Endurance: log(q ÷ {row.first:,}) ÷ log({row.budget:,} ÷ {row.first:,}) for a task that was lost after q "
+            "forward passes (a gradient is three), between 0 and 1; 1 for one that never was."
+        )
+        how += " Times clean accuracy." if battery.task_of(row) == "fool" else ""
+        how += f" Why {row.first:,}: {row.reason}." if row.reason else ""
+    ratio = battery.attacks[row.entries[0]].sentence
+    own = f" Beside it, on an entry’s page, stands the fooling ratio of {titles[0]}: {ratio[:1].lower()}{ratio[1:]}"
+    told = f"{how}{several}{own}"
+    tasks = "all of its evaluation images" if battery.task_of(row) == "perturb" else FOOL_TASKS
+    return Column(row.name, printable(row.title, 60), told, tasks, True, "share", of)
 
 
 def _score(rows: int) -> Column:
-    attacks = f"{in_words(rows)} attacks" if rows > 1 else "ranked attacks"
+    over = f"{in_words(rows)} rows" if rows > 1 else "ranked rows"
     return Column(
         "robust_score",
         "Robust score",
-        f"The mean over the {attacks} of 100 × survival. Survival is the robust accuracy under an attack that changes "
-        "natural images, and clean accuracy × (1 − fooling ratio) under one that makes images of nothing. So a victim "
-        "must be useful and safe at once: one that rejects everything scores 0. The interval is a bootstrap over "
-        "tasks.",
-        f"{attacks}, equal weights",
+        f"The mean over the {over} of 100 × endurance: how long tasks hold out, from 0 (lost to what an attack tries "
+        "before it has learned anything) to 1 (never lost). So a victim must be useful, safe and graded: one that "
+        "rejects everything scores 0, and one that costs an attacker a hundred times more scores higher although both "
+        "fall in the end. The interval is a bootstrap over tasks.",
+        f"{over}, equal weights",
         True,
         "score",
         lambda r: r.scores.robust_score,
+    )
+
+
+def _survival(rows: int) -> Column:
+    over = f"{in_words(rows)} rows" if rows > 1 else "ranked rows"
+    return Column(
+        "survival_score",
+        "Survival",
+        f"The mean over the {over} of 100 × survival at the full budget: robust accuracy on changed natural images, "
+        "and clean accuracy × (1 − fooling ratio) on images of nothing. The interval is a bootstrap over tasks.",
+        f"{over}, equal weights",
+        True,
+        "score",
+        lambda r: r.scores.survival_score,
     )
 
 
@@ -151,8 +185,8 @@ def _worst(rows: int) -> Column:
     return Column(
         "worst_case",
         "Worst case",
-        f"The {lowest}: what is left under the attack that hurts this victim most.",
-        "that attack’s own",
+        f"The {lowest}: what is left under the row that hurts this victim most.",
+        "that row’s own",
         True,
         "share",
         lambda r: r.scores.worst_case,
@@ -160,13 +194,13 @@ def _worst(rows: int) -> Column:
 
 
 def _survives(attacks: int) -> Column:
-    title, none, ran = "Survives all", "no ranked attack on natural images", "all of them"
+    title, none, ran = "Survives all", "no ranked row on natural images", "all of them"
     if attacks == 2:
-        title, none, ran = "Survives both", "neither of the two attacks on natural images", "both attacks"
+        title, none, ran = "Survives both", "neither of the two rows on natural images", "both"
     elif attacks > 2:
         number = in_words(attacks)
-        title, none = f"Survives all {number}", f"none of the {number} attacks on natural images"
-        ran = f"all {number} attacks"
+        title, none = f"Survives all {number}", f"none of the {number} rows on natural images"
+        ran = f"all {number}"
     return Column(
         "survives_all_perturb",
         title,
@@ -175,6 +209,7 @@ def _survives(attacks: int) -> Column:
         True,
         "share",
         lambda r: r.scores.survives_all_perturb,
+        False,
     )
 
 
@@ -186,8 +221,12 @@ FLAGS = {
     "masking": "An attack without gradients, or with another model’s, does better than the victim’s own gradient; or "
     "FGSM does less with a larger ε, or does not bring the victim down to chance with any. The gradient misleads, and "
     "the white-box numbers overstate the robustness.",
+    "single_step": "Many steps of the gradient fool what a single step leaves, beyond the intervals: one step alone "
+    "says little of robustness. The row over ε counts the stronger.",
     "stateful": "An answer depends on what was asked before, or on what shares its batch.",
-    "recognition": "The victim tells the battery’s own images of nothing from others of the same kind.",
+    "memorised": "The victim does better on the evaluation images than on images that it cannot know.",
+    "recognition": "The victim tells the attacks’ first images from others of the same kind, or their kinds from other "
+    "nonsense.",
     "withheld": "The answers tell hardly more than a label, which blinds a search and makes nothing safe.",
     "not_converged": "The last tenth of the budget still gained more than the interval: more budget would fool more.",
     "surrogate": "The victim could not be differentiated, so white-box numbers come from images made on other models "

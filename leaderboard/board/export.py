@@ -36,7 +36,7 @@ def leaderboard_csv(boards: Sequence[Board], pages: dict[int, str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     columns = [columns_of(board.battery) for board in boards]
-    keys, rows = keys_of(columns), list(dict.fromkeys(c.key for several in columns for c in several.fooling))
+    keys, rows = keys_of(columns), list(dict.fromkeys(c.key for several in columns for c in several.rows))
     numbers = [f"{key}{part}" for key in keys for part in _PARTS]
     head = ["rank", "tier", *_TEXT, *numbers, *(f"{name}_mode" for name in rows), *_END]
     if twice := sorted({name for name in head if head.count(name) > 1}):
@@ -63,9 +63,9 @@ def _row(standing: Standing, page: str, columns: Columns, keys: Sequence[str], r
 
 
 def _modes(record: Record) -> dict[str, str]:
-    """Ranked row -> how its attack saw the victim, of those that the record holds."""
+    """Ranked row -> how its first attack saw the victim, of those that the record holds."""
     ranked = record.battery.ranked
-    return {row.name: record.attacks[row.entry].mode for row in ranked if row.entry in record.attacks}
+    return {row.name: record.attacks[row.entries[0]].mode for row in ranked if row.entries[0] in record.attacks}
 
 
 def leaderboard_json(boards: Sequence[Board], pages: dict[int, str]) -> str:

@@ -3,8 +3,8 @@
 **Tiers.** The best entry anchors tier 1. Going down the order, an entry joins the tier while the 95% interval of its
 difference to the anchor includes 0; the first that does not anchors the next tier. The interval is a paired bootstrap
 (percentile) over the tasks that both entries faced: evaluation images are resampled once for the clean accuracy and
-for every Perturb attack, since what happens to one image under several attacks is related; the (run, target) cells of
-each Fool attack are resampled for that attack. All entries of a board share the resamples. No correction for multiple
+for every Perturb row, since what happens to one image under several attacks is related; the (run, target) cells of
+each Fool row are resampled for that row. All entries of a board share the resamples. No correction for multiple
 comparisons is applied, so with many entries some neighbours fall into different tiers by chance.
 """
 
@@ -20,8 +20,8 @@ from ...bench.errors import Unexpected
 from ..record.battery import BatteryRef
 from ..record.bootstrap import interval, mean, weights
 from ..record.describe import name_of
-from ..record.record import AttackResult, Record
-from ..record.survival import survives_fool
+from ..record.record import Record
+from ..record.rows import RankedRow, column, weighted
 from ..record.unranked import unranked
 from ..record.words import slug
 
@@ -60,13 +60,6 @@ class Board:
         return f"{slug(self.battery.name)}{smoke}-{slug(self.battery.digest)[:8]}"
 
 
-def _tasks(attack: AttackResult) -> list[tuple[int | None, int | None]]:
-    """What each row is about: its image and class, or its run and target. Two records pair on these."""
-    if attack.task == "perturb":
-        return [(row.image, row.truth) for row in attack.tasks]
-    return [(row.run, row.target) for row in attack.tasks]
-
-
 class SharedResamples:
     """Bootstrap resamples of one battery's tasks, the same for every record that is asked about.
 
@@ -75,36 +68,44 @@ class SharedResamples:
 
     def __init__(self, record: Record, rng: np.random.Generator, resamples: int = RESAMPLES):
         self._of = record
-        self._tasks = {name: _tasks(record.attacks[name]) for name in record.battery.counted}
-        perturb = [name for name in self._tasks if record.attacks[name].task == "perturb"]
-        images = {task[0] for name in perturb for task in self._tasks[name]}
-        self._place = {image: i for i, image in enumerate(sorted(i for i in images if i is not None))}
+        self._tasks = _tasks(record)
+        images = {task[0] for row in self._rows(record, "perturb") for task in self._tasks[row.name]}
+        self._place = {image: i for i, image in enumerate(sorted(images))}
         self._images = weights(len(self._place), rng, resamples)
         self._cells = {
-            name: weights(len(tasks), rng, resamples) for name, tasks in self._tasks.items() if name not in perturb
+            row.name: weights(len(self._tasks[row.name]), rng, resamples) for row in self._rows(record, "fool")
         }
+
+    @staticmethod
+    def _rows(record: Record, task: str) -> list[RankedRow]:
+        battery = record.battery
+        return [row for row in battery.ranked if row.name in record.rows and battery.task_of(row) == task]
 
     def scores(self, record: Record) -> np.ndarray:
         """`(resamples,)` robust scores, 0 to 100. Raises ValueError for a record on other tasks."""
-        right = np.zeros(len(self._place))
-        for name, tasks in self._tasks.items():
-            if _tasks(record.attacks[name]) != tasks:
+        for name, tasks in _tasks(record).items():
+            if self._tasks.get(name) != tasks:
                 raise _misfit(record, self._of, f"hold the same tasks of {name}")
-            for row in record.attacks[name].tasks:
-                if row.image is not None:
-                    right[self._place[row.image]] = row.counts
+        right = np.zeros(len(self._place))
+        for row in self._rows(record, "perturb"):
+            result = record.rows[row.name]
+            right[[self._place[image] for image, _ in result.tasks]] = result.counts
         clean = mean(self._images, right)
-        survivals = []
-        for name in self._tasks:
-            rows = record.attacks[name].tasks
-            if name in self._cells:
-                fooled = np.array([float(bool(r.fooled)) for r in rows])
-                survivals.append(survives_fool(clean, mean(self._cells[name], fooled)))
+        lasting = []
+        for row in record.battery.ranked:
+            result = record.rows[row.name]
+            held = row.held(column(result.lost))
+            if row.name in self._cells:
+                lasting.append(weighted(held, self._cells[row.name], clean))
             else:
-                places = [self._place[r.image] for r in rows if r.image is not None]
-                stood = np.array([float(r.counts and not r.fooled) for r in rows if r.image is not None])
-                survivals.append(mean(self._images[:, places], stood))
-        return 100 * np.mean(survivals, axis=0)
+                places = [self._place[image] for image, _ in result.tasks]
+                lasting.append(weighted(held * np.array(result.counts, dtype=float), self._images[:, places], None))
+        return 100 * np.mean(lasting, axis=0)
+
+
+def _tasks(record: Record) -> dict[str, list[tuple[int, int]]]:
+    """What each ranked row is about: images and their classes, or runs and targets. Two records pair on these."""
+    return {row.name: record.rows[row.name].tasks for row in record.battery.ranked if row.name in record.rows}
 
 
 def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None]:
@@ -123,9 +124,12 @@ def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None
     return out
 
 
-def _ranking(battery: BatteryRef) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The ranked rows in their order: each one's name, and its attacks with their tasks."""
-    return [(row.name, [(name, battery.attacks[name].task) for name in row.entries]) for row in battery.ranked]
+def _ranking(battery: BatteryRef) -> list[tuple[object, ...]]:
+    """The ranked rows in their order: all that moves a number."""
+    return [
+        (row.name, battery.task_of(row), row.entries, row.first, row.budget, row.curve, row.epsilon)
+        for row in battery.ranked
+    ]
 
 
 def _order(record: Record) -> tuple[bool, float, str, str]:
@@ -173,8 +177,8 @@ def misfits(records: Iterable[Record]) -> list[tuple[Record, Unexpected]]:
 def _on_other_tasks(ranked: Sequence[Record]) -> Iterator[tuple[Record, Unexpected]]:
     newest = _newest(ranked)
     for record in ranked:
-        other = (n for n in newest.battery.counted if _tasks(record.attacks[n]) != _tasks(newest.attacks[n]))
-        if (name := next(other, None)) is not None:
+        mine, theirs = _tasks(record), _tasks(newest)
+        if (name := next((n for n in theirs if mine.get(n) != theirs[n]), None)) is not None:
             yield record, _misfit(record, newest, f"hold the same tasks of {name}")
 
 

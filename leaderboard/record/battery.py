@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ...bench.errors import Unexpected
 from .measure import Scores
+from .rows import RankedRow as RankedRow
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """An attack's, in a battery. It becomes part of files' names, of addresses and of the columns of downloads."""
@@ -33,21 +34,6 @@ class AttackRef(_Model):
     """The installed package that it comes from, with its version; None: foolbench itself."""
 
 
-class RankedRow(_Model):
-    """One row of the ranking."""
-
-    name: Name
-    title: str
-    entries: list[Name]
-    """The attacks that it counts, by their names in `attacks`. One: how several count together is not defined yet."""
-
-    @property
-    def entry(self) -> str:
-        """The one attack that it counts."""
-        (name,) = self.entries
-        return name
-
-
 class BatteryRef(_Model):
     """Which battery, exactly."""
 
@@ -67,8 +53,12 @@ class BatteryRef(_Model):
 
     @property
     def counted(self) -> tuple[str, ...]:
-        """The attacks that ranked rows count, in the rows' order."""
-        return tuple(name for row in self.ranked for name in row.entries)
+        """The attacks that ranked rows count, each once, in the rows' order."""
+        return tuple(dict.fromkeys(name for row in self.ranked for name in row.entries))
+
+    def task_of(self, row: RankedRow) -> Literal["fool", "perturb"]:
+        """What a row's attacks do."""
+        return self.attacks[row.entries[0]].task
 
     @property
     def unranked(self) -> tuple[str, ...]:
@@ -85,15 +75,16 @@ class BatteryRef(_Model):
         if taken := sorted(TAKEN & {*self.attacks, *(row.name for row in self.ranked)}):
             raise Unexpected("attacks that are named otherwise than scores and evidence", taken[0], "rename it")
         for row in self.ranked:
-            if len(row.entries) != 1:
-                raise Unexpected(
-                    "a ranked row to count one attack",
-                    f"{len(row.entries)} in {row.name}",
-                    "how several count together is not defined in this version",
-                )
-            if row.entry not in self.attacks or self.attacks[row.entry].control:
-                raise Unexpected("ranked attacks of the battery, none of them a control", row.entry, "remove its row")
-        for names in ([row.name for row in self.ranked], self.counted):
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise Unexpected("each attack and each row once in the ranking", f"{twice[0]} twice", "remove one")
+            wrong = [n for n in row.entries if n not in self.attacks or self.attacks[n].control]
+            if wrong:
+                raise Unexpected("ranked attacks of the battery, none of them a control", wrong[0], "remove its row")
+            if len({self.attacks[name].task for name in row.entries}) > 1:
+                raise Unexpected("attacks of one task in a row", f"both in {row.name}", "make two rows of it")
+            if row.control is not None and not (row.control in self.attacks and self.attacks[row.control].control):
+                raise Unexpected("a control of the battery", row.control, f"remove it from the row {row.name}")
+            if twice := sorted({name for name in row.entries if row.entries.count(name) > 1}):
+                raise Unexpected("each attack once in a row", f"{twice[0]} twice in {row.name}", "remove one")
+        names = [row.name for row in self.ranked]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise Unexpected("each row once in the ranking", f"{twice[0]} twice", "remove one")
         return self

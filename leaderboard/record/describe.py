@@ -6,7 +6,6 @@ from typing import Any
 
 from .battery import RankedRow
 from .record import AttackResult, Record
-from .survival import survival_of
 from .words import percent, printable, safe_url, score, score_interval, share
 
 
@@ -87,19 +86,17 @@ def date_of(record: Record) -> str:
     return printable(record.provenance.started[:10])
 
 
-def survival(record: Record, name: str) -> float | None:
-    """0 to 1: `survival_of` the attack of this name; None where the record has none."""
-    attack = record.attacks.get(name)
-    return None if attack is None else survival_of(attack, record.scores.clean_accuracy.value)
-
-
 def weakest(record: Record) -> tuple[RankedRow, float] | None:
     """The ranked row that leaves least, and the survival it leaves; None unless all rows were measured."""
-    left = [(survival(record, row.entry), row) for row in record.battery.ranked]
-    measured = [(value, row) for value, row in left if value is not None]
-    if not measured or len(measured) < len(left):
+    measured: list[tuple[float, str, RankedRow]] = []
+    for row in record.battery.ranked:
+        result = record.rows.get(row.name)
+        if result is None or result.survival.value is None:
+            return None
+        measured.append((result.survival.value, row.name, row))
+    if not measured:
         return None
-    value, row = min(measured, key=lambda found: (found[0], found[1].name))
+    value, _, row = min(measured, key=lambda found: found[:2])
     return row, value
 
 

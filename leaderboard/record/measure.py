@@ -37,7 +37,9 @@ class Scores(BaseModel):
     clean_accuracy: Measure
     clean_rejection: Measure
     robust_score: Measure
-    """0 to 100."""
+    """0 to 100: 100 × mean endurance over the ranked rows."""
+    survival_score: Measure
+    """0 to 100: 100 × mean survival over the ranked rows."""
     worst_case: Measure
     """The lowest survival of the ranked rows, 0 to 1."""
     survives_all_perturb: Measure

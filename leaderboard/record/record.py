@@ -11,9 +11,10 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from .battery import BatteryRef, _Model
+from .known import Recognition as Recognition
 from .measure import Measure as Measure
 from .measure import Scores as Scores
-from .seen import Recognition as Recognition
+from .rows import RowResult as RowResult
 from .seen import Seen as Seen
 from .seen import Statement as Statement
 
@@ -131,6 +132,7 @@ class BareResult(_Model):
 
     scores: Scores
     tau: float | None
+    rows: dict[str, RowResult]
     attacks: dict[str, AttackResult]
     controls: dict[str, AttackResult]
     seen: Seen
@@ -173,11 +175,14 @@ class Record(_Model):
     scores: Scores
     tau: float | None
     """The confidence that a fooling image must reach; null when the victim gets no clean image right."""
+    rows: dict[str, RowResult]
+    """The ranked rows that were measured or tried, by name."""
     attacks: dict[str, AttackResult]
     controls: dict[str, AttackResult]
     bare: BareResult | None
     difference: dict[str, Measure] | None
-    """Paired, this victim minus the bare model: `clean_accuracy`, `robust_score`, and each attack's survival."""
+    """Paired, this victim minus the bare model: `clean_accuracy`, `robust_score`, `survival_score`, and each row's
+    endurance."""
     transfer: list[TransferCell] | None
     transfer_reason: str | None = None
     seen: Seen

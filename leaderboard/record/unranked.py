@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from .battery import BatteryRef
 from .doubts import doubted
-from .record import AttackResult, Flag, Record, Scores
+from .record import AttackResult, Flag, Record, RowResult, Scores
 from .words import printable
 
 
 def unranked_reason(
     battery: BatteryRef,
+    rows: Mapping[str, RowResult],
     attacks: Mapping[str, AttackResult],
     scores: Scores,
     flags: Iterable[Flag],
@@ -28,14 +29,13 @@ def unranked_reason(
     if not battery.ranked:
         return "its battery ranks no attack"
     for row in battery.ranked:
-        attack, title = attacks.get(row.entry), printable(row.title, 60)
-        if attack is None:
+        result, title = rows.get(row.name), printable(row.title, 60)
+        if result is None or any(name not in attacks for name in row.entries):
             return f"{title}: no result"
-        ratio, stopped = attack.fooling_ratio, any(t.counts and t.fooled is None for t in attack.tasks)
-        # A ratio over no image at all is null too, and yet measured: the victim got none right.
-        if ratio.value is None and ratio.n != 0 and (stopped or not attack.tasks):
-            return f"{title}: {ratio.reason or 'not measured'}"
-        if stopped:
+        if result.endurance.value is None:
+            return f"{title}: {result.endurance.reason or 'not measured'}"
+        # An attack that left alone what others took was run on the rest; one that was stopped was not.
+        if any(t.counts and t.fooled is None for name in row.entries for t in attacks[name].tasks):
             return f"{title}: not run on every task"
     if scores.robust_score.value is None:
         return scores.robust_score.reason or "no robust score"
@@ -45,4 +45,4 @@ def unranked_reason(
 def unranked(record: Record) -> str | None:
     """`unranked_reason` of a record, and what it says of itself where no number speaks against it."""
     said = None if record.rankable else record.unranked_reason or "its record says that it is not rankable"
-    return unranked_reason(record.battery, record.attacks, record.scores, record.flags, said)
+    return unranked_reason(record.battery, record.rows, record.attacks, record.scores, record.flags, said)

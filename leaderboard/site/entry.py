@@ -11,8 +11,10 @@ import yaml
 from pydantic import JsonValue
 
 from ..record.battery import BatteryRef
-from ..record.describe import missed_of, survival
+from ..record.describe import missed_of
 from ..record.record import AttackResult, Measure, Record, TransferCell
+from ..record.rows import RankedRow, RowResult
+from ..record.survival import survival_of
 from ..record.words import percent, printable, quantity
 from .charts import Line, fooled_by
 
@@ -34,20 +36,60 @@ class Attacked:
 
 
 def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
-    """The battery's attacks, those that it ranks first; controls are none of them."""
-    ranked = [(row.entry, row.title, True) for row in battery.ranked]
-    others = [(name, battery.attacks[name].title, False) for name in battery.unranked]
+    """The battery's attacks, those that its rows count first; controls are none of them."""
+    names = [*((name, True) for name in battery.counted), *((name, False) for name in battery.unranked)]
     return [
         Attacked(
-            printable(title, 60),
+            printable(battery.attacks[name].title, 60),
             is_ranked,
             record.attacks.get(name),
-            survival(record, name),
+            _survival(record, name),
             battery.attacks[name].package,
             missed_of(record.attacks[name]) if name in record.attacks else None,
         )
-        for name, title, is_ranked in (*ranked, *others)
+        for name, is_ranked in names
     ]
+
+
+def _survival(record: Record, name: str) -> float | None:
+    attack = record.attacks.get(name)
+    return None if attack is None else survival_of(attack, record.scores.clean_accuracy.value)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A ranked row as its table shows it."""
+
+    title: str
+    counted: str
+    """Its attacks, in words."""
+    over: str
+    """What endurance is measured over."""
+    result: RowResult | None
+    took: str
+    """Which settings took tasks, and how many."""
+
+
+def ranked_of(record: Record, battery: BatteryRef) -> list[Ranked]:
+    """The ranked rows, in the battery's order."""
+    titles = titles_of(battery)
+    made = []
+    for row in battery.ranked:
+        result = record.rows.get(row.name)
+        counted = ", ".join(titles[name] for name in row.entries)
+        made.append(Ranked(printable(row.title, 60), counted, _over(row), result, _took(result)))
+    return made
+
+
+def _over(row: RankedRow) -> str:
+    if row.curve:
+        return f"ε from 0 to {quantity(row.curve[-1])}; survival at {quantity(row.epsilon)}"
+    return f"forward passes from {row.first:,} to {row.budget:,}"
+
+
+def _took(result: RowResult | None) -> str:
+    by = [name for name in result.by if name is not None] if result is not None else []
+    return ", ".join(f"{printable(name, 40)} {by.count(name)}" for name in dict.fromkeys(sorted(by)))
 
 
 def titles_of(battery: BatteryRef) -> dict[str, str]:
@@ -115,7 +157,7 @@ def curve_table(lines: Sequence[Line]) -> tuple[list[str], list[tuple[str, list[
 
 
 @dataclass(frozen=True)
-class Survival:
+class Compared:
     """One line of the paired comparison with the bare model."""
 
     title: str
@@ -125,23 +167,22 @@ class Survival:
     is_score: bool
 
 
-def compared(record: Record, battery: BatteryRef) -> list[Survival]:
-    """Clean accuracy, robust score and each attack's survival, without and with the defenses."""
+def compared(record: Record, battery: BatteryRef) -> list[Compared]:
+    """Clean accuracy, scores and each row's endurance, without and with the defenses."""
     bare, difference = record.bare, record.difference
     if bare is None or difference is None:
         return []
-    plain = record.model_copy(update={"scores": bare.scores, "attacks": bare.attacks})
-    rows, titles = [], titles_of(battery)
+    rows, titles = [], {row.name: printable(row.title, 60) for row in battery.ranked}
     for key, measure in difference.items():
         if key in titles:
-            title = f"Survival: {titles[key]}"
-            rows.append(Survival(title, survival(plain, key), survival(record, key), measure, False))
+            pair = [part.rows[key].endurance.value if key in part.rows else None for part in (bare, record)]
+            rows.append(Compared(f"Endurance: {titles[key]}", pair[0], pair[1], measure, False))
             continue
         one, two = getattr(bare.scores, key, None), getattr(record.scores, key, None)
         title = key.replace("_", " ").capitalize()
         values = [m.value if isinstance(m, Measure) else None for m in (one, two)]
-        rows.append(Survival(title, values[0], values[1], measure, key == "robust_score"))
-    return sorted(rows, key=lambda r: (not r.is_score, r.title.startswith("Survival")))
+        rows.append(Compared(title, values[0], values[1], measure, key.endswith("_score")))
+    return sorted(rows, key=lambda r: (not r.is_score, r.title.startswith("Endurance")))
 
 
 _PROPERTIES = {

@@ -29,7 +29,7 @@ from speed_plan import median, plan_of
 from speed_table import Row, table
 from victims import Victim, victims
 
-RANKED = read_battery("digits-v1").spec.ranking
+RANKED = tuple(dict.fromkeys(row.entries[0] for row in read_battery("digits-v1").spec.ranking))
 WHITE = ("gradient_ascent", "fgsm")
 """Attacks that ask for gradients: their floor is a forward and a backward pass."""
 WITH_PEERS = {"evolution", "cppn", "one_pixel", "fgsm"}

@@ -96,6 +96,9 @@ class Entry:
     fooled is not attacked again: its final image stands, at the cost at which it was found."""
     borrows: tuple[str, ...] = ()
     """Entries whose images of the panel's models are the task's `borrowed`."""
+    exhaustive: bool = False
+    """Perturb: whether it asks about all that its group's first entry could find, or about a stated grid of it, so that
+    what that one misses is known."""
     control: bool = False
     """Whether it is a base rate that attacks must beat, and never ranked."""
 

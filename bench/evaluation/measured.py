@@ -24,6 +24,7 @@ from ..machine.memory import sparing
 from ..running.prepared import Prepared, prepare
 from ..running.progress import Progress, planned
 from ..running.run import EntryFailure, Results, run_entries
+from ..running.surrogate import borrows_fooling
 from ..scores.attack_results import Mode, attack_results, grouped
 from ..scores.flags import flags_of
 from ..scores.rows import Lost, lost_of
@@ -164,6 +165,7 @@ class Measuring:
 
 
 def _stand_ins(sources: Sources | None, plan: tuple[Entry, ...]) -> int:
-    """How many panel models have images of every white-box entry."""
-    counts = [len(sources.of_entry(e.name)) for e in plan if e.box == "white"] if sources is not None else []
+    """How many panel models have images of every white-box entry that they are attacked with."""
+    white = [e for e in plan if e.box == "white" and not borrows_fooling(e)]
+    counts = [len(sources.of_entry(e.name)) for e in white] if sources is not None else []
     return min(counts, default=0)

@@ -78,7 +78,7 @@ class _Run:
         meter = self._meter(runs * k if per_task else runs, 1 if per_task else k, above(tau), above(flat))
         aims = targets.repeat(runs)
         if entry.box == "white" and prepared.victim.logits is None:
-            finals = best_fool(prepared, entry, self.shard, meter, self._rng("victim"))
+            finals = best_fool(prepared, entry, self.shard, meter, self._rng("victim"), task.borrowed)
         else:
             finals = self._attack(task, meter).reshape(runs * k, *prepared.spec.shape)
         verdicts = judge_fool(

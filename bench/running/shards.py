@@ -135,8 +135,8 @@ def best_setting(parts: Sequence[ShardResult]) -> np.ndarray:
 def best_of(parts: Sequence[ShardResult], late: Sequence[bool] = ()) -> ShardResult:
     """Task by task the `best_setting`.
 
-    The settings run side by side: a task is first fooled when the first of them gets there; what is spent adds up. Those
-    that are `late` begin from what other attacks found: when they got there counts only where no other setting did.
+    The settings run side by side: a task is first fooled when the first of them gets there; what is spent adds up.
+    Those that are `late` begin from what other attacks found: when they got there counts only where no other did.
     """
     best, tardy = best_setting(parts), list(late) or [False] * len(parts)
     rows = np.arange(len(best))

@@ -66,8 +66,8 @@ def lost_of(
 
 
 def _lent(entry: Entry, plan: Mapping[str, Entry], results: Results) -> np.ndarray | int:
-    """`(t,)`: what had been spent on a Fool entry's tasks by those whose images it borrows, since it comes after all that
-    they do; 0 for others."""
+    """`(t,)`: what had been spent on a Fool entry's tasks by those whose images it borrows, since it comes after all
+    that they do; 0 for others."""
     if entry.task != "fool":
         return 0
     spent = np.zeros((entry.tasks, len(entry.targets)), dtype=np.int64)

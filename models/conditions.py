@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .choices import Backend
 from .memory import Room
-from .slopes import EIGHT_BITS, Step
+from .slopes import EIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Conditions:
     """`(m, c, h, w)` float32 in [0, 1], evaluation images to check it on (200 of them at most)."""
     rng: torch.Generator
     """On `device`, for the certificate's random directions; what is loaded next goes on where it stands."""
-    steps: tuple[Step, ...] = EIGHT_BITS
-    """How far pixel values move where the certificate steps by whole gray levels of the battery."""
+    steps: tuple[float, ...] = EIGHT_BITS
+    """How far pixel values move where the certificate steps by whole gray levels of the battery, in units of
+    [0, 1]."""
     backend: Backend = "auto"
     """What answers; see models/choices.py."""
     batch: int = 256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from ...attacks.entry import Entry
 from ...models.base import Classifier
 from ...models.levels import from_bytes
+from ...models.slopes import gradient_of, other_classes, vanishes
 from ..battery.ground import Ground
 from ..machine.memory import Memory
 from ..machine.seeds import generator
@@ -39,7 +41,8 @@ class CleanAnswers:
     difference: float
     """The largest difference between two answers to the same image, clean or not (see out_of_distribution.py)."""
     zero_gradient_share: float | None
-    """Share of images whose input gradient (of the largest class against the next) vanishes; None without gradients."""
+    """Share of images whose input gradient (of the log-odds of every class but the largest, which is what FGSM and its
+    kin ascend) vanishes; None without gradients."""
     vanishes: Tensor | None = None
     """`(n,)` bool: on which of them."""
     share: Tensor | None = None
@@ -123,18 +126,9 @@ def _vanishes(victim: Classifier, pixels: Tensor, rng: torch.Generator, batch: i
     assert ask is not None
 
     def vanished(images: Tensor) -> Tensor:
-        leaf = images.clone().requires_grad_(True)
-        with torch.enable_grad():
-            logits = victim_call(ask, leaf, rng)
-            if not logits.requires_grad:
-                return torch.ones(len(images), dtype=torch.bool, device=images.device)
-            # Of classes: what is rejected may well have no gradient, and the attacks do without it.
-            top = logits[:, : victim.classes].topk(2, dim=1).values
-            (gradient,) = torch.autograd.grad(
-                (top[:, 0] - top[:, 1]).sum(), leaf, allow_unused=True, materialize_grads=True
-            )
-        size = gradient.flatten(1).abs().amax(1)
-        return (size == 0) | ~size.isfinite()
+        # Of what is ascended: the classes alone. What is rejected may well have no gradient of its own.
+        side = partial(other_classes, rejects=victim.rejects)
+        return vanishes(gradient_of(lambda x: victim_call(ask, x, rng), images, side)[1])
 
     found = []
     for part in pixels.split(batch):

@@ -21,7 +21,15 @@ class RowSpec(Strict):
     """One of `ranked:`. An attack's name alone is a row of that attack, lost where it fooled at its first query or
     later: `first` is 1."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z][a-z0-9_]*$",
+            max_length=40,
+            description="at most 40 lower-case letters, digits and underscores, a letter first, such as my_row",
+            examples=["my_row"],
+        ),
+    ]
     title: str | None = None
     """What people read; the first attack's title when absent."""
     entries: Annotated[tuple[str, ...], Field(min_length=1)]

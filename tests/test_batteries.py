@@ -60,8 +60,9 @@ def test_these_are_shipped_in_two_tiers_each_with_a_digest_of_its_own():
 
 
 SPEC = {
-    # shape, classes, images, levels; one-pixel images; epsilon and curve of every attack within one, in gray levels; evolution and CPPN queries a run, runs;
-    # gradient ascent: classes, starts, steps; queries of a control; side, stride, copies of the patches
+    # shape, classes, images, levels; one-pixel images; ε and curve of all attacks within one, in gray levels;
+    # evolution and CPPN queries a run, runs; gradient ascent: classes, starts, steps; queries of a control;
+    # side, stride, copies of the patches
     "digits-v1": (((1, 8, 8), 10, 200, 17), (100, 100, 50), (3, (1, 2, 3, 4, 5), 16),
                   (50_000, 50_000, 5), (10, 5, 500), 50_000, (2, 1, 4)),
     "mnist-v1": (((1, 28, 28), 10, 500, 256), (200, 400, 100), (76, (13, 25, 38, 51, 64, 76), 255),

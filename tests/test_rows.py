@@ -127,6 +127,22 @@ def test_an_attack_that_was_needless_counts_nothing_and_one_that_failed_unmeasur
     assert nobody.endurance.reason == "none of its attacks was run"
 
 
+def test_what_a_single_step_takes_holds_out_for_no_time() -> None:
+    """Where nothing is said of `first`, an attack's first look is not counted as learning."""
+    step = scoring(plan("fgsm", budget=1), {"fgsm": lost_at(1, 1, None, None, 1, None)}, ["fgsm"])
+    assert (step.rows[0].ranked.first, step.rows[0].ranked.budget) == (3, 3)
+    assert only(step).endurance.value == only(step).survival.value == pytest.approx(2 / 6)
+    search = scoring(plan("one_pixel"), {"one_pixel": lost_at(1, *[None] * 5)}, ["one_pixel"])
+    assert search.rows[0].ranked.first == 1
+    assert only(search).endurance.value == pytest.approx(3 / 6)
+    assert (
+        scoring(plan("fgsm"), {"fgsm": lost_at(*[1] * 6)}, [{"name": "a", "entries": ["fgsm"], "first": 7}])
+        .rows[0]
+        .ranked.first
+        == 7
+    )
+
+
 def test_attacks_on_fewer_images_take_what_they_were_run_on() -> None:
     entries = [*plan("deepception", tasks=2), *plan("one_pixel", tasks=5)]
     results = {"deepception": lost_at(None, 20), "one_pixel": lost_at(10, None, None, 30, 40)}

@@ -70,7 +70,7 @@ def quantised(source: Path, path: Path) -> Path:
 
 
 def batch_graph(path: Path, mean: np.ndarray, *, normalise: bool) -> Path:
-    """Images of 8×8 to images, by the mean of those in the batch: taken away, with the training images' put back; or batch
+    """Images of 8×8 to images, by the mean of the batch: taken away, with the training images' put back; or batch
     normalisation in training mode, as an export that forgot to leave it has it, brought back to the digits' range."""
     values = {"middle": mean if not normalise else mean.mean(), "spread": np.float32(0.38)}
     if normalise:

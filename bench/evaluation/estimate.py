@@ -79,6 +79,8 @@ def estimate(
             before_trials = time.perf_counter()
             each: dict[Shard, float] = {}
             for entry in entries(battery):
+                if prepared.needless(entry) is not None:
+                    continue
                 if entry.finite is not None and prepared.victim.logits is None:
                     entry = replace(entry, budget=granted(entry, 0))
                 title = titles[entry.group]

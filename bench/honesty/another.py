@@ -8,11 +8,13 @@ import numpy as np
 
 from ...attacks.entry import Entry
 from ...leaderboard.record.seen import Fresh, Informative
+from ..asking.informative import informative
+from ..asking.out_of_distribution import out_of_distribution
+from ..machine.seeds import generator
 from ..running.prepared import Prepared
 from ..running.run import EntryFailure
 from ..running.shards import ShardResult
 from .anew import Anew
-from .informative import informative, unlike
 from .questions import Question
 from .stateful import Repeated
 from .verdicts import Results, finals, judged_anew
@@ -29,7 +31,7 @@ def judged_by_another(
     """
     repeated, judged = Repeated(prepared, plan, results), finals(prepared, plan, results)
     first, then = repeated.first(), repeated.then()
-    questions = [*first, *(found.question for found in judged), *then, unlike(prepared)]
+    questions = [*first, *(found.question for found in judged), *then, _unlike(prepared)]
     asked = anew(questions)
     answers, a, b = asked.answers, len(first), len(first) + len(judged)
     corrected, changed = judged_anew(prepared, judged, answers[a:b], results)
@@ -43,4 +45,20 @@ def judged_by_another(
     )
     told = [*zip(first, answers[:a], strict=True), (questions[-2], answers[-2]), (questions[-1], answers[-1])]
     images, said = (np.concatenate(parts) for parts in zip(*((q.images, x[0]) for q, x in told), strict=True))
-    return corrected, fresh, informative(prepared, images, said)
+    return corrected, fresh, _informative(prepared, images, said)
+
+
+def _unlike(prepared: Prepared) -> Question:
+    """Images of many kinds, whose answers an honest victim tells apart."""
+    name = prepared.spec.name
+    rng = generator(name, "informative", "images", device=prepared.victim.device)
+    made = out_of_distribution(prepared.clean.images, rng)
+    images = prepared.ground.levels.to_bytes(made).cpu().numpy()
+    return Question(images, (name, "informative", "victim"), prepared.ground.asking)
+
+
+def _informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> Informative | None:
+    """None of a victim where chance decides, since a search is shown the mean of several draws."""
+    if prepared.clean.randomised:
+        return None
+    return informative(prepared.victim, prepared.spec.name, prepared.spec.batch, images, answers)

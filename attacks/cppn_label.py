@@ -51,8 +51,8 @@ class CppnLabel(CppnImages):
 
     - each child, a mutant of the elite of a cell drawn at random, under the noise of that cell. The label that comes
       back says which cell the child is tried for, and a child that lost its parent's label is hardly tried for it;
-    - `copies` noisy copies of as many children as that allows, one for each cell first, under the noise of the cell they
-      are tried for. A child that keeps the label on at least as many as the elite takes the cell.
+    - `copies` noisy copies of as many children as that allows, one for each cell first, under the noise of the cell
+      they are tried for. A child that keeps the label on at least as many as the elite takes the cell.
 
     The noise of the copies is Gaussian, one pattern for each copy and the same for all images of a run, so that two
     scores differ by the images alone and ties let images drift. Once an elite keeps its label on all copies, the noise

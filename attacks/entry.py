@@ -11,7 +11,6 @@ from torch import Tensor
 from .base import BlackBox, WhiteBox
 from .levels import Levels
 
-
 Access = Literal["scores", "label"]
 """What an attack is shown of an answer: the probabilities, or the accepted label (or that it was rejected) alone."""
 Occasion = Literal["always", "withheld"]

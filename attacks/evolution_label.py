@@ -62,7 +62,12 @@ class EvolutionLabel:
 
     def __post_init__(self) -> None:
         check_sizes(children=self.children, generations=self.generations)
-        if not 2 <= self.copies <= self.children or self.noise <= 0 or self.step <= 0 or min(self.squares, default=0) < 1:
+        if (
+            not 2 <= self.copies <= self.children
+            or self.noise <= 0
+            or self.step <= 0
+            or min(self.squares, default=0) < 1
+        ):
             raise Unexpected(
                 "copies from 2 to children, noise and step above 0, squares of at least a pixel",
                 f"{self.copies}, {self.noise}, {self.step} and {self.squares}",

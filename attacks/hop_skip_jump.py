@@ -82,9 +82,7 @@ class HopSkipJump:
         answers = yield Query(starts, torch.full((len(starts),), -1, device=rng.device))
         return starts, label_of(answers)
 
-    def _slope(
-        self, walk: _Walk, left: Tensor, turn: int, rng: torch.Generator
-    ) -> Generator[Query, Tensor, Tensor]:
+    def _slope(self, walk: _Walk, left: Tensor, turn: int, rng: torch.Generator) -> Generator[Query, Tensor, Tensor]:
         """`(len(left), c, h, w)`: where success lies, from points around the boundary; of length 1, or 0 for nothing."""
         task, at = walk.task, walk.at[left]
         reach = (self.probe * walk.distance[left]).round().clamp_min(1).view(-1, 1, 1, 1)
@@ -92,7 +90,9 @@ class HopSkipJump:
         sums, signs = torch.zeros_like(at), torch.zeros_like(at)
         hits, counts = torch.zeros(len(left), device=at.device), torch.zeros_like(wanted)
         while bool((counts < wanted).any()):
-            some = torch.arange(len(left), device=at.device).repeat_interleave((wanted - counts).clamp_max(self.samples))
+            some = torch.arange(len(left), device=at.device).repeat_interleave(
+                (wanted - counts).clamp_max(self.samples)
+            )
             drawn = torch.randint(0, 2, (len(some), *at.shape[1:]), generator=rng, device=at.device).float() * 2 - 1
             found = yield from walk.ask(left[some], task.levels.moved(at[some], reach[some] * drawn))
             sums.index_add_(0, some, found.float().view(-1, 1, 1, 1) * drawn)
@@ -185,9 +185,7 @@ def _nearest_start(walk: _Walk, starts: Tensor, valid: Tensor) -> Generator[Quer
         middle = torch.where(open_, ((low + high) / 2).floor(), torch.inf)
 
 
-def _corner(
-    walk: _Walk, left: Tensor, slope: Tensor, known: Tensor
-) -> Generator[Query, Tensor, tuple[Tensor, Tensor]]:
+def _corner(walk: _Walk, left: Tensor, slope: Tensor, known: Tensor) -> Generator[Query, Tensor, tuple[Tensor, Tensor]]:
     """Ask about the corner of the ε ball that all slopes so far point to; what is still left, and its slopes."""
     level = torch.full((len(left),), float(walk.steps), device=left.device)
     images = walk.task.levels.moved(walk.task.images[left], walk.steps * known.sign())
@@ -198,9 +196,7 @@ def _corner(
     return left[~found], slope[~found]
 
 
-def _forward(
-    walk: _Walk, left: Tensor, slope: Tensor, turn: int
-) -> Generator[Query, Tensor, tuple[Tensor, Tensor]]:
+def _forward(walk: _Walk, left: Tensor, slope: Tensor, turn: int) -> Generator[Query, Tensor, tuple[Tensor, Tensor]]:
     """Step from the boundary along the slope, a step halved until it succeeds; the rows that did, and their images."""
     length = (walk.distance[left] / turn**0.5).round().clamp_min(1)
     moved, done = walk.at[left].clone(), torch.zeros(len(left), dtype=torch.bool, device=left.device)

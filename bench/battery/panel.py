@@ -117,7 +117,11 @@ def wanted(plan: Iterable[Entry]) -> list[Entry]:
         if entry.box == "white" or entry.group not in seen:
             chosen.append(entry)
         seen.add(entry.group)
-    return [entry for entry in chosen if not entry.control and not entry.after and not entry.borrows and entry.access == "scores"]
+    return [
+        entry
+        for entry in chosen
+        if not entry.control and not entry.after and not entry.borrows and entry.access == "scores"
+    ]
 
 
 def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources | None:

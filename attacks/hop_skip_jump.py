@@ -29,11 +29,11 @@ class HopSkipJump:
     one that never does ends as what its nearest success is within ε. Choices and departures:
 
     - α, steps and points are whole levels: the paper's points, 1/(number of pixels) of the distance away, would be
-      rounded back to where they are. A point lies `probe` of the distance away, at least a level, each value up or down;
+      rounded back to where they are. A point lies `probe` of the distance away, at least a level, values up or down;
     - the walk begins at training images and at uniform noise that the victim accepts with another label. They are asked
       once for the whole block. Those of an image go back side by side, and those that are lost first are dropped;
-    - α = ε is asked before any bisection, so what is within ε costs one query; and so is, at each boundary, the corner of
-      the ε ball that the sum of all means so far points to, which is where a plane boundary would be crossed first;
+    - α = ε is asked before any bisection, so what is within ε costs one query; and so is, at each boundary, the corner
+      of the ε ball that the sum of all means so far points to, which is where a plane would be crossed first;
     - the number of points is `samples` · √t, as in the paper; the images of a block walk together.
     """
 
@@ -83,7 +83,7 @@ class HopSkipJump:
         return starts, label_of(answers)
 
     def _slope(self, walk: _Walk, left: Tensor, turn: int, rng: torch.Generator) -> Generator[Query, Tensor, Tensor]:
-        """`(len(left), c, h, w)`: where success lies, from points around the boundary; of length 1, or 0 for nothing."""
+        """`(len(left), c, h, w)` of length 1: where success lies, from points around the boundary."""
         task, at = walk.task, walk.at[left]
         reach = (self.probe * walk.distance[left]).round().clamp_min(1).view(-1, 1, 1, 1)
         wanted = (walk.queries - walk.spent[left]).clamp_max(round(self.samples * turn**0.5))
@@ -160,7 +160,7 @@ def _nearest_start(walk: _Walk, starts: Tensor, valid: Tensor) -> Generator[Quer
 
     A start that an image cannot afford any more is left out.
     """
-    t, m = valid.shape
+    t = len(valid)
     rows = torch.arange(t, device=valid.device)
     own = torch.stack([walk.far(rows, start.expand_as(walk.task.images)) for start in starts], 1)
     own = torch.where(valid, own, torch.inf)

@@ -164,7 +164,7 @@ class Attack(Generic[SpecT]):
             own = (entry.group, entry.task, entry.box, entry.control, entry.access)
             if own != said:
                 raise Unexpected(
-                    f"every entry of the attack {self.name} to say (group, task, box, control, access) {said}, as it declares",
+                    f"every entry of {self.name} to say (group, task, box, control, access) {said}, as it declares",
                     f"{own} of {entry.name}",
                     "mend the declaration, or the entry",
                 )

@@ -1,4 +1,4 @@
-"""Noise in squares: one value for all pixels of a square, so that a label can be swayed where single pixels average out."""
+"""Noise in squares: one value for all pixels of a square, which sways a label where single pixels average out."""
 
 from __future__ import annotations
 

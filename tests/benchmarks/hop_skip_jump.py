@@ -2,8 +2,8 @@
 
     uv run --group peers python tests/benchmarks/hop_skip_jump.py
 
-Both begin at uniform noise, ours also at training images. ART has no gray levels and no ε to stop at: its final images are
-rounded, and count where they are within ε and have another label; the queries of both are counted by the victim.
+Both begin at uniform noise, ours also at training images. ART has no gray levels and no ε to stop at: its final images
+are rounded, and count where they are within ε and have another label; the queries of both are counted by the victim.
 """
 # The peers are in a dependency group of their own: uv run --group peers …
 # pyright: reportMissingImports=false

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .choices import Backend
 from .memory import Room
+from .slopes import EIGHT_BITS, Step
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Conditions:
     """`(m, c, h, w)` float32 in [0, 1], evaluation images to check it on (200 of them at most)."""
     rng: torch.Generator
     """On `device`, for the certificate's random directions; what is loaded next goes on where it stands."""
+    steps: tuple[Step, ...] = EIGHT_BITS
+    """How far pixel values move where the certificate steps by whole gray levels of the battery."""
     backend: Backend = "auto"
     """What answers; see models/choices.py."""
     batch: int = 256

@@ -64,11 +64,12 @@ SPEC = {
     # gradient ascent: classes, starts, steps; queries of a control; side, stride, copies of the patches
     "digits-v1": (((1, 8, 8), 10, 200, 17), (100, 100, 50), (3 / 16, [e / 16 for e in (1, 2, 3, 4, 5)]),
                   (50_000, 50_000, 5), (10, 5, 500), 50_000, (2, 1, 4)),
-    "mnist-v1": (((1, 28, 28), 10, 500, 256), (200, 400, 100), (0.3, [0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
+    "mnist-v1": (((1, 28, 28), 10, 500, 256), (200, 400, 100), (76 / 255, [e / 255 for e in (13, 25, 38, 51, 64, 76)]),
                  (200_000, 200_000, 5), (10, 5, 500), 50_000, (7, 3, 4)),
-    "cifar10-v1": (((3, 32, 32), 10, 500, 256), (200, 400, 100), (8 / 255, [e / 255 for e in (1, 2, 4, 8, 16)]),
+    "cifar10-v1": (((3, 32, 32), 10, 500, 256), (200, 400, 100),
+                   (8 / 255, [e / 255 for e in (1, 2, 3, 4, 6, 8, 12, 16)]),
                    (500_000, 500_000, 3), (10, 5, 500), 50_000, (8, 4, 4)),
-    "imagenet-v1": (((3, 224, 224), 1000, 500, 256), (100, 400, 100), (4 / 255, [e / 255 for e in (0.5, 1, 2, 4, 8)]),
+    "imagenet-v1": (((3, 224, 224), 1000, 500, 256), (100, 400, 100), (4 / 255, [e / 255 for e in (1, 2, 3, 4, 6, 8)]),
                     (1_000_000, 2_000_000, 1), (100, 2, 300), 20_000, (48, 24, 5)),
 }  # fmt: skip
 
@@ -87,6 +88,10 @@ def test_the_numbers_are_those_of_the_definition(name: str):
     assert (pixel.images, pixel.population, pixel.iterations) == one_pixel
     assert (pixel.pixels, pixel.f) == ((1, 3, 5), 0.5)
     assert (pixel_range(fgsm.epsilon), [pixel_range(e) for e in fgsm.curve]) == epsilons
+    for inside in (attacks.projected_ascent, attacks.transfer, attacks.square):
+        assert inside is not None
+        assert (inside.epsilon, inside.curve) == (fgsm.epsilon, fgsm.curve)
+    assert (attacks.projected_ascent.steps, attacks.square.queries, attacks.square.share) == (100, 5000, 0.8)
     assert (patch.side, patch.stride, patch.copies) == patches
     assert (patch.grid, patch.keep, patch.bank, patch.queries) == (5, 8, 9, 1000)
     assert patch.bank * patch.grid**2 + patch.keep * (patch.copies - 1) <= patch.queries

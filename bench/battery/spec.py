@@ -17,6 +17,7 @@ from ..errors import Several, Unexpected, one_line
 from ..reading.values import File, NamesFile, Sha256
 from ..submission.models import Input
 from .attacks import Section
+from .probes import Nonsense, Variants
 from .rows import RowSpec, check_rows, ranked_row
 
 
@@ -86,6 +87,8 @@ class BatterySpec(Strict):
     ranked: tuple[RowSpec, ...] | None = None
     """The rows that the robust score is the mean over, in the order in which tables show them, each an attack's name or
     a row of several attacks; one for each attack that sees probabilities or more when absent."""
+    variants: Variants = Variants()
+    nonsense: Nonsense = Nonsense()
     panel: Panel | None = None
     smoke: dict[str, Any] | None = None
     """What the smoke tier changes; same shape as the battery."""

@@ -19,7 +19,6 @@ from ..battery.rows import passes
 from ..honesty import properties
 from ..honesty.another import AskedAnew, judged_by_another
 from ..honesty.final_images import false_on_final_images
-from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
 from ..machine.memory import sparing
 from ..running.prepared import Prepared, prepare
@@ -71,13 +70,20 @@ class Measuring:
         mode = Mode(prepared.victim.logits is not None, without, _stand_ins(self.sources, plan))
         searched = self._attacked(phase, assembled.digest, prepared, mode)
         self.progress.say("a victim built anew is asked again, and judges")
-        results, fresh, told = judged_by_another(prepared, self.plan, searched, anew)
+        another = judged_by_another(prepared, self.plan, searched, anew, assembled.digest)
+        results = another.results
         groups = attack_results(plan, results, clean, mode)
         measured = self._properties(prepared, groups)
         attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
         scoring = self._scoring(results, clean, mode)
         own = scoring.scores()
-        seen = replace(self._seen(assembled, whole, clean, results), fresh=fresh, informative=told)
+        seen = replace(
+            self._seen(assembled, whole, clean, results),
+            fresh=another.fresh,
+            known=another.known,
+            recognition=another.recognition,
+            informative=another.informative,
+        )
         flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}
         rows = scoring.results()
@@ -141,7 +147,6 @@ class Measuring:
     def _seen(self, assembled: Assembled, whole: Classifier, clean: CleanAnswers, results: Results) -> Seen:
         """What was seen of the victim beside the attacks."""
         ground, certificate = self.ground, assembled.certificate
-        ran = [e for e in self.plan if not (isinstance(r := results[e.name], EntryFailure) and r.needless)]
         bare = None if assembled.bare is None else assembled.bare.victim
         # A victim that was refused its gradients when it was loaded has no share of its own.
         vanishing = certificate.zero_gradient_share if clean.zero_gradient_share is None else clean.zero_gradient_share
@@ -157,7 +162,6 @@ class Measuring:
                 *false_statements(whole, clean, ground, certified=bare is None, model=bare),
                 *false_on_final_images(whole, clean, ground, results),
             ),
-            recognition=recognition(whole, ground, ran, self.manifest["submission"]),
             surrogates=whole.surrogates,
             declares=tuple(what for what in ("randomised", "rejects") if getattr(whole, what)),
         )

@@ -120,7 +120,7 @@ def _variant(
     cost = outcome.cost[won]
     n = int(counts.sum())
     measured: dict[str, Any] = {
-        "fooling_ratio": proportion(int(won.sum()), n, "the victim gets no clean image right"),
+        "fooling_ratio": proportion(int(won.sum()), n, _nothing(outcome, clean)),
         "fooling_ratio_99": None,
         "robust_accuracy": None,
         "label_change": None,
@@ -148,6 +148,13 @@ def _variant(
         seconds=round(float(outcome.seconds), 3),
         curve=_curve(cost),
     )
+
+
+def _nothing(outcome: ShardResult, clean: CleanAnswers) -> str:
+    """Why a fooling ratio has no tasks."""
+    if bool(clean.right[: len(outcome.fooled)].any()):
+        return "the attacks before it left no image"
+    return "the victim gets no clean image right"
 
 
 def _counts(entry: Entry, outcome: ShardResult, clean: CleanAnswers) -> np.ndarray:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from .battery import BatteryRef, _Model
+from .known import Recognition as Recognition
 from .measure import Measure as Measure
 from .measure import Scores as Scores
 from .rows import RowResult as RowResult
-from .seen import Recognition as Recognition
 from .seen import Seen as Seen
 from .seen import Statement as Statement
 

@@ -102,7 +102,7 @@ def estimate(
             tried += time.perf_counter() - before_trials
     overhead = time.perf_counter() - started - tried
     device = describe(ground.device)
-    in_order = [costs[group] for group in dict.fromkeys(entry.group for entry in entries(battery))]
+    in_order = [costs[name] for name in dict.fromkeys(entry.group for entry in entries(battery)) if name in costs]
     return Estimate(in_order, attacking, overhead, device, whole.backend, workers, len(victims))
 
 

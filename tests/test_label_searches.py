@@ -67,8 +67,17 @@ def test_the_driver_shows_labels_alone_to_whom_an_entry_says_so() -> None:
     task = Perturb(images, torch.tensor([0, 1, 0, 1]), images, images.mean(0))
     seen: list[Tensor] = []
     for access in ("scores", "label"):
-        counts, rngs = meter(4), {"attack_rng": seeded(), "victim_rng": seeded()}
-        drive_black_box(Looking(seen), task, victim, counts, **rngs, how=Asking(4), stop=lambda: False, access=access)
+        drive_black_box(
+            Looking(seen),
+            task,
+            victim,
+            meter(4),
+            attack_rng=seeded(),
+            victim_rng=seeded(),
+            how=Asking(4),
+            stop=lambda: False,
+            access=access,
+        )
     scores, labels = seen
     assert bool(((scores > 0) & (scores < 1)).all())
     assert labels.tolist() == [[1, 0], [0, 1], [1, 0], [0, 1]]

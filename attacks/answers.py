@@ -17,6 +17,14 @@ def label_of(probabilities: Tensor) -> Tensor:
     return torch.where(confidence > 1 - probabilities.sum(-1), largest, -1)
 
 
+def label_alone(probabilities: Tensor) -> Tensor:
+    """`(n, K)` -> `(n, K)` float32: what is left of an answer for those who are told the label alone: 1 at the
+    accepted label and 0 elsewhere; nothing but 0 where the image is rejected. Its `label_of` is that of the answer."""
+    label = label_of(probabilities)
+    shown = torch.zeros_like(probabilities, dtype=torch.float32)
+    return shown.scatter_(1, label.clamp_min(0)[:, None], (label >= 0).float()[:, None])
+
+
 def rejected_mass(probabilities: Tensor) -> Tensor:
     """`(..., K)` -> `(...)`, at least 0: the mass of "none of the classes", which is what is missing from 1."""
     return (1 - probabilities.sum(-1)).clamp_min(0)

@@ -16,6 +16,7 @@ from ..battery.ground import Ground
 from ..machine.memory import Memory
 from ..machine.seeds import generator
 from .answers import victim_call
+from .informative import informative
 from .out_of_distribution import asked, most_rejected, out_of_distribution, twice
 from .reading import Reading, reading_of
 
@@ -47,6 +48,9 @@ class CleanAnswers:
     """`(n,)` bool: on which of them."""
     share: Tensor | None = None
     """`(n,)`: share of the draws on which a randomised victim accepts the image as its class; None without chance."""
+    blinds: str | None = None
+    """What its answers to these and other images keep back from a search, in a clause; None where they tell enough, and
+    where chance decides, since a search is shown the mean of several draws."""
     most_rejected: float = 0.0
     """The largest mass that an answer, to a clean image or another, keeps from the classes: the rejected mass."""
 
@@ -91,12 +95,14 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
     pixels = from_bytes(images)
     first, second = twice(victim, pixels, rng, how, memory)
     difference, kept = float((first - second).abs().max()), most_rejected(first)
+    shown, told = [images], [first]
     if not (victim.rejects and (victim.randomised or difference > SAME)):  # else there is nothing left to learn
         # The name of the stream is old; another would move the numbers of records.
         other = generator(name, "strangers", digest, device=victim.device)
         unlike = out_of_distribution(images, other)
         here, there = twice(victim, unlike, other, how, memory)
         difference, kept = max(difference, float((here - there).abs().max())), max(kept, most_rejected(here))
+        shown, told = [images, ground.levels.to_bytes(unlike)], [first, here]
     reading = reading_of(first)
     randomised = victim.randomised or difference > SAME
     share = None
@@ -107,6 +113,11 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
     tau = tau_of(reading.confidence[right], spec.judge.tau_quantile)
     clean = CleanAnswers(images, truth, reading, tau, randomised, difference, None, share=share, most_rejected=kept)
+    if not randomised:
+        # Without its logits, which no search sees.
+        pictures, answers = (torch.cat(parts).cpu().numpy() for parts in (shown, told))
+        seen = informative(replace(victim, logits=None), name, spec.batch, pictures, answers)
+        clean = replace(clean, blinds=None if seen is None else seen.blinds)
     if victim.logits is None:
         return clean
     vanishes = _vanishes(victim, pixels, rng, spec.gradient_batch, memory)

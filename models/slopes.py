@@ -7,7 +7,7 @@ steps, exactly the gradient that autograd gives, and nothing that this gradient 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -227,5 +227,9 @@ def _slopes(said: Tensor, seen: Tensor, noise: Tensor, dead: Tensor) -> Slopes:
 
 def joined(parts: Sequence[Slopes]) -> Slopes:
     """Those of several blocks of images as one."""
-    names = [field.name for field in fields(Slopes)]
-    return Slopes(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    return Slopes(
+        torch.cat([part.cosine for part in parts]),
+        torch.cat([part.factor for part in parts]),
+        torch.cat([part.moved for part in parts]),
+        torch.cat([part.vanishes for part in parts]),
+    )

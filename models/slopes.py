@@ -28,14 +28,13 @@ DIRECTIONS = 24
 0.06."""
 LEAST_COSINE = 0.35
 """Median over images below which a gradient is that of something else. Measured (docs/method.md): honest networks
-0.63 to 1.00; a rounding behind a faint linear term 0.12, a dynamically quantised network 0.17."""
+0.65 to 1.00; a rounding behind a faint linear term and a dynamically quantised network below 0."""
 LARGEST_FACTOR = 10.0
-"""How many times too long or too short a gradient may be on the median image; honest networks show up to 1.4."""
+"""How many times too long or too short a gradient may be on the median image; honest networks show up to 2.1."""
 SATURATED = 80.0
 """Logarithm of odds from where on probabilities in float32 are 0 or 1, so that nothing they do can be seen."""
 NEGLIGIBLE = 1e-4
-"""Sum of a gradient's absolute values up to which it is rounding: honest networks show 10 and more, the gradient of a
-confidence that is capped about 1e-6."""
+"""Sum of a gradient's absolute values up to which it is rounding: honest networks show 10 and more."""
 _ROUNDING = 16 * torch.finfo(torch.float32).eps
 
 

@@ -16,13 +16,13 @@ from .slopes import (
     LEAST_COSINE,
     Scorer,
     Slopes,
-    Step,
     compared,
     directions,
     gradient_of,
     joined,
     log_odds,
     other_classes,
+    signs,
     vanishes,
 )
 
@@ -35,8 +35,8 @@ LOGIT_TOLERANCE = 1e-3
 class AtLevels:
     """How a gradient is held to what a network answers at whole gray levels; see models/slopes.py."""
 
-    steps: tuple[Step, ...] = EIGHT_BITS
-    """How far pixel values move."""
+    steps: tuple[float, ...] = EIGHT_BITS
+    """How far pixel values move, in units of [0, 1]."""
     answers: Scorer | None = None
     """What is asked; None: the reference."""
     rounded: Callable[[Tensor], Tensor] | None = None
@@ -149,22 +149,20 @@ def certify(
     some = _spread(images, wanted)
     fine = (precise, step, torch.float64) if precise else (logits, 1e3 * step, torch.float32)
     # All chance is drawn before anything is asked, so that it does not depend on how many images fit.
-    drawn = [(_jittered(block, rng, fine[1]), directions(block, rng, fine_directions)) for block in blocks(some)]
+    drawn = [(_jittered(block, rng, fine[1]), signs(block, rng, fine_directions)) for block in blocks(some)]
     points, along = (torch.cat(parts) for parts in zip(*drawn, strict=True))
     error = torch.cat(room.in_blocks(points, lambda x, v: _error(logits, fine, side, x, v), along))
     median, worst = float(error.median()), float(error.max())
 
     alive = _spread(images[~zero], wanted)
     stepped = torch.cat([alive, _spread(images[zero], wanted - len(alive))])
-    signs = torch.cat(
-        [torch.stack([directions(block, rng, share=s.share) for s in levels.steps], 1) for block in blocks(stepped)]
-    )
+    ways = torch.cat([directions(block, rng, levels.steps) for block in blocks(stepped)])
     asked = levels.answers or reference
 
-    def at_levels(images: Tensor, signs: Tensor) -> Slopes:
-        return compared(asked, logits, images, signs, levels.steps, side, levels.rounded, levels.saturates)
+    def at_levels(images: Tensor, ways: Tensor) -> Slopes:
+        return compared(asked, logits, images, ways, levels.steps, side, levels.rounded, levels.saturates)
 
-    slopes = joined(room.in_blocks(stepped, at_levels, signs))
+    slopes = joined(room.in_blocks(stepped, at_levels, ways))
     hidden = slopes.vanishes & (slopes.moved > logit_tolerance * spread)
     hidden_share = float(hidden.double().mean())
 
@@ -237,7 +235,7 @@ def _all(scores: Scorer, images: Tensor, room: Room) -> Tensor:
 
 def _jittered(images: Tensor, rng: torch.Generator, margin: float) -> Tensor:
     """Moved by up to a gray level to a random point, `margin` or more away from black and white."""
-    edge = margin + _LEVEL
+    edge = 1.01 * margin + _LEVEL  # a little more, for rounding
     noise = torch.rand(images.shape, generator=rng, device=images.device)
     return images.clamp(edge, 1 - edge) + (2 * noise - 1) * _LEVEL
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .choices import Backend
 from .memory import Room
-from .slopes import EIGHT_BITS, Step
+from .slopes import EIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,6 @@ class Conditions:
     """`(m, c, h, w)` float32 in [0, 1], evaluation images to check it on (200 of them at most)."""
     rng: torch.Generator
     """On `device`, for the certificate's random directions; what is loaded next goes on where it stands."""
-    steps: tuple[Step, ...] = EIGHT_BITS
-    """How far pixel values move where the certificate steps by whole gray levels of the battery."""
     backend: Backend = "auto"
     """What answers; see models/choices.py."""
     batch: int = 256
@@ -35,3 +33,6 @@ class Conditions:
     room: Room = field(default_factory=Room)
     """Bounds the images that are asked about at once while it is loaded, and what `compiled` is compiled for; halved
     where memory runs out."""
+    steps: tuple[float, ...] = EIGHT_BITS
+    """How far pixel values move where the certificate steps by whole gray levels of the battery, in units of
+    [0, 1]."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,19 +16,13 @@ Scorer = Callable[[Tensor], Tensor]
 """Images `(n, c, h, w)` in [0, 1] -> logits, or logarithms of probabilities, `(n, columns)`."""
 
 
-class Step(NamedTuple):
-    """How pixel values move."""
-
-    reach: float
-    """Each that moves, up or down, in units of [0, 1]."""
-    share: float = 1.0
-    """How many of them move."""
-
-
-EIGHT_BITS = (Step(1 / 255), Step(4 / 255), Step(8 / 255, 1 / 4))
-"""The steps for 8-bit images: 1, 4 and 8 gray levels. With the last every fourth value moves, which is as far as 4
-levels of all of them: further out a deep network is no longer straight (ResNet-20 on CIFAR-10: cosine 0.76 at 4 levels
-of all, 0.42 at 8), while a tread of 16 levels is seen by long steps alone."""
+EIGHT_BITS = (1 / 255, 4 / 255, 8 / 255)
+"""How far pixel values of 8-bit images move: 1, 4 and 8 gray levels, in units of [0, 1]."""
+LONGEST = 1.0
+"""Euclidean length of a move: of larger images a share of the values moves, the more so by long steps. Further out a
+deep network is no longer straight (ResNet-20 on CIFAR-10, all values by 4 and by 8 levels, 0.9 and 1.7 long: cosines
+0.76 and 0.42; SqueezeNet on ImageNet by 1 and by 4 levels, 1.7 and 6.9 long: 0.86 and 0.23), while a tread of many
+levels is seen by long steps alone."""
 DIRECTIONS = 24
 """Of ±1 in every pixel value. Without any relation the cosine of 24 pairs is 0.2 by chance, its median over 16 images
 0.06."""
@@ -40,6 +33,9 @@ LARGEST_FACTOR = 10.0
 """How many times too long or too short a gradient may be on the median image; honest networks show up to 1.4."""
 SATURATED = 80.0
 """Logarithm of odds from where on probabilities in float32 are 0 or 1, so that nothing they do can be seen."""
+NEGLIGIBLE = 1e-4
+"""Sum of a gradient's absolute values up to which it is rounding: honest networks show 10 and more, the gradient of a
+confidence that is capped about 1e-6."""
 _ROUNDING = 16 * torch.finfo(torch.float32).eps
 
 
@@ -67,6 +63,11 @@ class Slopes:
         found = self.cosine[self.informative]
         return float(found.nanmedian(0).values.min()) if len(found) else None
 
+    def best(self) -> float | None:
+        """The same at the step where it is highest."""
+        found = self.cosine[self.informative]
+        return float(found.nanmedian(0).values.max()) if len(found) else None
+
     def largest_factor(self) -> float | None:
         """How many times too long, or too short, the gradient is on the median image at the worst of the steps."""
         found = self.factor[self.informative]
@@ -90,10 +91,10 @@ class Slopes:
         return None
 
 
-def whole_steps(top: int) -> tuple[Step, ...]:
+def whole_steps(top: int) -> tuple[float, ...]:
     """The steps for data whose last gray level, white, is `top`: those of 8 bits where there are so many, else one and
-    two levels."""
-    return EIGHT_BITS if top == 255 else (Step(1 / top), Step(2 / top))
+    two levels. In units of [0, 1]."""
+    return EIGHT_BITS if top == 255 else (1 / top, 2 / top)
 
 
 def log_odds(scores: Tensor, side: Tensor) -> Tensor:
@@ -133,15 +134,25 @@ def gradient_of(logits: Scorer, images: Tensor, side: Callable[[Tensor], Tensor]
 
 
 def vanishes(gradient: Tensor) -> Tensor:
-    """`(n, c, h, w)` -> `(n,)` bool: 0 everywhere, or not finite somewhere."""
-    flat = gradient.flatten(1)
-    return ~flat.isfinite().all(1) | (flat == 0).all(1)
+    """`(n, c, h, w)`, of log-odds -> `(n,)` bool: not finite somewhere, or as good as 0: all pixel values together
+    could not move the log-odds by more than float32 may round them."""
+    flat = gradient.flatten(1).double()
+    return ~flat.isfinite().all(1) | (flat.abs().sum(1) <= NEGLIGIBLE)
 
 
-def directions(images: Tensor, rng: torch.Generator, count: int = DIRECTIONS, share: float = 1.0) -> Tensor:
-    """`(n, c, h, w)` -> `(n, count, c, h, w)` int8, each entry -1 or 1, and 0 where it is not of the `share` that
-    moves."""
+def signs(images: Tensor, rng: torch.Generator, count: int) -> Tensor:
+    """`(n, c, h, w)` -> `(n, count, c, h, w)` int8, each entry -1 or 1."""
+    return _drawn(images, rng, count, 1.0)
 
+
+def directions(images: Tensor, rng: torch.Generator, steps: Sequence[float]) -> Tensor:
+    """`(n, c, h, w)` -> `(n, steps, DIRECTIONS, c, h, w)` int8, each entry -1 or 1, and 0 where it is not of the share
+    that moves by a step (see LONGEST)."""
+    size = images[0].numel()
+    return torch.stack([_drawn(images, rng, DIRECTIONS, min(1.0, LONGEST**2 / (s**2 * size))) for s in steps], 1)
+
+
+def _drawn(images: Tensor, rng: torch.Generator, count: int, share: float) -> Tensor:
     def one() -> Tensor:
         drawn = torch.rand(images.shape, generator=rng, device=images.device)
         return (drawn < share / 2).to(torch.int8) - ((drawn >= share / 2) & (drawn < share)).to(torch.int8)
@@ -153,8 +164,8 @@ def compared(
     answers: Scorer,
     logits: Scorer,
     images: Tensor,
-    signs: Tensor,
-    steps: Sequence[Step],
+    ways: Tensor,
+    steps: Sequence[float],
     side: Callable[[Tensor], Tensor],
     rounded: Callable[[Tensor], Tensor] | None = None,
     saturates: bool = False,
@@ -165,8 +176,8 @@ def compared(
         answers: what the victim answers, without autograd, as logits or as logarithms of probabilities.
         logits: what is differentiated.
         images: `(n, c, h, w)` float32 in [0, 1].
-        signs: `(n, steps, directions, c, h, w)`: the `directions` of each step.
-        steps: how far pixel values move.
+        ways: `(n, steps, count, c, h, w)`: the `directions` of the steps.
+        steps: how far pixel values move, in units of [0, 1].
         side: which columns; see `other_classes`.
         rounded: moves images to the gray levels that the victim is asked on; None: they are asked as they are.
         saturates: whether the answers are of probabilities in float32. Where those are 0 or 1 nothing is compared.
@@ -177,9 +188,9 @@ def compared(
     chosen, gradient = gradient_of(logits, images, side)
     slope = gradient.double().nan_to_num(0, 0, 0)
     said, seen, noise = [], [], torch.zeros(len(images), dtype=torch.float64, device=images.device)
-    for step, ways in zip(steps, signs.unbind(1), strict=True):
-        for direction in ways.unbind(1):
-            up, down = ((images + way * step.reach * direction).clamp(0, 1) for way in (1, -1))
+    for step, along in zip(steps, ways.unbind(1), strict=True):
+        for direction in along.unbind(1):
+            up, down = ((images + way * step * direction).clamp(0, 1) for way in (1, -1))
             if rounded is not None:
                 up, down = rounded(up), rounded(down)
             with torch.no_grad():
@@ -191,7 +202,7 @@ def compared(
             said.append(torch.where(far, torch.nan, foretold))
             size = there.double().nan_to_num(0, 0, 0).abs().amax(1).clamp_min(1)
             noise = torch.maximum(noise, _ROUNDING * size)
-    shape = signs.shape[:3]
+    shape = ways.shape[:3]
     said, seen = (torch.stack(x, 1).view(shape) for x in (said, seen))
     return _slopes(said, seen, noise, vanishes(gradient))
 

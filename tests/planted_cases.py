@@ -164,12 +164,12 @@ def _file(
     return Case(name, honest, subject)
 
 
-def _behind(name: str, defense: dict[str, Any], make: Callable[[Path], object], honest: bool = False) -> Case:
+def _behind(name: str, defense: dict[str, Any], make: Callable[[Ground, Path], object], honest: bool = False) -> Case:
     """The LeNet behind a defense that a submission states."""
 
     def subject(ground: Ground, folder: Path) -> Subject:
         folder.mkdir(parents=True, exist_ok=True)
-        make(folder)
+        make(ground, folder)
         shutil.copyfile(LENET / "lenet.onnx", folder / "lenet.onnx")
         content = {"schema": 1, "name": name, "authors": ["foolbench"], "battery": "digits-v1"}
         content["model"] = {"kind": "onnx", "path": "lenet.onnx", "output": "logits"}
@@ -226,7 +226,7 @@ STATEFUL_NAMES = {
 PANEL = ROOT / "models" / "panel"
 
 
-def _ensemble(folder: Path) -> None:
+def _ensemble(ground: Ground, folder: Path) -> None:
     for name in ("mlp", "resnet"):
         shutil.copyfile(PANEL / f"digits-{name}.onnx", folder / f"{name}.onnx")
 
@@ -246,12 +246,14 @@ CASES = (
     ),
     in_front("rejects off-grid levels", off_grid),
     _behind(
-        "takes the batch's mean away (ONNX)", BATCH, lambda folder: batch_graph(folder / "batch.onnx", normalise=False)
+        "takes the batch's mean away (ONNX)",
+        BATCH,
+        lambda ground, folder: batch_graph(folder / "batch.onnx", ground.data.mean, normalise=False),
     ),
     _behind(
         "batch normalisation in training mode (ONNX)",
         BATCH,
-        lambda folder: batch_graph(folder / "batch.onnx", normalise=True),
+        lambda ground, folder: batch_graph(folder / "batch.onnx", ground.data.mean, normalise=True),
     ),
     in_front("tells the first class alone", top_one),
     in_front("rounds to two digits", rounded),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from foolbench.bench.battery.battery import Battery
@@ -68,10 +69,10 @@ def quantised(source: Path, path: Path) -> Path:
     return path
 
 
-def batch_graph(path: Path, *, normalise: bool) -> Path:
-    """Images of 8×8 to images, by the mean of those in the batch: taken away, with mid-gray in its place; or batch
+def batch_graph(path: Path, mean: np.ndarray, *, normalise: bool) -> Path:
+    """Images of 8×8 to images, by the mean of the batch: taken away, with the training images' put back; or batch
     normalisation in training mode, as an export that forgot to leave it has it, brought back to the digits' range."""
-    values = {"middle": 0.3, "spread": 0.38}
+    values = {"middle": mean if not normalise else mean.mean(), "spread": np.float32(0.38)}
     if normalise:
         one, channel = torch.ones(1).numpy(), torch.zeros(1).numpy()
         nodes = [
@@ -90,9 +91,9 @@ def batch_graph(path: Path, *, normalise: bool) -> Path:
         ]
         weights = []
     nodes += [helper.make_node("Clip", ["a", "black", "white"], ["y"])]
-    values |= {"black": 0.0, "white": 1.0}
+    values |= {"black": np.float32(0), "white": np.float32(1)}
     used = {name for node in nodes for name in node.input}
-    weights += [numpy_helper.from_array(torch.tensor(v).numpy(), k) for k, v in values.items() if k in used]
+    weights += [numpy_helper.from_array(np.asarray(v, np.float32), k) for k, v in values.items() if k in used]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1, 8, 8]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "batch", ends[:1], ends[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))

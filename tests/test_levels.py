@@ -183,7 +183,7 @@ def test_one_step_keeps_the_limit_though_its_bytes_differ() -> None:
 def test_gradient_ascent_starts_apart_and_stays_on_the_levels() -> None:
     oracle = _Watched()
     task = Fool((1, 8, 8), torch.arange(3), 4, torch.full((1, 8, 8), 0.4), DIGITS)
-    finals = GradientAscent("softmax", steps=8).ascend(task, oracle, seeded())
+    finals = GradientAscent("softmax", (1 / 16,), steps=8).ascend(task, oracle, seeded())
     assert all(_on(images) for images in [*oracle.seen, finals])
     assert len({image.numpy().tobytes() for image in oracle.seen[0]}) == 12  # noise of less than a level would be lost
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from foolbench.models.certificate import certify
-from foolbench.models.slopes import EIGHT_BITS, Slopes, Step, compared, directions, other_classes, whole_steps
+from foolbench.models.slopes import EIGHT_BITS, Slopes, compared, directions, other_classes, whole_steps
 from model_files import CLASSES, pictures, seeded
 from torch import Tensor, nn
 
@@ -52,10 +52,10 @@ class Backwards(torch.autograd.Function):
         return ctx.factor * gradients[0], None
 
 
-def slopes(net: Callable[[Tensor], Tensor], steps: tuple[Step, ...] = EIGHT_BITS) -> Slopes:
+def slopes(net: Callable[[Tensor], Tensor], steps: tuple[float, ...] = EIGHT_BITS) -> Slopes:
     images = pictures(16)
-    signs = torch.stack([directions(images, seeded(), share=step.share) for step in steps], 1)
-    return compared(net, net, images, signs, steps, partial(other_classes, rejects=False))
+    ways = directions(images, seeded(), steps)
+    return compared(net, net, images, ways, steps, partial(other_classes, rejects=False))
 
 
 def test_of_a_linear_network_of_two_classes_the_gradient_foretells_everything() -> None:
@@ -109,7 +109,7 @@ def test_no_image_that_is_asked_about_leaves_the_range() -> None:
     net, asked = Smooth(), []
 
     def watched(images: Tensor) -> Tensor:
-        asked.append((float(images.min()), float(images.max())))
+        asked.append((float(images.detach().min()), float(images.detach().max())))
         return net(images)
 
     certify(watched, watched, pictures(), seeded(), precise=None)
@@ -124,8 +124,8 @@ def test_answers_that_are_no_numbers_count_against_the_gradient() -> None:
         return net(images) * torch.where(images.flatten(1)[:, :1] < 2, torch.nan, 1.0)
 
     images = pictures(16)
-    signs = torch.stack([directions(images, seeded(), share=step.share) for step in EIGHT_BITS], 1)
-    found = compared(broken, net, images, signs, EIGHT_BITS, partial(other_classes, rejects=False))
+    ways = directions(images, seeded(), EIGHT_BITS)
+    found = compared(broken, net, images, ways, EIGHT_BITS, partial(other_classes, rejects=False))
     assert found.median() == 0
     assert certify(broken, net, images, seeded()).mismatch
 
@@ -137,16 +137,18 @@ def test_where_probabilities_are_saturated_nothing_is_compared() -> None:
         return (1e6 * net(images)).softmax(1).clamp_min(torch.finfo(torch.float32).tiny).log()
 
     images = pictures(16)
-    signs = torch.stack([directions(images, seeded(), share=step.share) for step in EIGHT_BITS], 1)
+    ways = directions(images, seeded(), EIGHT_BITS)
     side = partial(other_classes, rejects=False)
-    found = compared(cold, net, images, signs, EIGHT_BITS, side, saturates=True)
+    found = compared(cold, net, images, ways, EIGHT_BITS, side, saturates=True)
     assert found.median() is None
     assert found.wrong() is None
 
 
-def test_steps_are_whole_levels_of_the_data() -> None:
+def test_steps_are_whole_levels_of_the_data_and_no_move_is_long() -> None:
     assert whole_steps(255) == EIGHT_BITS
-    assert [step.reach * 16 for step in whole_steps(16)] == [1, 2]
-    images = pictures(4)
-    share = directions(images, seeded(), 200, share=0.25).float().abs().mean()
-    assert float(share) == pytest.approx(0.25, abs=0.01)
+    assert [step * 16 for step in whole_steps(16)] == [1, 2]
+    images = pictures(2, (3, 64, 64))
+    ways = directions(images, seeded(), EIGHT_BITS).float()
+    length = ways.flatten(3).norm(dim=3).mean((0, 2)) * torch.tensor(EIGHT_BITS)
+    expected = [(3 * 64 * 64) ** 0.5 / 255, 1, 1]
+    torch.testing.assert_close(length, torch.tensor(expected), atol=0.02, rtol=0)

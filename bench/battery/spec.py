@@ -86,7 +86,7 @@ class BatterySpec(Strict):
     controls: Section = Section()
     ranked: tuple[RowSpec, ...] | None = None
     """The rows that the robust score is the mean over, in the order in which tables show them, each an attack's name or
-    a row of several attacks; one for each attack when absent."""
+    a row of several attacks; one for each attack that sees probabilities or more when absent."""
     variants: Variants = Variants()
     nonsense: Nonsense = Nonsense()
     panel: Panel | None = None
@@ -145,7 +145,8 @@ class BatterySpec(Strict):
     @property
     def ranking(self) -> tuple[RankedRow, ...]:
         """The ranked rows, in the order in which tables show them, as a record holds them."""
-        every = tuple(RowSpec.model_validate(name) for name, _ in self.attacks.chosen())
+        scored = [attack.name for attack, _ in self.declared() if not attack.control and attack.access == "scores"]
+        every = tuple(RowSpec.model_validate(name) for name in scored)
         return tuple(self._row(row) for row in (every if self.ranked is None else self.ranked))
 
     def _row(self, row: RowSpec) -> RankedRow:

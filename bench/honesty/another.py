@@ -10,11 +10,13 @@ import numpy as np
 from ...attacks.entry import Entry
 from ...leaderboard.record.known import Known, Recognition
 from ...leaderboard.record.seen import Fresh, Informative
+from ..asking.informative import informative
+from ..asking.out_of_distribution import out_of_distribution
+from ..machine.seeds import generator
 from ..running.prepared import Prepared
 from ..running.run import EntryFailure
 from ..running.shards import ShardResult
 from .anew import Anew
-from .informative import informative, unlike
 from .memorised import Unknown
 from .questions import Question
 from .recognition import Beginnings
@@ -45,9 +47,10 @@ def judged_by_another(
     nobody may know beforehand. Raises FoolbenchError.
     """
     repeated, judged = Repeated(prepared, plan, results), finals(prepared, plan, results)
-    unknown, beginnings = Unknown(prepared, digest), Beginnings(prepared, plan, digest)
+    ran = [entry for entry in plan if prepared.needless(entry) is None]
+    unknown, beginnings = Unknown(prepared, digest), Beginnings(prepared, ran, digest)
     first, then = repeated.first(), repeated.then()
-    last = [unlike(prepared), unknown.question(), beginnings.question()]
+    last = [_unlike(prepared), unknown.question(), beginnings.question()]
     questions = [*first, *(found.question for found in judged), *then, *last]
     asked = anew(questions)
     answers, a, b, c = asked.answers, len(first), len(first) + len(judged), len(questions) - len(last)
@@ -62,6 +65,22 @@ def judged_by_another(
     )
     told = [*zip(first, answers[:a], strict=True), *((questions[i], answers[i]) for i in (c - 1, c))]
     images, said = (np.concatenate(parts) for parts in zip(*((q.images, x[0]) for q, x in told), strict=True))
-    tells = informative(prepared, images, said)
+    tells = _informative(prepared, images, said)
     known, recognition = unknown.known(answers[c + 1]), beginnings.recognition(answers[c + 2])
     return Another(corrected, fresh, known, recognition, tells)
+
+
+def _unlike(prepared: Prepared) -> Question:
+    """Images of many kinds, whose answers an honest victim tells apart."""
+    name = prepared.spec.name
+    rng = generator(name, "informative", "images", device=prepared.victim.device)
+    made = out_of_distribution(prepared.clean.images, rng)
+    images = prepared.ground.levels.to_bytes(made).cpu().numpy()
+    return Question(images, (name, "informative", "victim"), prepared.ground.asking)
+
+
+def _informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> Informative | None:
+    """None of a victim where chance decides, since a search is shown the mean of several draws."""
+    if prepared.clean.randomised:
+        return None
+    return informative(prepared.victim, prepared.spec.name, prepared.spec.batch, images, answers)

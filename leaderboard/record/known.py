@@ -37,8 +37,7 @@ def excess(what: str, here: Measure | None, there: Measure | None, tolerated: fl
 
 
 SURE = 3
-"""Of confidence so many times as much is tolerated: τ is itself estimated on few of the evaluation images, and a change
-of contrast moves the confidence of an honest network a little, past τ where all its answers lie close together."""
+"""Of confidence so many times as much is tolerated: τ is itself estimated on few of the evaluation images."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,8 @@ class Known:
         if self.others is not None:
             sure = excess("sure", self.own.sure, self.others.sure, SURE * self.tolerated_others)
             found[f"the {self.others_are}"] = [*self._useful(self.others, self.tolerated_others), sure]
-        # Less light and less contrast make honest networks less sure; nothing but knowledge makes them so in every way.
-        kinds = [excess("sure", self.own.sure, side.sure, SURE * self.tolerated) for side in self.variants.values()]
-        sure = excess("sure", self.own.sure, self.changed.sure, SURE * self.tolerated) if all(kinds) else None
-        found["variants of the evaluation images"] = [*self._useful(self.changed, self.tolerated), sure]
+        # No word of confidence: where all answers lie close together, a mild change moves an honest one past τ.
+        found["variants of the evaluation images"] = self._useful(self.changed, self.tolerated)
         told = {name: [one for one in each if one is not None] for name, each in found.items()}
         return {name: each for name, each in told.items() if each}
 

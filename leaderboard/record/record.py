@@ -97,6 +97,9 @@ class AttackResult(Variant):
     mode_reason: str | None = None
     """Where the mode is `surrogate`: why the victim could not be differentiated."""
     tasks: list[TaskRow]
+    missed: Measure | None = None
+    """Where a variant asks about everything, or about a stated grid, within the same limit: of the tasks that it
+    fooled, the share that this search did not. So it says how far the robust accuracy is from what is true."""
     variants: dict[str, Variant] = Field(default_factory=dict)
     properties: dict[str, JsonValue] | None = None
     """deepception: the four measured properties of the victim."""

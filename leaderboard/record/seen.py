@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .known import Known, Recognition
 from .measure import Measure
@@ -100,6 +100,11 @@ class Informative:
     """The coarsest step, a power of a tenth or of a half, that all those probabilities are multiples of."""
     logits_tell: bool | None
     """Whether its logits, which white-box attacks see, tell more than that; None without logits."""
+
+    @property
+    def blinds(self) -> str | None:
+        """What is kept back from a search, which sees no logits, in a clause; None where answers tell enough."""
+        return replace(self, logits_tell=None).withheld
 
     @property
     def withheld(self) -> str | None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import JsonValue
 
 from ..record.battery import BatteryRef
+from ..record.describe import missed_of
 from ..record.record import AttackResult, Measure, Record, TransferCell
 from ..record.rows import RankedRow, RowResult
 from ..record.survival import survival_of
@@ -30,6 +31,8 @@ class Attacked:
     """0 to 1."""
     package: str | None
     """The installed package that the attack comes from; None: foolbench itself."""
+    missed: str | None
+    """What it missed of what is there, in words; None where that is not known."""
 
 
 def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
@@ -42,6 +45,7 @@ def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
             record.attacks.get(name),
             _survival(record, name),
             battery.attacks[name].package,
+            missed_of(record.attacks[name]) if name in record.attacks else None,
         )
         for name, is_ranked in names
     ]

@@ -23,8 +23,8 @@ CASE = {case.name: case for case in CASES}
 def row_of_case(case: Case, model: Model, setting: Setting, folder: Path) -> Row:
     """Measure one case beside the bare network. Raises FoolbenchError, and Absent for a file that is not there.
 
-    A false defense is caught by a doubt; by its score, whose interval reaches down to the bare network's; or by being
-    refused. `false_alarm` says whether an honest one is in doubt.
+    A false defense is caught by a doubt; by its score, whose difference from the bare network's has an interval that
+    reaches down to 0; or by being refused. `false_alarm` says whether an honest one is in doubt.
     """
     battery = setting.battery_of(model)
     ground = Ground(battery, battery.load(), choose(setting.device))
@@ -44,8 +44,7 @@ def row_of_case(case: Case, model: Model, setting: Setting, folder: Path) -> Row
     doubt = doubted(record.flags)
     if case.honest:
         return row | {"false_alarm": doubt is not None, "caught_by": doubt}
-    own, theirs = record.scores.robust_score, bare.scores.robust_score
-    reaches = own.low is not None and theirs.high is not None and own.low <= theirs.high
+    reaches = row["low"] is not None and row["low"] <= 0
     by = [*([doubt] if doubt else []), *(["its score reaches the bare network's"] if reaches else [])]
     return row | {"caught": bool(by), "caught_by": "; ".join(by) or None}
 

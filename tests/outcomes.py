@@ -85,7 +85,8 @@ def plan(*names: str, **changes: Any) -> list[Entry]:
     for name in names:
         white = name.startswith(("fgsm", "gradient_ascent"))
         perturb = name.startswith(("deepception", "one_pixel", "fgsm"))
-        made.append(entry(name, **({"tasks": 6 if perturb else 3, "budget": 100 if white else 1000} | changes)))
+        given: dict[str, Any] = {"tasks": 6 if perturb else 3, "budget": 100 if white else 1000}
+        made.append(entry(name, **(given | changes)))
     return made
 
 

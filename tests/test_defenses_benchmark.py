@@ -57,6 +57,12 @@ def held(row: dict[str, Any]) -> None:
     assert row["low"] <= row["difference"] <= row["high"]
     assert row["difference"] == pytest.approx(row["robust_score"] - row["bare_robust_score"])
     assert row["flags"] == sorted(set(row["flags"]))
+    for who in ("", "bare_"):
+        endurance = row[f"{who}endurance"]
+        assert tuple(endurance) == tuple(RANKED)
+        assert row[f"{who}robust_score"] == pytest.approx(100 * sum(endurance.values()) / len(endurance))
+        low, high = row["intervals"][f"{who}survival_score"]
+        assert low <= row[f"{who}survival_score"] <= high
     for ratios in (row["fooling_ratios"], row["bare_fooling_ratios"]):
         assert tuple(ratios) == tuple(RANKED)
         for ratio in ratios.values():

@@ -233,9 +233,10 @@ def test_lift_is_what_the_attack_adds_to_its_control() -> None:
     # Within 100 passes four tasks hold out 0 and two 1; the control's always 1; all times the clean accuracy.
     assert made.lift is not None
     assert made.lift.value == pytest.approx(4 / 6 * (2 / 6 - 1))
-    assert made.lift.low is not None
-    assert made.lift.high is not None
-    assert made.lift.low < made.lift.value < made.lift.high < 0
+    low, high = made.lift.low, made.lift.high
+    assert low is not None
+    assert high is not None
+    assert low < 4 / 6 * (2 / 6 - 1) < high < 0
     assert made.words is None
 
     same = {"evolution": lost_at(100, None, 100, None, 100, None), "noise": lost_at(100, None, spent=[100, 100])}

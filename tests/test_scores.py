@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,8 +78,10 @@ def test_the_scores_are_means_of_the_rows() -> None:
     assert [results[name].endurance.value for name in TITLED] == pytest.approx(
         [4.5 / 6 * 4 / 6, 0, 4 / 6, 3.5 / 6, 2.5 / 6, 4 / 6]
     )
-    assert 100 * np.mean([r.endurance.value for r in results.values()]) == pytest.approx(scores.robust_score.value)
-    assert 100 * np.mean([r.survival.value for r in results.values()]) == pytest.approx(scores.survival_score.value)
+    assert 100 * np.mean([r.endurance.value or 0 for r in results.values()]) == pytest.approx(scores.robust_score.value)
+    assert 100 * np.mean([r.survival.value or 0 for r in results.values()]) == pytest.approx(
+        scores.survival_score.value
+    )
 
     gentle = six(one_pixel=lost_at(1, None, None, None, None, None)).scores()
     assert gentle.worst_case.value == 0.5
@@ -109,7 +112,7 @@ def test_the_bootstrap_is_deterministic_and_of_the_right_width() -> None:
 
 
 def test_what_was_not_measured_makes_no_score() -> None:
-    failed = {"cppn": EntryFailure("FB500", "too much"), "fgsm": EntryFailure("FB502", "no gradient")}
+    failed: dict[str, Any] = {"cppn": EntryFailure("FB500", "too much"), "fgsm": EntryFailure("FB502", "no gradient")}
     made = six(**failed)
     scores, results = made.scores(), made.results()
     assert scores.robust_score.value is scores.survival_score.value is scores.worst_case.value is None

@@ -235,7 +235,8 @@ def test_every_run_that_cannot_stand_on_its_battery_s_board_is_named(tmp_path: P
     others = [run for run in made if RunFolder(run).record.digest != newest.digest]
     for run in others:
         text = json.loads((run / "record.json").read_bytes())
-        del text["attacks"]["fgsm"]["tasks"][-1]
+        for column in ("tasks", "counts", "lost", "by"):
+            del text["rows"]["fgsm"][column][-1]
         (run / "record.json").write_text(json.dumps(text))
     with pytest.raises(InvalidInput) as caught:
         build([none], tmp_path / "site")

@@ -141,7 +141,7 @@ def test_sorting_by_click_and_by_keyboard(page: Page, site: Path) -> None:
 
 def test_what_is_missing_comes_last_both_ways(page: Page, site: Path) -> None:
     page.goto((site / "index.html").as_uri())
-    cells = "#leaderboard tbody.rows.unranked tr td:nth-child(7)"
+    cells = "#leaderboard tbody.rows.unranked tr td:nth-child(8)"
     column = page.locator("th[data-key=cppn]").get_by_role("button")
     for _ in range(2):
         column.click()

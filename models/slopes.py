@@ -18,17 +18,19 @@ Scorer = Callable[[Tensor], Tensor]
 
 EIGHT_BITS = (1 / 255, 4 / 255, 8 / 255)
 """How far pixel values of 8-bit images move: 1, 4 and 8 gray levels, in units of [0, 1]."""
-LONGEST = 1.0
-"""Euclidean length of a move: of larger images a share of the values moves, the more so by long steps. Further out a
-deep network is no longer straight (ResNet-20 on CIFAR-10, all values by 4 and by 8 levels, 0.9 and 1.7 long: cosines
-0.76 and 0.42; SqueezeNet on ImageNet by 1 and by 4 levels, 1.7 and 6.9 long: 0.86 and 0.23), while a tread of many
-levels is seen by long steps alone."""
+LONGEST = 0.5
+"""Euclidean length of a move: of larger images a share of the values moves, the more so by long steps. A gradient is a
+first-order statement, and what it leaves out grows with the length of the move: further out a deep network is no longer
+straight, however honest (MobileNetV1 on ImageNet, moves of 8 gray levels: a cosine of 0.8 at a length of 0.5, 0.4 at
+1; SqueezeNet, all values by 4 levels, which is 6.9 long: 0.23). A rounding is found all the same: whether a value
+crosses its treads depends on how many levels it moves, not on how many others move with it, and what a faint decoy
+foretells shrinks with the length as what the answers do shrinks."""
 DIRECTIONS = 24
 """Of ±1 in every pixel value. Without any relation the cosine of 24 pairs is 0.2 by chance, its median over 16 images
 0.06."""
 LEAST_COSINE = 0.35
 """Median over images below which a gradient is that of something else. Measured (docs/method.md): honest networks
-0.65 to 1.00; a rounding behind a faint linear term and a dynamically quantised network below 0."""
+0.66 to 1.00; a rounding behind a faint linear term and a dynamically quantised network below 0."""
 LARGEST_FACTOR = 10.0
 """How many times too long or too short a gradient may be on the median image; honest networks show up to 2.1."""
 SATURATED = 80.0

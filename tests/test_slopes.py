@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 from foolbench.models.certificate import certify
-from foolbench.models.slopes import EIGHT_BITS, Slopes, compared, directions, other_classes, whole_steps
+from foolbench.models.slopes import EIGHT_BITS, LONGEST, Slopes, compared, directions, other_classes, whole_steps
 from model_files import CLASSES, pictures, seeded
 from torch import Tensor, nn
 
@@ -150,5 +150,5 @@ def test_steps_are_whole_levels_of_the_data_and_no_move_is_long() -> None:
     images = pictures(2, (3, 64, 64))
     ways = directions(images, seeded(), EIGHT_BITS).float()
     length = ways.flatten(3).norm(dim=3).mean((0, 2)) * torch.tensor(EIGHT_BITS)
-    expected = [(3 * 64 * 64) ** 0.5 / 255, 1, 1]
+    expected = [(3 * 64 * 64) ** 0.5 / 255, LONGEST, LONGEST]
     torch.testing.assert_close(length, torch.tensor(expected), atol=0.02, rtol=0)

@@ -21,21 +21,21 @@ IMAGES = 16
 """How many evaluation images: the first whose gradient does not vanish."""
 LOGIT_TOLERANCE = 0.05
 """By how much logits may differ from the answers, as a share of the spread of these."""
-LEAST_COSINE = 0.12
-"""Of a stand-in, at its best step: a gradient drawn at random has 0.06 by chance, one turned round less than 0. Honest
-stand-ins of a coarse rounding can have as little (JPEG in front of a ResNet-20: 0.07 to 0.24), so that those below are
-looked at a second time, where they are strongest: see LEAST_LEAD."""
+LEAST_COSINE = 0.25
+"""Of a stand-in, at its best step: a gradient drawn at random has 0.06 by chance, now and then 0.2; one turned round
+less than 0. Honest stand-ins of a coarse rounding can have as little (JPEG in front of a ResNet-20 on CIFAR-10: 0.07 to
+0.24), so that those below are looked at a second time, where they are strongest: see LEAST_LEAD."""
 REACHES = (1 / 16, 1 / 8, 1 / 4)
 """How far pixel values move under a stand-in, in units of [0, 1]: further than elsewhere, since a stand-in sees over
 treads that are up to half of the range wide."""
 LEAD_REACHES = (1 / 32, *REACHES)
 """The same where all pixel values move, along the gradient's signs: deep networks bend sooner."""
-LEAD_IMAGES = 32
-LEAST_LEAD = 0.7
+LEAD_IMAGES = 64
+LEAST_LEAD = 0.65
 """Share of images on which a step along an image's own gradient raises the odds of other classes more than one along
 the gradient of an image of another class, at the best of the steps. Of gradients drawn at random it is half, more than
-0.7 of 32 in one case of a hundred at one step; of one gradient for all images 0. Measured of honest stand-ins: 0.75 to
-1.00."""
+0.65 of 64 in one case of a hundred at one step; of a gradient that is the same whatever the image, 0. Measured of honest
+stand-ins: 0.84 to 1.00, but 0.69 of two bits followed by JPEG 30 in front of a ResNet-20 on CIFAR-10."""
 SURE = 0.9
 """Share of the draws on which a randomised victim gives one label, for that label to be expected of its logits."""
 VARIES = 0.5
@@ -59,9 +59,9 @@ def stood_in(victim: Classifier, clean: CleanAnswers, calls: Calls) -> Iterator[
         yield Statement(
             "gradient",
             "the gradient that stands in does not say how the answers change: along random directions the two have a "
-            f"cosine of at most {best:.2f} on the median image (at least {LEAST_COSINE:g} is asked), and an image's own "
-            f"gradient leads further than that of another class's image on at most {lead:.0%} of images (at least "
-            f"{LEAST_LEAD:.0%})",
+            f"cosine of at most {best:.2f} on the median image (at least {LEAST_COSINE:g} is asked), and an image's "
+            f"own gradient leads further than that of another class's image on at most {lead:.0%} of images (at "
+            f"least {LEAST_LEAD:.0%})",
         )
 
 
@@ -129,7 +129,7 @@ def _lead(victim: Classifier, calls: Calls, images: Tensor) -> float | None:
     side = partial(other_classes, rejects=victim.rejects)
     found = calls.memory.in_blocks(images, lambda block: gradient_of(calls.logits, block, side))
     chosen, signs = torch.cat([c for c, _ in found]), torch.cat([g.nan_to_num(0, 0, 0).sign() for _, g in found])
-    other = _of_another_class(chosen)
+    other = of_another_class(chosen)
     if other is None:
         return None
     answers, shares = _held_to(victim, calls), []
@@ -150,8 +150,8 @@ def _whole(reaches: Sequence[float], top: int) -> tuple[float, ...]:
     return tuple(max(1, round(reach * top)) / top for reach in reaches)
 
 
-def _of_another_class(chosen: Tensor) -> Tensor | None:
-    """`(n, columns)` bool: the columns of every class but an image's own -> `(n,)` int64: for each image the next one of
+def of_another_class(chosen: Tensor) -> Tensor | None:
+    """`(n, columns)` bool: the columns of every class but an image's own -> `(n,)` int64: for each image the next of
     another class, the first after the last; None where some image has none."""
     differ = (chosen[:, None] != chosen[None]).any(2)
     if not bool(differ.any(1).all()):

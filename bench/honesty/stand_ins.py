@@ -33,9 +33,9 @@ LEAD_REACHES = (1 / 32, *REACHES)
 LEAD_IMAGES = 64
 LEAST_LEAD = 0.65
 """Share of images on which a step along an image's own gradient raises the odds of other classes more than one along
-the gradient of an image of another class, at the best of the steps. Of gradients drawn at random it is half, more than
-0.65 of 64 in one case of a hundred at one step; of a gradient that is the same whatever the image, 0. Measured of honest
-stand-ins: 0.84 to 1.00, but 0.69 of two bits followed by JPEG 30 in front of a ResNet-20 on CIFAR-10."""
+the gradient of an image of another class, at the best of the steps. Of gradients drawn at random for each image it is
+half, more than 0.65 of 64 in one case of a hundred at one step; of a gradient that is the same whatever the image, 0.
+Measured of honest stand-ins: 0.84 to 1.00, but 0.69 of two bits and JPEG 30 before a ResNet-20 on CIFAR-10."""
 SURE = 0.9
 """Share of the draws on which a randomised victim gives one label, for that label to be expected of its logits."""
 VARIES = 0.5

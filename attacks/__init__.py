@@ -19,6 +19,9 @@ NAMES = (
     "deepception",
     "one_pixel",
     "fgsm",
+    "projected_ascent",
+    "transfer",
+    "square",
     "gradient_ascent",
     # Controls: base rates that attacks must beat.
     "noise",

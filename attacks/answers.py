@@ -25,3 +25,34 @@ def rejected_mass(probabilities: Tensor) -> Tensor:
 def of_class(probabilities: Tensor, classes: Tensor) -> Tensor:
     """`(n, K)`, `(n,)` -> `(n,)`: each row's probability of its own class."""
     return probabilities.gather(1, classes[:, None])[:, 0]
+
+
+def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """`(n, K)`, `(n,)` -> `(n,)`: how far each image is from being accepted as another class; below 0 it is.
+
+    max(p_y, rejected mass) - max over j != y of p_j. The rejected mass stands in the first term because an image must
+    be accepted to count: a victim that merely turns the image away has not been fooled. For a victim that never
+    rejects this is the plain margin p_y - max p_j.
+    """
+    held, others = _held_and_others(probabilities, labels)
+    return held - others
+
+
+def log_margins(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """`margins` between logarithms of probabilities (of 0 the smallest float's stands in), which are differences of
+    logits where nothing is rejected: they still tell images apart where the label's probability rounds to 1."""
+    held, others = (
+        part.clamp_min(torch.finfo(part.dtype).tiny).log() for part in _held_and_others(probabilities, labels)
+    )
+    return held - others
+
+
+def targeted_margins(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """`(n, K)`, `(n,)` -> `(n,)`: max(max over j != t of p_j, rejected mass) - p_t; below 0 it is accepted as t."""
+    others = probabilities.scatter(1, targets[:, None], -torch.inf)
+    return torch.maximum(others.amax(1), rejected_mass(probabilities)) - of_class(probabilities, targets)
+
+
+def _held_and_others(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    others = probabilities.scatter(1, labels[:, None], -torch.inf)
+    return torch.maximum(of_class(probabilities, labels), rejected_mass(probabilities)), others.amax(1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..bench.errors import Unexpected
-from .answers import of_class, rejected_mass
+from .answers import margins, targeted_margins
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .patches.bank import PATCH_KINDS, UNSCANNED, PatchKind, build_bank
@@ -126,23 +126,6 @@ class Deepception:
             best = torch.where(live, least, best)
             blocked |= touching[spot] & live[:, None]
         return images
-
-
-def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """`(n, K)`, `(n,)` -> `(n,)`: how far each image is from being accepted as another class; below 0 it is.
-
-    max(p_y, rejected mass) - max over j != y of p_j. The rejected mass stands in the first term because an image must
-    be accepted to count: a victim that merely turns the image away has not been fooled. For a victim that never
-    rejects this is the plain margin p_y - max p_j.
-    """
-    others = probabilities.scatter(1, labels[:, None], -torch.inf)
-    return torch.maximum(of_class(probabilities, labels), rejected_mass(probabilities)) - others.amax(1)
-
-
-def targeted_margins(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """`(n, K)`, `(n,)` -> `(n,)`: max(max over j != t of p_j, rejected mass) - p_t; below 0 it is accepted as t."""
-    others = probabilities.scatter(1, targets[:, None], -torch.inf)
-    return torch.maximum(others.amax(1), rejected_mass(probabilities)) - of_class(probabilities, targets)
 
 
 def _margins(probabilities: Tensor, task: Perturb, owners: Tensor) -> Tensor:

@@ -76,6 +76,8 @@ class Entry:
     """Perturb: what the judge holds the final images to."""
     least_likely: bool = False
     """Perturb: aimed at the class that the victim finds least likely; only that label counts."""
+    fixed_target: int | None = None
+    """Perturb: aimed at this one class from every image; images of that class do not count."""
     smallest: bool = False
     """Perturb: whether the smallest change that fools is looked for, so that of two that fool the smaller counts."""
     best_of: bool = False

@@ -14,7 +14,7 @@ from ..bench.errors import Unexpected
 from .answers import label_of
 from .base import Oracle, Perturb, WhiteBox
 from .entry import Entry, FiniteDifferences, Limit
-from .spec import AtLeastOne, Attack, BatteryFacts, Epsilon, PerturbSpec, Rate, Strict, pixel_range
+from .spec import AtLeastOne, Attack, BatteryFacts, Epsilon, EpsilonSpec, Rate, Strict, pixel_range
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,9 @@ class FiniteSpec(Strict):
     """Of whole gray levels, since queries have no others."""
 
 
-class FgsmSpec(PerturbSpec):
+class FgsmSpec(EpsilonSpec):
     """`fgsm` in a battery's YAML: one step at the headline ε, at each ε of the curve, and the smallest that flips."""
 
-    epsilon: Epsilon
-    curve: tuple[Epsilon, ...]
     smallest: SmallestSpec
     finite: FiniteSpec | None = None
 
@@ -204,10 +202,8 @@ def entries(spec: FgsmSpec, facts: BatteryFacts) -> Iterator[Entry]:
         )
 
     headline = pixel_range(spec.epsilon)
-    yield entry("fgsm", f"ε = {spec.epsilon}", Fgsm(headline), headline)
-    for written in spec.curve:
-        if (epsilon := pixel_range(written)) != headline:
-            yield entry(f"fgsm_{str(written).replace('/', '_')}", f"ε = {written}", Fgsm(epsilon), epsilon)
+    for at in spec.settings("fgsm"):
+        yield entry(at.name, at.title, Fgsm(at.epsilon), at.epsilon)
     title = f"ε = {spec.epsilon}, at the least likely class"
     yield entry("fgsm_least_likely", title, Fgsm(headline, targeted=True), headline, least_likely=True)
     s = spec.smallest

@@ -65,6 +65,42 @@ class PerturbSpec(Strict):
     images_per_shard: AtLeastOne
 
 
+class EpsilonSpec(PerturbSpec):
+    """Keys of a Perturb attack with a setting at each of several largest changes of a pixel."""
+
+    epsilon: Epsilon
+    """The headline."""
+    curve: tuple[Epsilon, ...]
+    """All that are tried, the headline among them or not."""
+
+    def settings(self, name: str) -> tuple[EpsilonSetting, ...]:
+        """One at each ε, the headline first: it is called as the attack, `name`, the others `NAME_ε`."""
+        headline = pixel_range(self.epsilon)
+        curve = [(pixel_range(e), f"_{e}".replace("/", "_"), e) for e in self.curve if pixel_range(e) != headline]
+        every = [(headline, "", self.epsilon), *curve]
+        rising = sorted(every, key=lambda one: one[0])
+
+        def below(epsilon: float) -> tuple[str, ...]:
+            return tuple(f"{name}{suffix}" for e, suffix, _ in rising if e < epsilon)
+
+        return tuple(EpsilonSetting(f"{name}{suffix}", suffix, f"ε = {w}", e, below(e)) for e, suffix, w in every)
+
+
+@dataclass(frozen=True)
+class EpsilonSetting:
+    """One ε of an attack's curve."""
+
+    name: str
+    """The entry's."""
+    suffix: str
+    """What its name has beyond the attack's: attacks with the same curve have settings of the same suffix."""
+    title: str
+    epsilon: float
+    """In units of [0, 1]."""
+    smaller: tuple[str, ...]
+    """The names of the settings of smaller ε, the smallest first."""
+
+
 SpecT = TypeVar("SpecT", bound=Strict)
 
 
@@ -79,6 +115,8 @@ class BatteryFacts:
     """Training images that an attack may learn from, at most."""
     levels: Levels = EIGHT_BITS
     """The gray levels that its images have and that every image is rounded to."""
+    panel: int = 0
+    """Reference models whose images an attack may borrow."""
 
 
 @dataclass(frozen=True, eq=False)

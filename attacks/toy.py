@@ -13,12 +13,12 @@ from .entry import Entry
 from .levels import EIGHT_BITS
 from .spec import BatteryFacts
 
-SIDE, CLASSES, RUNS, IMAGES, DONORS = 8, 3, 2, 4, 6
+SIDE, CLASSES, RUNS, IMAGES, DONORS, PANEL = 8, 3, 2, 4, 6, 2
 
 
 def facts(channels: int) -> BatteryFacts:
-    """What the toy battery has: 8 × 8 images, 3 classes, 6 donors."""
-    return BatteryFacts((channels, SIDE, SIDE), CLASSES, DONORS)
+    """What the toy battery has: 8 × 8 images, 3 classes, 6 donors, 2 models to borrow images from."""
+    return BatteryFacts((channels, SIDE, SIDE), CLASSES, DONORS, panel=PANEL)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def task_of(entry: Entry, victim: Toy) -> Fool | Perturb:
     """Two runs at all classes, or four images that the victim has labelled, with six donors; targets where the entry
-    is aimed."""
+    is aimed, and what it borrows."""
     c = victim.channels
     if entry.task == "fool":
         return Fool((c, SIDE, SIDE), torch.tensor(entry.targets), RUNS, torch.full((c, SIDE, SIDE), 0.4))
@@ -60,7 +60,22 @@ def task_of(entry: Entry, victim: Toy) -> Fool | Perturb:
     answered = victim.probabilities(images[:IMAGES])
     donors = images[IMAGES:]
     task = Perturb(images[:IMAGES], answered.argmax(1), donors, donors.mean(0))
+    if entry.borrows and entry.limit is not None:
+        task = replace(task, borrowed=_borrowed(task, victim, entry.limit.value))
+    if entry.fixed_target is not None:
+        return replace(task, targets=torch.full_like(task.labels, entry.fixed_target))
     return replace(task, targets=answered.argmin(1)) if entry.least_likely else task
+
+
+def _borrowed(task: Perturb, victim: Toy, epsilon: float) -> Tensor:
+    """`(2, t, c, h, w)`: what models that see every other pixel as the victim does made of the task's images: steps of
+    whole gray levels against their labels."""
+    leaf = task.images.clone().requires_grad_(True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(victim.logits(leaf).gather(1, task.labels[:, None]).sum(), leaf)
+    seen = (torch.arange(SIDE) + torch.arange(PANEL)[:, None]) % PANEL == 0
+    steps = -EIGHT_BITS.whole(epsilon) * slope.sign() * seen[:, None, None, None, :]
+    return EIGHT_BITS.moved(task.images, steps)
 
 
 @dataclass

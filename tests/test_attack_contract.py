@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import pytest
 import torch
+from foolbench.attacks.answers import margins
 from foolbench.attacks.base import BlackBox, Fool, Perturb, Query, Search, WhiteBox
 from foolbench.attacks.cppn import Cppn
-from foolbench.attacks.deepception import Deepception, margins
+from foolbench.attacks.deepception import Deepception
 from foolbench.attacks.entry import Entry
 from foolbench.attacks.evolution import Evolution
 from foolbench.attacks.fgsm import Fgsm
@@ -43,6 +44,7 @@ from planted import (
     meter,
     seeded,
 )
+from small_linf import SMALL_LINF
 from torch import Tensor
 
 NAMES = (
@@ -59,6 +61,13 @@ NAMES = (
     "fgsm_0.05",
     "fgsm_least_likely",
     "fgsm_smallest",
+    "projected_ascent",
+    "projected_ascent_0.05",
+    "projected_ascent_everywhere",
+    "transfer",
+    "transfer_0.05",
+    "square",
+    "square_0.05",
     "gradient_ascent_softmax_0",
     "gradient_ascent_softmax_0.01",
     "gradient_ascent_logit_0",
@@ -67,9 +76,15 @@ NAMES = (
     "random_cppn",
 )
 UNSCANNED = ("deepception_noise", "deepception_random_donor")
-WITHOUT_CHANCE = ("deepception", "deepception_mean_color", "fgsm", "fgsm_0.05", "fgsm_least_likely", "fgsm_smallest")
+WITHOUT_CHANCE = {
+    *("deepception", "deepception_mean_color", "fgsm", "fgsm_0.05", "fgsm_least_likely", "fgsm_smallest"),
+    *("transfer", "transfer_0.05"),
+    # These draw, but all their starts end at one corner where the victim is linear; what they ask is not looked at.
+    *("projected_ascent", "projected_ascent_0.05", "projected_ascent_everywhere"),
+}
 CHANNELS = (1, 3)
 CLASSES = 3
+LENT = 2
 
 
 @cache
@@ -95,13 +110,26 @@ def perturb(channels: int, count: int = 4) -> Perturb:
     )
 
 
+def aims(entry: Entry, task: Perturb) -> Tensor | None:
+    if entry.fixed_target is not None:
+        return torch.full_like(task.labels, entry.fixed_target)
+    return task.targets if entry.least_likely else None
+
+
+def lent(task: Perturb) -> Tensor:
+    """What two other models could have made of the task's images, which fools none."""
+    moves = 2 * torch.randint(2, (LENT, *task.images.shape), generator=seeded(4)) - 1
+    return torch.stack([task.levels.moved(task.images, move) for move in moves])
+
+
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     """Every entry that a battery can have, at a few queries each."""
-    made = battery(tmp_path_factory.mktemp("plan"), *halves(8), attacks=SMALL, controls=SMALL_CONTROLS)
+    made = battery(tmp_path_factory.mktemp("plan"), *halves(8), attacks=SMALL | SMALL_LINF, controls=SMALL_CONTROLS)
     found = {entry.name: entry for entry in entries(made)}
     # Six donors, as `perturb` has, instead of the battery's own; 16 windows of each where they are scanned.
     scanned = {name: 0 if name in UNSCANNED else 16 for name in found}
+    found = {name: replace(e, budget=LENT) if e.borrows else e for name, e in found.items()}
     return {name: replace(e, setup=6 * (1 + scanned[name])) if e.setup else e for name, e in found.items()}
 
 
@@ -117,8 +145,8 @@ def run(entry: Entry, channels: int, seed: int = 0, task: Fool | Perturb | None 
     """An entry's attack on a block of tasks, under its own budget. A black-box attack only ever meets its generator."""
     if task is None:
         task = fool(channels) if entry.task == "fool" else perturb(channels)
-        if isinstance(task, Perturb) and not entry.least_likely:
-            task = replace(task, targets=None)
+        if isinstance(task, Perturb):
+            task = replace(task, targets=aims(entry, task), borrowed=lent(task) if entry.borrows else None)
     owners = task.runs * (1 if entry.box == "black" else CLASSES) if isinstance(task, Fool) else len(task.images)
     spent, asked = meter(owners, entry.budget, entry.setup), []
     victim = toy(channels)
@@ -176,8 +204,9 @@ def test_the_same_seed_gives_the_same_bits(plan: dict[str, Entry], name: str, ch
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    everything = SMALL | SMALL_LINF
     made = battery(
-        tmp_path_factory.mktemp("prepared"), *halves(8), classes=CLASSES, attacks=SMALL, controls=SMALL_CONTROLS
+        tmp_path_factory.mktemp("prepared"), *halves(8), classes=CLASSES, attacks=everything, controls=SMALL_CONTROLS
     )
     victim = classifier(left_or_right(columns=CLASSES), (1, 8, 8), CLASSES)
     given = ground(made)
@@ -192,7 +221,8 @@ def test_doing_nothing_scores_zero(prepared: Prepared, name: str) -> None:
     result = work(prepared, idle, stop=lambda: False, tick=lambda asked, fooled: None)
     tasks = entry.tasks * CLASSES if entry.task == "fool" else 8
     assert result.fooled.shape == (tasks,)
-    assert result.attacked.all()
+    attacked = prepared.clean.reading.label.numpy() != entry.fixed_target if entry.task == "perturb" else True
+    assert (result.attacked == attacked).all()
     assert not result.fooled.any()
     assert not result.fooled_flat.any()
     assert (result.first == -1).all()
@@ -362,4 +392,8 @@ def test_a_battery_s_numbers_are_those_that_its_attacks_spend() -> None:
     ascent = {name: value for name, value in budgets.items() if name.startswith("gradient_ascent")}
     assert len(ascent) == 4
     assert all(tasks == 5 and 500 <= budget <= 501 for budget, _, tasks in ascent.values())
-    assert len(budgets) == 2 + 5 + 3 + (5 + 2) + 4 + 2
+    assert budgets["projected_ascent"] == budgets["projected_ascent_5_16"] == ((2 * 2 + 3) * (2 * 100 + 1), 0, 200)
+    assert budgets["projected_ascent_everywhere"] == (2 * 2 * (2 * 100 + 1), 0, 200)
+    assert budgets["transfer_1_16"] == (8 * 2, 0, 200)
+    assert budgets["square"] == budgets["square_1_16"] == (5000, 0, 200)
+    assert len(budgets) == 2 + 5 + 3 + (5 + 2) + (5 + 1) + 5 + 5 + 4 + 2

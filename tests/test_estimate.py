@@ -1,8 +1,8 @@
 """What `--dry-run` makes of the seconds that it measured."""
 
-from foolbench.attacks.entry import Entry
+from foolbench.attacks.entry import Entry, Limit
 from foolbench.attacks.noise import Noise
-from foolbench.bench.evaluation.estimate import makespan
+from foolbench.bench.evaluation.estimate import first_needed, makespan
 from foolbench.bench.running.shards import Shard, cut
 
 
@@ -18,3 +18,14 @@ def test_a_worker_that_is_free_takes_the_next_shard_of_any_attack():
     # The last long shard is nobody's but one worker's.
     assert makespan(dict.fromkeys(shards("long", 3, 100), 10.0), 2) == 20
     assert makespan({}, 2) == 0
+
+
+def test_an_entry_is_tried_after_those_that_it_needs():
+    def entry(name: str, **needs: tuple[str, ...]) -> Entry:
+        attack = Noise(children=1, generations=1)
+        return Entry(name, name, name, attack, "perturb", "black", 1, 1, 1, limit=Limit("linf", 0.1), **needs)  # pyright: ignore
+
+    plan = [entry("last", after=("middle", "elsewhere")), entry("middle", carries=("first",)), entry("first")]
+    assert [e.name for e in first_needed(plan)] == ["first", "middle", "last"]
+    circle = [entry("a", after=("b",)), entry("b", after=("a",)), entry("c")]
+    assert sorted(e.name for e in first_needed(circle)) == ["a", "b", "c"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ...attacks.entry import Entry
 from ...models.base import Classifier
 from ...models.levels import from_bytes
 from ..battery.ground import Ground
@@ -61,6 +62,12 @@ class CleanAnswers:
     def least_likely(self) -> Tensor:
         """`(n,)` int64: the class that the victim finds least likely."""
         return self.reading.probabilities.argmin(1)
+
+    def aims(self, entry: Entry, rows: Tensor | slice = slice(None)) -> Tensor | None:
+        """The classes that a Perturb entry aims these images at, int64; None where any other label will do."""
+        if entry.fixed_target is not None:
+            return torch.full_like(self.truth[rows], entry.fixed_target)
+        return self.least_likely[rows] if entry.least_likely else None
 
 
 def examine(victim: Classifier, ground: Ground, digest: str = "") -> CleanAnswers:

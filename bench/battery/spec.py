@@ -152,7 +152,8 @@ class BatterySpec(Strict):
     @property
     def facts(self) -> BatteryFacts:
         """What attacks may know of it beforehand."""
-        return BatteryFacts(self.shape, len(self.class_names), self.donors, Levels(self.levels))
+        panel = 0 if self.panel is None else len(self.panel.models)
+        return BatteryFacts(self.shape, len(self.class_names), self.donors, Levels(self.levels), panel)
 
     def declared(self) -> Iterator[tuple[Attack[Any], Strict]]:
         """Its attacks, then its controls, each with what the YAML says of it."""

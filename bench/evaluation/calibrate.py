@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from ..running.before import Before
 from ..running.drive import Stopped
 from ..running.prepared import Prepared
-from ..running.shards import Shard
+from ..running.shards import Shard, ShardResult
 from ..running.work import work
 
 SECONDS = 0.5
@@ -22,13 +23,19 @@ SECONDS_OPEN = 3.0
 class Pace:
     """One shard on trial."""
 
-    finished: bool = False
+    result: ShardResult | None = None
+    """What it came to, where it finished."""
     seconds: float = 0.0
     """What the shard took in all, where it finished."""
     counts: list[int] = field(default_factory=list)
     """Images of each query so far."""
     times: list[float] = field(default_factory=list)
     """When each was answered."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was worked on to its end."""
+        return self.result is not None
 
     @property
     def asked(self) -> int:
@@ -43,13 +50,13 @@ class Pace:
         return self.seconds / max(self.asked, 1)
 
 
-def paces(prepared: Prepared, shards: Sequence[Shard]) -> list[Pace]:
-    """Try shards side by side. Raises what an attack raises, and ModelFailure."""
+def paces(prepared: Prepared, shards: Sequence[Shard], before: Before) -> list[Pace]:
+    """Try shards side by side, after what was tried before. Raises what an attack raises, and ModelFailure."""
     with ThreadPoolExecutor(len(shards)) as pool:
-        return list(pool.map(lambda shard: _pace(prepared, shard), shards))
+        return list(pool.map(lambda shard: _pace(prepared, shard, before), shards))
 
 
-def _pace(prepared: Prepared, shard: Shard) -> Pace:
+def _pace(prepared: Prepared, shard: Shard, before: Before) -> Pace:
     pace, started = Pace(), time.perf_counter()
     most = SECONDS_OPEN if shard.entry.leaving else SECONDS
 
@@ -62,9 +69,9 @@ def _pace(prepared: Prepared, shard: Shard) -> Pace:
         return len(pace.counts) > 1 and time.perf_counter() - pace.times[0] > most
 
     try:
-        result = work(prepared, shard, stop=stop, tick=tick)
+        result = work(prepared, shard, before, stop=stop, tick=tick)
     except Stopped:
         pace.seconds = time.perf_counter() - started
         return pace
-    pace.finished, pace.seconds = True, float(result.seconds)
+    pace.result, pace.seconds = result, float(result.seconds)
     return pace

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from rich.table import Table
 
@@ -17,9 +18,10 @@ from ..battery.entries import entries
 from ..battery.ground import Execution
 from ..machine.device import describe
 from ..machine.memory import sparing
+from ..running.before import Before
 from ..running.prepared import Prepared, prepare
 from ..running.progress import planned
-from ..running.shards import Shard, cut, longest_first
+from ..running.shards import Shard, ShardResult, cut, join, longest_first
 from ..running.surrogate import granted
 from ..victim.assemble import Subject
 from .calibrate import Pace, paces
@@ -78,12 +80,13 @@ def estimate(
             prepared = prepare(victim, ground)
             before_trials = time.perf_counter()
             each: dict[Shard, float] = {}
-            for entry in entries(battery):
+            tried_on = Tried(prepared, workers)
+            for entry in first_needed(entries(battery)):
                 if entry.finite is not None and prepared.victim.logits is None:
                     entry = replace(entry, budget=granted(entry, 0))
                 title = titles[entry.group]
                 images = planned(entry, len(ground.data.labels), title).images
-                expected, seconds = _cost(prepared, entry, images, workers)
+                expected, seconds = tried_on.cost(entry, images)
                 shards = cut(entry)
                 each |= dict.fromkeys(shards, seconds)
                 before = costs.get(entry.group, Cost(title, 0, 0, 0.0))
@@ -97,19 +100,46 @@ def estimate(
             tried += time.perf_counter() - before_trials
     overhead = time.perf_counter() - started - tried
     device = describe(ground.device)
-    return Estimate(list(costs.values()), attacking, overhead, device, whole.backend, workers, len(victims))
+    in_order = [costs[group] for group in dict.fromkeys(entry.group for entry in entries(battery))]
+    return Estimate(in_order, attacking, overhead, device, whole.backend, workers, len(victims))
 
 
-def _cost(prepared: Prepared, entry: Entry, images: int, workers: int) -> tuple[int, float]:
-    """Images of one entry, and seconds of each of its shards."""
-    if entry.box == "white" and prepared.victim.logits is None and entry.finite is None:
-        return 0, 0.0  # a few queries of the panel's images
-    shards = cut(entry)
-    together = paces(prepared, shards[:workers])
-    share = len(together) / len(shards)
-    asked = [_whole(pace, entry, images / len(shards)) for pace in together]
-    each = [p.seconds if p.finished else n * p.per_image for p, n in zip(together, asked, strict=True)]
-    return round(sum(asked) / share), sum(each) / len(each)
+def first_needed(plan: Sequence[Entry]) -> list[Entry]:
+    """Each entry behind those that it needs, else in the plan's order."""
+    left, done = list(plan), list[Entry]()
+    names = {entry.name for entry in plan}
+    while left:
+        known = {entry.name for entry in done}
+        now = [e for e in left if all(name in known or name not in names for name in e.needs)]
+        done += now or left
+        left = [entry for entry in left if entry not in now] if now else []
+    return done
+
+
+@dataclass
+class Tried:
+    """The first shards of each entry on a victim, each tried after those of the entries that it needs."""
+
+    prepared: Prepared
+    workers: int
+    plan: dict[str, Entry] = field(default_factory=dict)
+    results: dict[str, ShardResult] = field(default_factory=dict)
+
+    def cost(self, entry: Entry, images: int) -> tuple[int, float]:
+        """Images of one entry, at most `images`, and seconds of each of its shards."""
+        if entry.box == "white" and self.prepared.victim.logits is None and entry.finite is None:
+            return 0, 0.0  # a few queries of the panel's images
+        shards = cut(entry)
+        together = paces(self.prepared, shards[: self.workers], Before(self.plan, self.results))
+        self.plan[entry.name] = entry
+        # Shards of the same images have the same places: the first ones tell what those of another entry leave.
+        results = list(takewhile(lambda result: result is not None, (pace.result for pace in together)))
+        if results:
+            self.results[entry.name] = join([result for result in results if result is not None])
+        share = len(together) / len(shards)
+        asked = [_whole(pace, entry, images / len(shards)) for pace in together]
+        each = [p.seconds if p.finished else n * p.per_image for p, n in zip(together, asked, strict=True)]
+        return round(sum(asked) / share), sum(each) / len(each)
 
 
 def makespan(each: Mapping[Shard, float], workers: int) -> float:

@@ -88,7 +88,7 @@ def _judged(prepared: Prepared, finals: Finals, answers: np.ndarray) -> Verdicts
         return judge_fool(victim, images, targets, tau=tau, flat=flat, draws=draws, how=how, rng=rng)
     assert entry.limit is not None
     originals, labels = clean.images[rows], clean.reading.label[rows]
-    aims = clean.least_likely[rows] if entry.least_likely else None
+    aims = clean.aims(entry, rows)
     return judge_perturb(victim, images, originals, labels, aims, limit=entry.limit, draws=draws, how=how, rng=rng)
 
 

@@ -83,7 +83,9 @@ class Before:
             lent += [
                 self.results[name].images[rows][None]
                 for name in entry.after
-                if name in self.results and (rows := self._rows(shard, self.plan[name])) is not None
+                if name in self.results
+                and (rows := self._rows(shard, self.plan[name])) is not None
+                and rows.max() < len(self.results[name].images)
             ]
         for name in entry.borrows:
             rows = self._rows(shard, self.plan.get(name, entry))

@@ -54,7 +54,8 @@ class ShardResult:
     images: np.ndarray
     """`(t, c, h, w)` uint8: the judged final images; for tasks that were not attacked, zeros or the clean image."""
     attacked: np.ndarray
-    """`(t,)` bool: False where there was nothing to attack (Perturb: the clean image is rejected)."""
+    """`(t,)` bool: False where there was nothing to attack (Perturb: the clean image is rejected,
+    or already what it was to become)."""
     fooled: np.ndarray
     fooled_flat: np.ndarray
     label: np.ndarray

@@ -100,12 +100,15 @@ class _Run:
         prepared, entry, device = self.prepared, self.shard.entry, self.prepared.victim.device
         block = torch.arange(self.shard.start, self.shard.stop, device=device)
         attacked = prepared.clean.accepted[block] & self.before.left(self.shard).to(device)
+        aims = prepared.clean.aims(entry, block)
+        if aims is not None:
+            attacked &= prepared.clean.reading.label[block] != aims  # what is there already needs no attack
         carried = self.before.carried(self.shard, prepared.spec.shape)
         there = carried.found.to(device)[attacked]
         every = block[attacked]
         rows = every[~there]
         labels = prepared.clean.reading.label[rows]
-        targets = prepared.clean.least_likely[rows] if entry.least_likely else None
+        targets = prepared.clean.aims(entry, rows)
         lent = self.before.lent(self.shard, prepared.sources, prepared.spec.shape)
         task = Perturb(
             from_bytes(prepared.clean.images[rows]),
@@ -137,7 +140,7 @@ class _Run:
             whole,
             prepared.clean.images[every],
             prepared.clean.reading.label[every],
-            prepared.clean.least_likely[every] if entry.least_likely else None,
+            prepared.clean.aims(entry, every),
             limit=entry.limit,
             draws=prepared.draws,
             how=prepared.ground.asking,

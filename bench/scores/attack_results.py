@@ -120,7 +120,7 @@ def _variant(
     cost = outcome.cost[won]
     n = int(counts.sum())
     measured: dict[str, Any] = {
-        "fooling_ratio": proportion(int(won.sum()), n, "the victim gets no clean image right"),
+        "fooling_ratio": proportion(int(won.sum()), n, _nothing(outcome, clean)),
         "fooling_ratio_99": None,
         "robust_accuracy": None,
         "label_change": None,
@@ -150,14 +150,20 @@ def _variant(
     )
 
 
+def _nothing(outcome: ShardResult, clean: CleanAnswers) -> str:
+    """Why a fooling ratio has no tasks."""
+    if bool(clean.right[: len(outcome.fooled)].any()):
+        return "the attacks before it left no image"
+    return "the victim gets no clean image right"
+
+
 def _counts(entry: Entry, outcome: ShardResult, clean: CleanAnswers) -> np.ndarray:
     """Which tasks are in the fooling ratio's denominator."""
     if entry.task == "fool":
         return np.ones(len(outcome.fooled), dtype=bool)
     right = clean.right.cpu().numpy()[: len(outcome.fooled)] & outcome.attacked
-    if entry.least_likely:
-        return right & (clean.least_likely.cpu().numpy()[: len(right)] != clean.truth.cpu().numpy()[: len(right)])
-    return right
+    aims = clean.aims(entry)
+    return right if aims is None else right & (aims != clean.truth).cpu().numpy()[: len(right)]
 
 
 def _curve(cost: np.ndarray) -> list[tuple[int, int]]:
@@ -177,7 +183,7 @@ def _plain(parameters: Mapping[str, object]) -> dict[str, object]:
 def _rows(entry: Entry, outcome: ShardResult, clean: CleanAnswers, which: list[str] | None) -> list[TaskRow]:
     counts, cost = _counts(entry, outcome, clean), outcome.cost
     truth, before = clean.truth.tolist(), clean.reading.label.tolist()
-    least = clean.least_likely.tolist() if entry.least_likely else None
+    aims = None if entry.task == "fool" or (aimed := clean.aims(entry)) is None else aimed.tolist()
     rows = []
     for i in range(len(outcome.fooled)):
         fool = entry.task == "fool"
@@ -185,7 +191,7 @@ def _rows(entry: Entry, outcome: ShardResult, clean: CleanAnswers, which: list[s
         rows.append(
             TaskRow(
                 run=i // len(entry.targets) if fool else None,
-                target=entry.targets[i % len(entry.targets)] if fool else least[i] if least else None,
+                target=entry.targets[i % len(entry.targets)] if fool else aims[i] if aims else None,
                 image=None if fool else i,
                 truth=None if fool else truth[i],
                 before=None if fool or before[i] < 0 else before[i],

@@ -17,6 +17,7 @@ from ...leaderboard.record.record import (
 )
 from .behaviour import behaviour
 from .masking import masking, masking_by_transfer
+from .single_step import single_step
 
 REJECTS_CLEAN = 0.05
 """Clean rejection above which a victim is called useless on ordinary images."""
@@ -41,6 +42,7 @@ def flags_of(
         _gradient_mismatch(seen.mismatch),
         *masking(attacks, titles, seen.classes),
         *masking_by_transfer(attacks, titles, transfer),
+        *single_step(attacks),
         _saturated(seen.tau),
         _underconfident(scores, seen),
         _rejects_clean(scores),

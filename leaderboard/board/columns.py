@@ -218,6 +218,8 @@ FLAGS = {
     "masking": "An attack without gradients, or with another model’s, does better than the victim’s own gradient; or "
     "FGSM does less with a larger ε, or does not bring the victim down to chance with any. The gradient misleads, and "
     "the white-box numbers overstate the robustness.",
+    "single_step": "Many steps of the gradient fool what a single step leaves, beyond the intervals: one step alone "
+    "says little of robustness. The row over ε counts the stronger.",
     "stateful": "An answer depends on what was asked before, or on what shares its batch.",
     "recognition": "The victim tells the battery’s own images of nothing from others of the same kind.",
     "withheld": "The answers tell hardly more than a label, which blinds a search and makes nothing safe.",

@@ -64,8 +64,8 @@ def test_a_row_from_end_to_end(parts: Any, tmp_path: Path, monkeypatch: pytest.M
     linear_onnx(tmp_path, "halves", left_or_right())
     net = models.Model("halves", "digits", "digits-v1", (1, 8, 8), models.File(tmp_path / "halves.onnx"), ())
     monkeypatch.setattr(rows, "restricted", lambda name, epsilon, images, folder: small(folder))
-    monkeypatch.setattr(rows, "_torchattacks", lambda *given: lambda images, labels: images)
-    monkeypatch.setattr(rows, "_art", lambda *given: lambda images, labels: 1 - images)
+    monkeypatch.setattr(rows, "torchattacks_standard", lambda *given: lambda images, labels: images)
+    monkeypatch.setattr(rows, "art_standard", lambda *given: lambda images, labels: 1 - images)
     monkeypatch.setattr(
         rows, "certified", lambda chain, images, labels, epsilon: torch.ones(len(images), dtype=torch.bool)
     )
@@ -79,6 +79,25 @@ def test_a_row_from_end_to_end(parts: Any, tmp_path: Path, monkeypatch: pytest.M
     assert row["queries"]["ours"] > 8
     proven = rows.row_of(replace(plain, chain=lambda: None), "51/255", 8, "cpu", tmp_path / "two")
     assert (proven["certified"], proven["refuted"], proven["above_the_proof"]) == (1, 8, False)
+
+
+def test_an_order_of_submissions(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the digits' own models, with a stand-in for AutoAttack that takes nothing; what has no gradient, rejects or
+    leaves its answers to chance is left out, with the reason."""
+    order, zoo = parts("autoattack_order"), parts("discrimination_zoo")
+    monkeypatch.setattr(order, "torchattacks_standard", lambda *given: lambda images, labels: images)
+    kept = {one.name: one for one in zoo.zoo("digits", None, None)}
+
+    def told(name: str) -> Any:
+        found, accuracy = order.accuracy_of(kept[name].make(tmp_path / kept[name].slug), 20, "cpu")
+        assert found == name
+        return accuracy
+
+    assert 0.9 <= told("digits LeNet-5") <= 1
+    assert 0.9 <= told("digits LeNet-5 behind bit_depth") <= 1
+    assert told("digits knn") == "it has no gradient"
+    assert "reject" in told("digits LeNet-5 behind max_softmax")
+    assert "chance" in told("digits LeNet-5 behind gaussian_noise")
 
 
 def attacked(rows: Any, left: int, seconds: float) -> Any:

@@ -61,8 +61,8 @@ def row_of(net: Net, epsilon: str, images: int, device: DeviceName, folder: Path
     labels = torch.tensor(ground.data.labels[:images], device=victim.device, dtype=torch.int64)
     kept = torch.tensor(right, device=victim.device)
     found = {"ours": ours}
-    for name, attack in (("torchattacks", _torchattacks), ("art", _art)):
-        found[name] = _peer(victim, pixels, labels, kept, value(epsilon), ground.levels, attack)
+    for name, attack in (("torchattacks", torchattacks_standard), ("art", art_standard)):
+        found[name] = left_by(victim, pixels, labels, kept, value(epsilon), ground.levels, attack)
     proven = None
     if net.chain is not None:
         proven = certified(net.chain(), pixels.cpu(), labels.cpu(), value(epsilon)).numpy() & right
@@ -123,7 +123,7 @@ Prepared = Callable[[nn.Module, tuple[int, ...], int, float, str], Run]
 """An attack on a module: its input's shape, its classes, ε, and the type of its device."""
 
 
-def _peer(
+def left_by(
     victim: Classifier, pixels: Tensor, labels: Tensor, right: Tensor, epsilon: float, levels: Levels, attack: Prepared
 ) -> Attacked:
     """AutoAttack on the images that were right before. An image beyond ε is no success. Its images lie between the
@@ -149,14 +149,14 @@ def _other(victim: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     return victim.probabilities(images, torch.Generator(victim.device)).argmax(1) != labels
 
 
-def _torchattacks(model: nn.Module, shape: tuple[int, ...], classes: int, epsilon: float, device: str) -> Run:
+def torchattacks_standard(model: nn.Module, shape: tuple[int, ...], classes: int, epsilon: float, device: str) -> Run:
     """torchattacks.AutoAttack, standard: APGD-CE, APGD-T, FAB-T, Square."""
     import torchattacks
 
     return torchattacks.AutoAttack(model, norm="Linf", eps=epsilon, n_classes=classes, seed=SEED)
 
 
-def _art(model: nn.Module, shape: tuple[int, ...], classes: int, epsilon: float, device: str) -> Run:
+def art_standard(model: nn.Module, shape: tuple[int, ...], classes: int, epsilon: float, device: str) -> Run:
     """art.attacks.evasion.AutoAttack: APGD-CE, APGD-DLR, DeepFool, Square, five starts each but for DeepFool. The first
     step is twice eps_step, which is ε as in Croce & Hein 2020."""
     from art.attacks.evasion import AutoAttack

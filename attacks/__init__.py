@@ -23,6 +23,10 @@ NAMES = (
     "transfer",
     "square",
     "gradient_ascent",
+    # By labels alone.
+    "evolution_label",
+    "cppn_label",
+    "hop_skip_jump",
     # Controls: base rates that attacks must beat.
     "noise",
     "random_cppn",

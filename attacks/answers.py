@@ -17,6 +17,14 @@ def label_of(probabilities: Tensor) -> Tensor:
     return torch.where(confidence > 1 - probabilities.sum(-1), largest, -1)
 
 
+def label_alone(probabilities: Tensor) -> Tensor:
+    """`(n, K)` -> `(n, K)` float32: what is left of an answer for those who are told the label alone: 1 at the
+    accepted label and 0 elsewhere; nothing but 0 where the image is rejected. Its `label_of` is that of the answer."""
+    label = label_of(probabilities)
+    shown = torch.zeros_like(probabilities, dtype=torch.float32)
+    return shown.scatter_(1, label.clamp_min(0)[:, None], (label >= 0).float()[:, None])
+
+
 def rejected_mass(probabilities: Tensor) -> Tensor:
     """`(..., K)` -> `(...)`, at least 0: the mass of "none of the classes", which is what is missing from 1."""
     return (1 - probabilities.sum(-1)).clamp_min(0)
@@ -32,10 +40,12 @@ def margins(probabilities: Tensor, labels: Tensor) -> Tensor:
 
     max(p_y, rejected mass) - max over j != y of p_j. The rejected mass stands in the first term because an image must
     be accepted to count: a victim that merely turns the image away has not been fooled. For a victim that never
-    rejects this is the plain margin p_y - max p_j.
+    rejects this is the plain margin p_y - max p_j. Of classes that tie the first is the label, so a tie may fool too:
+    it is as little below 0 as a float32 can be.
     """
     held, others = _held_and_others(probabilities, labels)
-    return held - others
+    label = label_of(probabilities)
+    return _below(held - others, (label >= 0) & (label != labels))
 
 
 def log_margins(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -48,9 +58,16 @@ def log_margins(probabilities: Tensor, labels: Tensor) -> Tensor:
 
 
 def targeted_margins(probabilities: Tensor, targets: Tensor) -> Tensor:
-    """`(n, K)`, `(n,)` -> `(n,)`: max(max over j != t of p_j, rejected mass) - p_t; below 0 it is accepted as t."""
+    """`(n, K)`, `(n,)` -> `(n,)`: max(max over j != t of p_j, rejected mass) - p_t; below 0 it is accepted as t. A tie
+    is treated as in `margins`."""
     others = probabilities.scatter(1, targets[:, None], -torch.inf)
-    return torch.maximum(others.amax(1), rejected_mass(probabilities)) - of_class(probabilities, targets)
+    margin = torch.maximum(others.amax(1), rejected_mass(probabilities)) - of_class(probabilities, targets)
+    return _below(margin, label_of(probabilities) == targets)
+
+
+def _below(margin: Tensor, fooled: Tensor) -> Tensor:
+    """A margin that is below 0 where the image fools."""
+    return torch.where(fooled, margin.clamp(max=-torch.finfo(margin.dtype).tiny), margin)
 
 
 def _held_and_others(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from .base import Fool, Query, Search
 from .entry import Entry, fool_entry
 from .evolving.color import check_channels, paint
 from .evolving.genome import Genomes, first_genomes
-from .evolving.map_elites import contest, draw_parents, empty_cells, install_
+from .evolving.map_elites import contest, draw_parents, empty_cells, install_, standings
 from .evolving.ranges import check_sizes
 from .evolving.render import coordinates, render
 from .evolving.variation import Variation
@@ -39,6 +39,7 @@ class Cppn(CppnImages):
     One output gives gray, three give hue, lightness and saturation. Departures:
 
     - hue runs through one turn (see color.py), and pixels are not truncated to 8 bits before the victim rounds them;
+    - a cell prefers images that the victim accepts as its class (map_elites.py), so that a success is never lost;
     - the numbers of hidden nodes and of connections are limited, to bound the memory.
     """
 
@@ -61,7 +62,7 @@ class Cppn(CppnImages):
         first_cell = torch.arange(runs, device=device)[:, None] * cells
         pixels = coordinates(*task.shape[1:], device)
 
-        confidence = empty_cells(runs, cells, device)
+        standing = empty_cells(runs, cells, device)
         images = torch.zeros(runs, cells, *task.shape, device=device)
         elites = first_genomes(runs * cells, task.shape[0], rng)
         genomes = first_genomes(runs * self.children, task.shape[0], rng)
@@ -71,8 +72,8 @@ class Cppn(CppnImages):
                 genomes = self.mutate(elites.take(parents.view(-1)), rng)
             offered = self.paint(genomes, pixels, task.shape)
             answers = yield Query(offered, owners)
-            result = contest(confidence, answers.index_select(1, targets).view(runs, self.children, cells))
-            confidence = result.confidence
+            result = contest(standing, standings(answers, targets).view(runs, self.children, cells))
+            standing = result.standing
             install_(images, offered.view(runs, self.children, *task.shape), result)
             winners = genomes.take(result.run * self.children + result.child)
             elites = elites.put(result.run * cells + result.cell, winners)

@@ -11,6 +11,11 @@ from torch import Tensor
 from .base import BlackBox, WhiteBox
 from .levels import Levels
 
+Access = Literal["scores", "label"]
+"""What an attack is shown of an answer: the probabilities, or the accepted label (or that it was rejected) alone."""
+Occasion = Literal["always", "withheld"]
+"""Victims of every kind, or those alone whose answers carry hardly more than a label."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -96,8 +101,17 @@ class Entry:
     fooled is not attacked again: its final image stands, at the cost at which it was found."""
     borrows: tuple[str, ...] = ()
     """Entries whose images of the panel's models are the task's `borrowed`."""
+    exhaustive: bool = False
+    """Perturb: whether it asks about all that its group's first entry could find, or about a stated grid of it, so that
+    what that one misses is known."""
     control: bool = False
     """Whether it is a base rate that attacks must beat, and never ranked."""
+    access: Access = "scores"
+    """Black box: what its attack is shown of an answer, all of it or the label alone (`label_alone` of answers.py)."""
+    when: Occasion = "always"
+    """Against which victims it runs. Against the others it is needless: no result, and no failure."""
+    strays: bool = False
+    """Perturb, black box: whether it asks about images beyond its limit too. They are no hits."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -111,9 +125,32 @@ class Entry:
 
 
 def fool_entry(
-    name: str, attack: BlackBox[Any], *, runs: int, shard: int, budget: int, classes: int, control: bool = False
+    name: str,
+    attack: BlackBox[Any],
+    *,
+    runs: int,
+    shard: int,
+    budget: int,
+    classes: int,
+    control: bool = False,
+    access: Access = "scores",
+    when: Occasion = "always",
 ) -> Entry:
     """A black-box Fool attack with a single setting: `runs` runs of `budget` queries at all `classes` at once."""
     title = f"{runs} run{'s' if runs > 1 else ''} × {budget:,} queries"
     everything = tuple(range(classes))
-    return Entry(name, name, title, attack, "fool", "black", runs, shard, budget, targets=everything, control=control)
+    return Entry(
+        name,
+        name,
+        title,
+        attack,
+        "fool",
+        "black",
+        runs,
+        shard,
+        budget,
+        targets=everything,
+        control=control,
+        access=access,
+        when=when,
+    )

@@ -12,7 +12,7 @@ from pydantic import Field
 from .base import Fool, Query, Search
 from .entry import Entry, fool_entry
 from .evolving.color import check_channels, paint
-from .evolving.map_elites import contest, draw_parents, empty_cells, install_
+from .evolving.map_elites import contest, draw_parents, empty_cells, install_, standings
 from .evolving.polynomial import polynomial_mutation_
 from .evolving.ranges import check_eta, check_rates, check_sizes
 from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec, Rate
@@ -28,6 +28,7 @@ class Evolution:
     - the mutation rate is halved as the paper says; the released code never does so;
     - mutation only, on copies of the parents, as the paper describes; the released code adds simulated binary
       crossover, which leaves 0.5 in every gene that two parents share;
+    - a cell prefers images that the victim accepts as its class (map_elites.py), so that a success is never lost;
     - genes stay floats, though the victim sees them rounded, so that small steps add up (the code does so too).
     """
 
@@ -56,7 +57,7 @@ class Evolution:
         owners = torch.arange(runs, device=device).repeat_interleave(self.children)
         first_cell = torch.arange(runs, device=device)[:, None] * cells
 
-        confidence = empty_cells(runs, cells, device)
+        standing = empty_cells(runs, cells, device)
         elites = torch.zeros(runs, cells, *task.shape, device=device)
         genes = torch.rand(runs * self.children, *task.shape, generator=rng, device=device)
         for generation in range(self.generations):
@@ -66,8 +67,8 @@ class Evolution:
                 genes = elites.flatten(0, 1).index_select(0, parents.view(-1))
                 polynomial_mutation_(genes, rate, self.eta, rng)
             answers = yield Query(paint(genes), owners)
-            result = contest(confidence, answers.index_select(1, targets).view(runs, self.children, cells))
-            confidence = result.confidence
+            result = contest(standing, standings(answers, targets).view(runs, self.children, cells))
+            standing = result.standing
             install_(elites, genes.view(runs, self.children, *task.shape), result)
         return paint(elites)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
@@ -11,10 +11,16 @@ from pydantic import Field
 from torch import Tensor
 
 from ..bench.errors import Unexpected
-from .base import Fool, Objective, Oracle
+from .ascending.climb import climb
+from .ascending.kept import Kept
+from .ascending.starts import Starts, likeliest
+from .ascending.steps import Adam, GainControlled
+from .base import Fool, Oracle
 from .entry import Entry
-from .levels import WHITE
-from .spec import AtLeastOne, Attack, BatteryFacts, FoolSpec, Rate
+from .spec import AtLeastOne, Attack, BatteryFacts, Epsilon, FoolSpec, Rate, Strict, pixel_range
+
+CERTAIN = 1e-9
+"""An image stops when 1 - p is at most this: float32 cannot tell p from 1 below 3e-8."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,13 @@ class GradientAscent:
 
     - It uses the same formula for a logit z, which turns negative above 1. Here the step asks for the logit gain that,
       with all other logits standing still, gives the same gain in p: `rate = (logit(p + gain) - logit(p)) / |dz/dx|²`.
-    - A slip in a name made it return its last iterate; here the iterate with the highest p is returned.
+    - A slip in a name made it return its last iterate; here the best one is returned: one that is accepted as the class
+      before any that is not, then the one with the highest p.
     - Iterates are rounded to the task's levels before they are asked (the offset itself is kept in floating point), so
       that the p that chooses among them is the one that the judge will see.
-    - An image whose gradient vanishes is left as it is, as there; one that is certain (`certain`) stops early too.
+    - An image whose gradient vanishes, which is left as it is there, starts anew from the next of `starts`, round and
+      round, within the same budget; only one that was dead at all of them in a row ends. One that is certain
+      (`certain`) stops early too.
     - The paper's other regularisers (blur, clipping of small pixels) are not part of it.
 
     p is the softmax over all logits, "none of these" included where the victim rejects. All runs and targets ascend
@@ -43,6 +52,9 @@ class GradientAscent:
 
     objective: Literal["softmax", "logit"]
     """What is ascended: the target's probability or its logit."""
+    starts: tuple[float, ...]
+    """Standard deviations of the noise added to the mean, in units of [0, 1] (the code's: 1 of 255, a gray level; less
+    than a level would be lost to rounding): an image starts at the first, and goes on to the next where it is dead."""
     decay: float = 0.0
     """Share of the offset from the mean that is lost each step: L2 decay."""
     steps: int = 500
@@ -53,11 +65,8 @@ class GradientAscent:
     """The same as a share of what is still missing, 1 - p, when p is high."""
     max_rate: float = 1e12 / 255**2
     """Cap of the rate, in pixels of [0, 1] (the code's 1e12 in pixels of 0..255)."""
-    noise: float = 1 / 255
-    """Standard deviation of the noise added to the mean at the start (the code's 1 in pixels of 0..255), where the task
-    has 256 gray levels; where it has fewer, as much larger, since less than a level would be lost to rounding."""
-    certain: float = 1e-9
-    """An image stops when 1 - p is at most this (float32 cannot tell p from 1 below 3e-8); 0: never."""
+    certain: float = CERTAIN
+    """0: an image never stops for being certain."""
 
     def __post_init__(self):
         if self.steps < 1 or not 0 <= self.decay < 1 or not 0 < self.early < 1 or not 0 < self.late < 1:
@@ -66,64 +75,103 @@ class GradientAscent:
                 f"{self.steps}, {self.decay}, {self.early} and {self.late}",
                 "correct the one outside",
             )
+        _check_starts(self.starts)
 
     def ascend(self, task: Fool, oracle: Oracle, rng: torch.Generator) -> Tensor:
         """One image for each run and target, `(runs, targets, c, h, w)`, each on the task's levels."""
-        count = task.runs * len(task.targets)
-        targets = task.targets.repeat(task.runs)
-        noise = self.noise * WHITE / task.levels.top
-        offset = noise * torch.randn((count, *task.shape), generator=rng, device=rng.device)
-        finals = task.levels.rounded(task.mean + offset)
-        best = torch.full((count,), -torch.inf, dtype=torch.float64, device=finals.device)
-        left = torch.arange(count, device=finals.device)
-
-        for _ in range(self.steps):
-            if not len(left):
-                break
-            aims = targets[left]
-            images = (task.mean + offset[left]).clamp_(0, 1)
-            asked = task.levels.rounded(images)
-            seen = oracle.gradient(asked, left, self._objective(aims))
-            log_p, log_rest = _log_odds(seen.logits, aims)
-            odds = log_p - log_rest
-            better = odds > best[left]
-            finals[left[better]], best[left[better]] = asked[better], odds[better]
-
-            norms = seen.gradients.flatten(1).double().square().sum(1)
-            rates = (self._gain(log_p, log_rest) / norms).clamp(max=self.max_rate)
-            moved = images - task.mean + rates.float().view(-1, 1, 1, 1) * seen.gradients
-            offset[left] = moved * (1 - self.decay)
-            go_on = (norms > 0) & norms.isfinite() & (log_rest.exp() > self.certain)
-            left = left[go_on]
-        return finals.unflatten(0, (task.runs, -1))
-
-    def _objective(self, aims: Tensor) -> Objective:
-        def objective(logits: Tensor, rows: Tensor) -> Tensor:
-            # In float32 the softmax's own gradient would be lost to rounding long before p is certain.
-            values = logits if self.objective == "logit" else logits.double().softmax(1)
-            return values.gather(1, aims[rows, None]).squeeze(1)
-
-        return objective
-
-    def _gain(self, log_p: Tensor, log_rest: Tensor) -> Tensor:
-        """The gain in the objective that a step asks for, from log p and log(1 - p)."""
-        p, rest = log_p.exp(), log_rest.exp()
-        gain = (self.late * rest).clamp(max=self.early)
-        if self.objective == "softmax":
-            return gain
-        share = (self.early / rest).clamp(max=self.late)  # gain / (1 - p), which stays exact as 1 - p goes to 0
-        return (p + gain).log() - log_p - (-share).log1p()
+        starts, kept = Starts(task, rng, self.starts), Kept(task)
+        return climb(
+            task,
+            oracle,
+            starts,
+            kept,
+            kind=self.objective,
+            step=GainControlled(self.objective, self.early, self.late, self.decay, self.max_rate),
+            steps=self.steps,
+            certain=self.certain,
+        )
 
 
-def _log_odds(logits: Tensor, aims: Tensor) -> tuple[Tensor, Tensor]:
-    """log p and log(1 - p) of each row's class, `(n,)` float64, without cancellation at either end."""
-    scores = logits.double().log_softmax(1)
-    own = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, aims[:, None], True)
-    return scores.gather(1, aims[:, None]).squeeze(1), scores.masked_fill(own, -torch.inf).logsumexp(1)
+@dataclass(frozen=True)
+class AdamAscent:
+    """The ascent of Simonyan, Vedaldi & Zisserman (2013) on the target's log-odds, stepped by Adam (Kingma & Ba 2015).
+
+    Where most of a network's units are dead, a gain that is predicted from the slope is not reached, and the image
+    creeps; Adam goes on at its own pace. Rounded, returned, restarted and stopped early is as in GradientAscent.
+
+    An image may start at what others made for its class. Of the task's `borrowed` images the first `asked` are asked
+    about, and the `climbed` that the victim itself finds likeliest are started from, the best first, and then noise.
+    One that fools already stands. So a victim whose slope is hidden where noise lies is climbed from where searches
+    without gradients, or attacks on other models, have come.
+    """
+
+    starts: tuple[float, ...]
+    """As in GradientAscent. The strongest noise comes first: there fewest units are dead."""
+    steps: int
+    """Gradients an image, at most."""
+    rate: float
+    """How far a pixel moves in a step, about, in units of [0, 1]."""
+    asked: int = 0
+    """Borrowed images asked about for each image, at most, a query each."""
+    climbed: int = 0
+    """Borrowed images started from, at most."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    certain: float = CERTAIN
+
+    def __post_init__(self):
+        if self.steps < 1 or not 0 < self.rate <= 1 or not 0 <= self.climbed <= self.asked:
+            raise Unexpected(
+                "steps >= 1, rate in (0, 1], climbed from 0 to asked",
+                f"{self.steps}, {self.rate}, {self.climbed} of {self.asked}",
+                "correct the one outside",
+            )
+        _check_starts(self.starts)
+
+    def ascend(self, task: Fool, oracle: Oracle, rng: torch.Generator) -> Tensor:
+        """One image for each run and target, `(runs, targets, c, h, w)`, each on the task's levels."""
+        kept = Kept(task)
+        given = likeliest(task, oracle, kept, self.asked, self.climbed)
+        noise = tuple(sorted(self.starts, reverse=True))
+        return climb(
+            task,
+            oracle,
+            Starts(task, rng, noise, given),
+            kept,
+            kind="log_odds",
+            step=Adam(task, self.rate, self.beta1, self.beta2),
+            steps=self.steps,
+            certain=self.certain,
+        )
+
+
+def _check_starts(starts: tuple[float, ...]) -> None:
+    if not starts or min(starts) <= 0:
+        raise Unexpected("a start at least, each with noise above 0", str(list(starts)), "name a standard deviation")
+
+
+class AdamSpec(Strict):
+    """`adam` of `gradient_ascent`: an image spends a gradient a step."""
+
+    steps: AtLeastOne
+    rate: Annotated[float, Field(gt=0, le=1)]
+
+
+class BorrowedSpec(AdamSpec):
+    """`borrowed` of `gradient_ascent`: the same from images that others made. An image spends a query for each that it
+    is asked about, and a gradient a step."""
+
+    after: tuple[str, ...]
+    """Entries of this battery whose images of this victim are borrowed; they are worked on first."""
+    borrows: tuple[str, ...]
+    """Entries whose images of the panel's models are borrowed."""
+    asked: AtLeastOne
+    climbed: AtLeastOne
 
 
 class GradientAscentSpec(FoolSpec):
-    """`gradient_ascent` in a battery's YAML: every objective with every decay; task by task the best counts."""
+    """`gradient_ascent` in a battery's YAML: every objective with every decay, and Adam from noise and from borrowed
+    images where the battery says so; task by task the best counts."""
 
     targets: tuple[Annotated[int, Field(ge=0)], ...] | None
     """Classes aimed at; null for all."""
@@ -132,33 +180,52 @@ class GradientAscentSpec(FoolSpec):
     late: Annotated[float, Field(gt=0)]
     objectives: Annotated[tuple[Literal["softmax", "logit"], ...], Field(min_length=1)]
     decays: Annotated[tuple[Rate, ...], Field(min_length=1)]
+    starts: Annotated[tuple[Epsilon, ...], Field(min_length=1)]
+    """Standard deviations of the noise around the mean image, the faintest first."""
+    adam: AdamSpec | None = None
+    borrowed: BorrowedSpec | None = None
 
 
 def entries(spec: GradientAscentSpec, facts: BatteryFacts) -> Iterator[Entry]:
     """A setting for each objective with each decay; an image spends a gradient a step and one query."""
+    targets = spec.targets or tuple(range(facts.classes))
+    starts = tuple(pixel_range(start) for start in spec.starts)
+
+    def entry(name: str, title: str, attack: GradientAscent | AdamAscent, budget: int) -> Entry:
+        return Entry(
+            f"gradient_ascent_{name}",
+            "gradient_ascent",
+            title,
+            attack,
+            "fool",
+            "white",
+            spec.runs,
+            spec.runs_per_shard,
+            budget,
+            targets=targets,
+            best_of=True,
+        )
+
     for objective in spec.objectives:
         for decay in spec.decays:
-            yield Entry(
-                f"gradient_ascent_{objective}_{decay:g}",
-                "gradient_ascent",
-                f"{objective}, L2 decay {decay:g}",
-                GradientAscent(objective=objective, decay=decay, steps=spec.steps, early=spec.early, late=spec.late),
-                "fool",
-                "white",
-                spec.runs,
-                spec.runs_per_shard,
-                spec.steps + 1,
-                targets=spec.targets or tuple(range(facts.classes)),
-                best_of=True,
-            )
+            attack = GradientAscent(objective, starts, decay, spec.steps, spec.early, spec.late)
+            yield entry(f"{objective}_{decay:g}", f"{objective}, L2 decay {decay:g}", attack, spec.steps + 1)
+    if (adam := spec.adam) is not None:
+        attack = AdamAscent(starts, adam.steps, adam.rate)
+        yield entry("adam", "log-odds, Adam", attack, adam.steps)
+    if (lent := spec.borrowed) is not None:
+        attack = AdamAscent(starts, lent.steps, lent.rate, lent.asked, lent.climbed)
+        title = "log-odds, Adam, from images of other attacks"
+        yield replace(entry("borrowed", title, attack, lent.asked + lent.steps), after=lent.after, borrows=lent.borrows)
 
 
 ATTACK = Attack(
     name="gradient_ascent",
     title="Gradient ascent",
     sentence=(
-        "Share of classes for which ascending the victim’s gradient from noise found an image that it accepts as that "
-        "class with at least the confidence τ (Nguyen 2015, Simonyan 2013). The best of objectives and decays counts."
+        "Share of classes for which ascending the victim’s gradient, from noise or from what other attacks made, found "
+        "an image that it accepts as that class with at least the confidence τ (Nguyen 2015, Simonyan 2013). The best "
+        "of all settings counts."
     ),
     task="fool",
     box="white",
@@ -172,6 +239,9 @@ ATTACK = Attack(
         "late": 0.1,
         "objectives": ["softmax", "logit"],
         "decays": [0, 0.01],
+        "starts": ["1/255", "64/255"],
+        "adam": {"steps": 10, "rate": 0.1},
+        "borrowed": {"steps": 10, "rate": 0.1, "after": [], "borrows": [], "asked": 4, "climbed": 2},
         "runs_per_shard": 2,
     },
 )

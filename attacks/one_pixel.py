@@ -14,6 +14,7 @@ from ..bench.errors import Unexpected
 from .answers import label_of
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
+from .every_pixel import ExactSpec, exact_entry
 from .evolving.differential import draw_partners, into_range, latin_hypercube, mutate, select
 from .levels import Levels
 from .spec import AtLeastOne, Attack, BatteryFacts, PerturbSpec
@@ -239,10 +240,12 @@ class OnePixelSpec(PerturbSpec):
     population: Annotated[int, Field(ge=4)]
     iterations: AtLeastOne
     f: Annotated[float, Field(gt=0, le=2)]
+    exact: ExactSpec | None = None
 
 
 def entries(spec: OnePixelSpec, facts: BatteryFacts) -> Iterator[Entry]:
-    """A setting for each number of pixels; an image spends at most population × (iterations + 1) queries."""
+    """A setting for each number of pixels, of which an image spends at most population × (iterations + 1) queries; and
+    where the battery asks for it, one pixel exactly."""
     for pixels in spec.pixels:
         yield Entry(
             "one_pixel" if pixels == spec.pixels[0] else f"one_pixel_{pixels}",
@@ -257,6 +260,8 @@ def entries(spec: OnePixelSpec, facts: BatteryFacts) -> Iterator[Entry]:
             limit=Limit("pixels", pixels),
             leaving=True,
         )
+    if spec.exact is not None:
+        yield exact_entry(spec.exact, facts, spec.images, exhaustive=spec.pixels[0] == 1)
 
 
 ATTACK = Attack(
@@ -270,5 +275,6 @@ ATTACK = Attack(
     box="black",
     spec=OnePixelSpec,
     entries=entries,
-    example={"images": 8, "pixels": [1, 3], "population": 8, "iterations": 3, "f": 0.5, "images_per_shard": 4},
+    example={"images": 8, "pixels": [1, 3], "population": 8, "iterations": 3, "f": 0.5, "images_per_shard": 4}
+    | {"exact": {"images": 8, "values": 2, "images_per_shard": 4}},
 )

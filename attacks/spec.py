@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..bench.errors import Unexpected
-from .entry import Entry
+from .entry import Access, Entry
 from .levels import EIGHT_BITS, Levels
 
 AtLeastOne = Annotated[int, Field(ge=1)]
@@ -145,6 +145,9 @@ class Attack(Generic[SpecT]):
     """Values of those keys that take a moment on images of 8 × 8 pixels, for tests."""
     control: bool = False
     """Whether it is a base rate that attacks must beat: it stands under `controls:` and is never ranked."""
+    access: Access = "scores"
+    """Black box: whether it sees probabilities or labels alone. What sees labels alone is ranked only where a battery
+    says so."""
 
     def plan(self, spec: Strict, facts: BatteryFacts) -> tuple[Entry, ...]:
         """`entries`, held to what is declared. Raises Unexpected as they do, for a largest change that is not one of
@@ -157,11 +160,12 @@ class Attack(Generic[SpecT]):
                 raise Unexpected(f"a number or gray levels out of {top}, such as {such}", repr(written), fix, at=at)
         found = tuple(self.entries(spec, facts))  # pyright: ignore[reportArgumentType]
         for entry in found:
-            said = (self.name, self.task, self.box, self.control)
-            if (entry.group, entry.task, entry.box, entry.control) != said:
+            said = (self.name, self.task, self.box, self.control, self.access)
+            own = (entry.group, entry.task, entry.box, entry.control, entry.access)
+            if own != said:
                 raise Unexpected(
-                    f"every entry of the attack {self.name} to say (group, task, box, control) {said}, as it declares",
-                    f"{(entry.group, entry.task, entry.box, entry.control)} of {entry.name}",
+                    f"every entry of {self.name} to say (group, task, box, control, access) {said}, as it declares",
+                    f"{own} of {entry.name}",
                     "mend the declaration, or the entry",
                 )
             if entry.limit is not None and entry.limit.kind == "linf":

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from .answers import label_alone
 from .base import Ascent, BlackBox, Fool, Objective, Oracle, Perturb, Query, WhiteBox
 from .entry import Entry
 from .levels import EIGHT_BITS
@@ -145,6 +146,7 @@ def run(entry: Entry, victim: Toy, seed: int = 0, task: Fool | Perturb | None = 
             own = query.owners[query.owners >= 0]
             setup += len(query.owners) - len(own)
             spent += torch.bincount(own, minlength=owners)
-            query = search.send(victim.probabilities(query.images))
+            answered = victim.probabilities(query.images)
+            query = search.send(label_alone(answered) if entry.access == "label" else answered)
     except StopIteration as finished:
         return Ran(task, finished.value, asked, spent, setup, 0)

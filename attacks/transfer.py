@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..bench.errors import Unexpected
 from .answers import label_of, margins
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
@@ -52,7 +53,9 @@ class TransferSpec(EpsilonSpec):
 
 
 def entries(spec: TransferSpec, facts: BatteryFacts) -> Iterator[Entry]:
-    """The headline ε and the curve, each on the images that smaller ε left."""
+    """The headline ε and the curve, each on the images that smaller ε left. Raises Unexpected without a panel."""
+    if not facts.panel:
+        raise Unexpected("a panel, whose images it asks about", "none", "add `panel:`, or leave `transfer` out")
     for at in spec.settings("transfer"):
         yield Entry(
             at.name,
@@ -63,7 +66,7 @@ def entries(spec: TransferSpec, facts: BatteryFacts) -> Iterator[Entry]:
             "black",
             spec.images,
             spec.images_per_shard,
-            max(1, facts.panel * len(MAKERS)),
+            facts.panel * len(MAKERS),
             limit=Limit("linf", at.epsilon),
             leaving=True,
             carries=at.smaller,

@@ -1,4 +1,5 @@
-"""What a row of probabilities says: whether an image is accepted, as which class, and what mass is rejected.
+"""What a row of probabilities says: whether an image is accepted, as which class, and what mass is rejected; and an
+answer with the gradient of another.
 
 The one home of the accept rule for bench, models and defenses. Attacks, which see nothing of a victim but such rows,
 have the same in `attacks/answers.py`; a test holds the two together.
@@ -35,3 +36,21 @@ def labelled(probabilities: Tensor, *, rejected: int = -1) -> tuple[Tensor, Tens
     """`label_of`, and the confidence: the largest class probability, accepted or not, `(n,)`."""
     confidence, largest = probabilities.max(1)
     return torch.where(confidence > rejected_mass(probabilities), largest, rejected), confidence
+
+
+def value_of(stand_in: Tensor, value: Tensor) -> Tensor:
+    """Return exactly `value`, with the gradient going to `stand_in`, of the same shape (BPDA: Athalye, Carlini, Wagner
+    2018, §4.1)."""
+    return _ValueOf.apply(stand_in, value)  # pyright: ignore[reportReturnType]
+
+
+class _ValueOf(torch.autograd.Function):
+    """Not the usual `stand_in + (value - stand_in).detach()`, whose sum is a rounding error away from `value`."""
+
+    @staticmethod
+    def forward(ctx, stand_in: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

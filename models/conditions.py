@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .choices import Backend
 from .memory import Room
+from .slopes import EIGHT_BITS
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,6 @@ class Conditions:
     room: Room = field(default_factory=Room)
     """Bounds the images that are asked about at once while it is loaded, and what `compiled` is compiled for; halved
     where memory runs out."""
+    steps: tuple[float, ...] = EIGHT_BITS
+    """How far pixel values move where the certificate steps by whole gray levels of the battery, in units of
+    [0, 1]."""

@@ -18,6 +18,8 @@ from .onnx.check import ModelFileError
 MOST_IMAGES, MOST_PIXELS, FEWEST_IMAGES = 200, 6_000_000, 50
 """How many evaluation images a network is checked on when it is loaded: 200, but no more than make 6 million pixels
 (times channels), though 50 in any case. So ImageNet's, which are slow, are 50."""
+STRAIGHT_THROUGH = "the network's own rounding"
+"""What stands in `Classifier.surrogates` where the network rounds and its gradient is a float copy's."""
 SAME = 1e-3
 """Two answers are the same if they differ by at most this share of the spread of all answers."""
 
@@ -65,6 +67,7 @@ def assembled(
         probabilities=lambda images, rng: probabilities(images),
         logits=None if certified is None else lambda images, rng: certified(images),
         rejects=head.reject_index is not None,
+        surrogates=(STRAIGHT_THROUGH,) if certified is not None and certificate.straight_through else (),
         no_gradient=None if certified is not None else certificate.reason,
     )
 

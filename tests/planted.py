@@ -86,6 +86,7 @@ SMALL: dict[str, Any] = {
         "late": 0.1,
         "objectives": ["softmax", "logit"],
         "decays": [0, 0.01],
+        "starts": ["1/255"],
         "runs_per_shard": 1,
     },
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from foolbench.leaderboard.record.battery import AttackRef, BatteryRef, RankedRow
+from foolbench.leaderboard.record.battery import AttackRef, BatteryRef
 from foolbench.leaderboard.record.record import (
     AttackResult,
     BareResult,
@@ -15,12 +15,12 @@ from foolbench.leaderboard.record.record import (
     Measure,
     Provenance,
     Record,
-    Scores,
     Seen,
     TransferCell,
 )
 from foolbench.leaderboard.record.store import dump_record
 from record_attacks import CLASSES, CONTROLS, FOOL, IMAGES, SIX, TITLES, Recipe, attack_of, wilson
+from record_rows import ranked_row, rows_of, scores_of
 
 SEEN = Seen(
     classes=10, tau=0.8, confidence=0.97, randomised=False, difference=0.0, zero_gradient_share=0.0, mismatch=None
@@ -36,15 +36,19 @@ def record(recipe: Recipe) -> Record:
     clean = wilson(int(right.sum()), IMAGES)
     names = (*recipe.ranked, *recipe.beside)
     attacks = {n: attack_of(n, recipe, rng, truth, right, rejected) for n in names if n not in recipe.absent}
-    scores = _scores(recipe, attacks, clean, wilson(int(rejected.sum()), IMAGES), rng)
     controls = {n: attack_of(n, recipe, rng, truth, right, rejected) for n in CONTROLS}
+    rows = rows_of(recipe.ranked, attacks, controls, clean)
+    scores = scores_of(recipe.ranked, rows, clean, wilson(int(rejected.sum()), IMAGES), rng)
     bare = difference = None
     if recipe.defenses:
         plain = {n: attack_of(n, Recipe("bare", surrogate=False), rng, truth, skill, rejected) for n in names}
-        before = _scores(recipe, plain, wilson(int(skill.sum()), IMAGES), wilson(0, IMAGES), rng)
-        bare = BareResult(scores=before, tau=0.8, attacks=plain, controls={}, seen=SEEN, flags=[])
+        first = wilson(int(skill.sum()), IMAGES)
+        theirs = rows_of(recipe.ranked, plain, controls, first)
+        before = scores_of(recipe.ranked, theirs, first, wilson(0, IMAGES), rng)
+        bare = BareResult(scores=before, tau=0.8, rows=theirs, attacks=plain, controls={}, seen=SEEN, flags=[])
         difference = {
             "robust_score": _minus(scores.robust_score, before.robust_score, 3.0),
+            "survival_score": _minus(scores.survival_score, before.survival_score, 4.0),
             "clean_accuracy": _minus(scores.clean_accuracy, before.clean_accuracy, 0.03),
             "one_pixel": Measure(value=0.11, low=0.02, high=0.2),
             "fgsm": Measure(value=-0.01, low=-0.06, high=0.05),
@@ -80,12 +84,13 @@ def record(recipe: Recipe) -> Record:
                 )
                 for name in (*names, *CONTROLS)
             },
-            ranked=[RankedRow(name=name, title=TITLES[name], entries=[name]) for name in recipe.ranked],
+            ranked=[ranked_row(name) for name in recipe.ranked],
         ),
         submission=submission,
         digest=f"{abs(hash_of(recipe.name, recipe.seed)):064x}",
         scores=scores,
         tau=0.912,
+        rows=rows,
         attacks=attacks,
         controls=controls,
         bare=bare,
@@ -123,36 +128,6 @@ def digest_of(recipe: Recipe) -> str:
     """The battery's: another one for what ranks or holds other attacks."""
     plain = recipe.ranked == SIX and not recipe.beside
     return f"{hash_of(recipe.battery) if plain else hash_of(recipe.battery, recipe.ranked, recipe.beside):064x}"
-
-
-def survival(attack: AttackResult, clean: float) -> float | None:
-    if attack.task == "perturb":
-        return attack.robust_accuracy.value if attack.robust_accuracy else None
-    return None if attack.fooling_ratio.value is None else clean * (1 - attack.fooling_ratio.value)
-
-
-def _scores(
-    recipe: Recipe, attacks: Mapping[str, AttackResult], clean: Measure, rejection: Measure, rng: np.random.Generator
-) -> Scores:
-    left = [survival(attacks[n], clean.value or 0.0) if n in attacks else None for n in recipe.ranked]
-    measured = [x for x in left if x is not None]
-    if len(measured) < len(left):
-        none = Measure(value=None, reason="not all ranked attacks were measured")
-        return Scores(
-            clean_accuracy=clean,
-            clean_rejection=rejection,
-            robust_score=none,
-            worst_case=none,
-            survives_all_perturb=none,
-        )
-    value = 100 * float(np.mean(measured))
-    return Scores(
-        clean_accuracy=clean,
-        clean_rejection=rejection,
-        robust_score=Measure(value=value, low=max(0.0, value - 2.8), high=min(100.0, value + 2.7)),
-        worst_case=Measure(value=min(measured), low=max(0.0, min(measured) - 0.04), high=min(measured) + 0.05),
-        survives_all_perturb=wilson(int(rng.integers(5, 30)), 60),
-    )
 
 
 def _minus(one: Measure, other: Measure, half: float) -> Measure:

@@ -67,7 +67,8 @@ BATTERY: dict[str, Any] = {
         },
         "gradient_ascent": {
             **{"runs": 1, "targets": [0, 1], "steps": 5, "early": 0.03, "late": 0.1},
-            **{"objectives": ["softmax", "logit"], "decays": [0.0], "runs_per_shard": 1},
+            **{"objectives": ["softmax", "logit"], "decays": [0.0], "starts": ["1/255"]},
+            "runs_per_shard": 1,
         },
     },
     "controls": {"noise": {"runs": 1, "children": 20, "generations": 2, "runs_per_shard": 1}},

@@ -284,7 +284,7 @@ def test_fooling_images_are_better_than_chance() -> None:
     for objective in ("softmax", "logit"):
         spent = meter(8 * CLASSES, 600 // CLASSES)
         oracle = DrivenOracle(toy(1), spent, seeded(1), Asking(64), 1, lambda: False)
-        ascent = GradientAscent(objective=objective, steps=600 // CLASSES)
+        ascent = GradientAscent(objective=objective, starts=(1 / 255,), steps=600 // CLASSES)
         best[objective] = confidence(drive_white_box(ascent, task, oracle, attack_rng=seeded()))
     assert best["evolution"] > best["noise"] + 0.1
     assert best["cppn"] > best["random_cppn"] + 0.02
@@ -390,10 +390,13 @@ def test_a_battery_s_numbers_are_those_that_its_attacks_spend() -> None:
     assert scanned == [(1000, 20 + 10 * 7 * 7, 200)] * 3
     assert budgets["deepception_noise"] == budgets["deepception_random_donor"] == (1000, 20, 200)
     ascent = {name: value for name, value in budgets.items() if name.startswith("gradient_ascent")}
-    assert len(ascent) == 4
+    assert len(ascent) == 4 + 2
+    assert ascent.pop("gradient_ascent_adam") == (200, 0, 5)
+    assert ascent.pop("gradient_ascent_borrowed") == (32 + 200, 0, 5)
     assert all(tasks == 5 and 500 <= budget <= 501 for budget, _, tasks in ascent.values())
     assert budgets["projected_ascent"] == budgets["projected_ascent_5_16"] == ((2 * 2 + 3) * (2 * 100 + 1), 0, 200)
     assert budgets["projected_ascent_everywhere"] == (2 * 2 * (2 * 100 + 1), 0, 200)
     assert budgets["transfer_1_16"] == (8 * 2, 0, 200)
     assert budgets["square"] == budgets["square_1_16"] == (5000, 0, 200)
-    assert len(budgets) == 2 + 5 + 3 + (5 + 2) + (5 + 1) + 5 + 5 + 4 + 2
+    assert budgets["one_pixel_exact"] == (64 * 17, 0, 100)
+    assert len(budgets) == 2 + 5 + 3 + 1 + (5 + 2) + (5 + 1) + 5 + 5 + 4 + 2 + 2

@@ -159,3 +159,113 @@ def test_what_is_missing_of_a_panel_when_it_is_run_is_said_to_be_the_battery_s(t
     assert (problem.where.line, problem.where.key) == (line(tmp_path, "    path: model.onnx"), "panel.models[0].path")
     assert problem.message == f"Expected model.onnx in the battery's own folder {tmp_path}, got nothing there."
     assert problem.fix == "put the file beside the battery's YAML"
+
+
+# ranked rows
+
+
+ROW = {"name": "searches", "entries": ["evolution", "cppn"], "first": 20, "reason": "drawn blindly"}
+MISTAKEN_ROWS = {
+    # what is ranked: what is said of it, each at its place with its fix
+    "an attack that it lacks": (
+        ["cppn", "evolutoin"],
+        [("ranked[1]", "one of this battery's attacks (", "'evolutoin'", "write evolution")],
+    ),
+    "one that it lacks, in a row": (
+        [ROW | {"entries": ["cppn", "harmless"]}],
+        [
+            (
+                "ranked[0].entries[1]",
+                "one of this battery's attacks (",
+                "'harmless'",
+                "remove it, or add it to `attacks:`",
+            )
+        ],
+    ),
+    "a control": (["noise"], [("ranked[0]", "one of this battery's attacks (", "'noise'", "remove it, or add it")]),
+    "one twice in a row": (
+        [ROW | {"entries": ["cppn", "cppn"]}],
+        [("ranked[0].entries[1]", "each attack once", "'cppn' twice", "remove one")],
+    ),
+    "an attack twice": (["fgsm", "fgsm"], [("ranked[1]", "each attack once", "'fgsm' twice", "remove one")]),
+    "two rows of one name": (
+        [ROW, ROW | {"entries": ["cppn"]}],
+        [("ranked[1].name", "rows of different names", "'searches' twice", "remove one")],
+    ),
+    "two kinds of tasks": (
+        [ROW | {"entries": ["cppn", "fgsm"]}],
+        [("ranked[0].entries", "attacks of one task in a row", "fooling and changing ones", "make two rows of it")],
+    ),
+    "a control that it lacks": (
+        [ROW | {"control": "cppn"}],
+        [("ranked[0].control", "one of this battery's controls (noise)", "'cppn'", "correct or remove it")],
+    ),
+    "two at once": (
+        [ROW | {"entries": ["gone"], "control": "gone"}, "one_pixle"],
+        [
+            ("ranked[0].entries[0]", "one of this battery's attacks (", "'gone'", "remove it"),
+            ("ranked[0].control", "one of this battery's controls (noise)", "'gone'", "correct or remove it"),
+            ("ranked[1]", "one of this battery's attacks (", "'one_pixle'", "write one_pixel"),
+        ],
+    ),
+    "pixels over ε": (
+        [{"name": "low", "entries": ["fgsm", "one_pixel"], "over": "epsilon"}],
+        [
+            (
+                "ranked[0].entries[1]",
+                "attacks within an ε, for a row over epsilon",
+                "one_pixel",
+                "remove it, or say over",
+            )
+        ],
+    ),
+    "fooling over ε": (
+        [{"name": "low", "entries": ["evolution"], "over": "epsilon"}],
+        [
+            (
+                "ranked[0].entries[0]",
+                "attacks within an ε, for a row over epsilon",
+                "evolution",
+                "remove it, or say over",
+            )
+        ],
+    ),
+    "no attack": ([ROW | {"entries": []}], [("ranked[0].entries", "at least 1 value", "0", "")]),
+    "a name that is none": (
+        [ROW | {"name": "Searches!"}],
+        [("ranked[0].name", "at most 40 lower-case letters, digits and underscores", "Searches!", "name: my_row")],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKEN_ROWS)
+def test_a_mistaken_row_is_told_at_its_place(what: str, tmp_path: Path):
+    ranked, told = MISTAKEN_ROWS[what]
+    found = problems(tmp_path, ranked=ranked)
+    assert [problem.where.key for problem in found] == [key for key, *_ in told]
+    for problem, (_, expected, got, fix) in zip(found, told, strict=True):
+        assert problem.code == "FB104" or what == "a name that is none", problem.code
+        assert problem.expected.startswith(expected)
+        assert got in problem.message
+        assert (problem.fix or "").startswith(fix)
+        assert problem.where.line is not None
+
+
+def test_an_attacks_name_alone_is_a_row_of_it(tmp_path: Path):
+    alone = {"name": "cppn", "entries": ["cppn"]}
+    within = {"name": "low", "entries": ["fgsm"], "over": "epsilon"}
+    controlled = ROW | {"entries": ["evolution"], "control": "noise", "title": "Searches"}
+    for ranked in ([alone, within, controlled], ["cppn", within, controlled]):
+        submit(tmp_path, battery=changed(BATTERY, ranked=ranked))
+        first, second, third = read_battery("./battery.yaml", folder=tmp_path).spec.ranking
+        assert (first.entries, first.title) == (["cppn"], "CPPN (indirect encoding)")
+        assert (first.first, first.budget) == (1, 40)  # ten children in four generations
+        assert (second.curve, second.epsilon, second.control) == ([0.1, 0.2], 0.2, None)
+        assert (third.first, third.reason, third.control) == (20, "drawn blindly", "noise")
+        assert (third.title, third.budget) == ("Searches", 200)
+    # Where nothing is said, every attack is a row.
+    submit(tmp_path, battery=BATTERY)
+    every = read_battery("./battery.yaml", folder=tmp_path).spec.ranking
+    assert [row.name for row in every] == [row.entries[0] for row in every] == list(BATTERY["attacks"])
+    granted = {row.name: row.budget for row in every}
+    assert granted["gradient_ascent"] == 3 * 6  # five steps and a last look; a gradient is three forward passes

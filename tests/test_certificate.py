@@ -151,7 +151,7 @@ def test_onnx_networks_are_certified(tmp_path: Path):
     assert loaded.classifier.no_gradient is None
 
 
-def test_an_onnx_network_with_a_round_in_it_gets_no_logits_but_a_reason(tmp_path: Path):
+def test_an_onnx_network_with_a_round_in_it_gets_a_stand_in_and_says_why(tmp_path: Path):
     nodes = [
         helper.make_node("Mul", ["x", "eight"], ["m"]),
         helper.make_node("Round", ["m"], ["r"]),
@@ -159,11 +159,17 @@ def test_an_onnx_network_with_a_round_in_it_gets_no_logits_but_a_reason(tmp_path
         helper.make_node("Gemm", ["f", "w", "b"], ["y"]),
     ]
     loaded = load(graph(nodes, linear_weights() | {"eight": np.array(8, np.float32)}), tmp_path)
-    assert loaded.classifier.logits is None
-    assert "exactly 0" in (loaded.classifier.no_gradient or "")
+    assert loaded.classifier.surrogates == ("the network's own rounding",)
+    assert "exactly 0" in (loaded.certificate.reason or "")
+    assert loaded.certificate.straight_through
     assert not loaded.certificate.mismatch
-    assert loaded.certificate.hidden_slope_share == 1.0
     assert loaded.backend == "onnxruntime-cpu"
+    assert loaded.classifier.logits is not None
+    images = pictures().requires_grad_()
+    logits = loaded.classifier.logits(images, seeded())
+    assert torch.equal(logits.detach(), loaded.reference(images.detach()))  # the file's own, to the bit
+    (gradient,) = torch.autograd.grad(logits[:, 3].sum(), images)
+    torch.testing.assert_close(gradient.flatten(1)[0], 8 * torch.from_numpy(linear_weights()["w"])[:, 3])
 
 
 def test_a_saturated_network_has_no_usable_gradient(tmp_path: Path):

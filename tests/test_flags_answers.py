@@ -13,9 +13,11 @@ from flagged import FGSM, SHAPE, flag, run
 from foolbench.attacks.base import Fool
 from foolbench.bench import evaluate
 from foolbench.bench.battery.entries import entries
-from foolbench.bench.honesty.memorised import recognition
+from foolbench.bench.honesty.questions import answers_to
+from foolbench.bench.honesty.recognition import Beginnings
 from foolbench.bench.machine.seeds import generator
-from foolbench.bench.scores import behaviour, flags, masking
+from foolbench.bench.running.prepared import prepare
+from foolbench.bench.scores import behaviour, flags, masking, single_step
 from foolbench.leaderboard.board.columns import FLAGS
 from foolbench.models.base import Classifier
 from planted import CPU, battery, classifier, flag_codes, ground, halves, left_or_right, seeded, small
@@ -42,7 +44,7 @@ def test_an_honest_small_network_earns_none(tmp_path: Path) -> None:
 
 
 def test_every_flag_is_explained_on_the_board() -> None:
-    sources = "".join(Path(module.__file__ or "").read_text() for module in (flags, masking, behaviour))
+    sources = "".join(Path(module.__file__ or "").read_text() for module in (flags, masking, single_step, behaviour))
     codes = set(re.findall(r'code="(\w+)"', sources))
     assert {"masking", "stateful", "misdeclared", "underconfident"} < codes
     assert codes == set(FLAGS)
@@ -77,7 +79,10 @@ def test_memorised(tmp_path: Path) -> None:
         return images.diff(dim=-1).abs().mean((1, 2, 3)) > 40
 
     for knows, expected in ((by_heart, True), (rough, False)):
-        seen = recognition(wary(knows), on, plan, "0" * 64)
+        victim = wary(knows)
+        begun = Beginnings(prepare(victim, on), plan, "0" * 64)
+        (answers,) = answers_to(victim, [begun.question()])
+        seen = begun.recognition(answers)
         assert seen is not None
         assert (seen.own.n, seen.memorised) == (60, expected)
     assert seen.own.k == seen.fresh.k == 0  # all of it is turned away
@@ -121,7 +126,7 @@ def test_rejects_clean(tmp_path: Path, count: int, flagged: bool) -> None:
 
         def forward(self, images: Tensor) -> Tensor:
             logits = self.halves(images)
-            rejection = 200 * (0.1 - images[:, 0, 7, 7])
+            rejection = 400 * (0.05 - images[:, 0, 7, 7])
             return torch.cat([logits[:, :2], rejection[:, None]], 1)
 
     images, labels = halves(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,6 +58,30 @@ def test_zero_gradient_where_gradient_ascent_starts(tmp_path: Path) -> None:
     tasks = len(made.record.attacks["gradient_ascent"].tasks)
     assert flag(made, "zero_gradient", "gradient_ascent").evidence == {"stuck": tasks, "tasks": tasks}
     assert [f.code for f in made.record.flags] == ["zero_gradient"]
+
+
+BORROWED = {"steps": 20, "rate": 0.1, "after": ["evolution"], "borrows": [], "asked": 3, "climbed": 2}
+
+
+@pytest.mark.parametrize(
+    ("more", "stuck"),
+    [
+        ({"starts": ["1/255", "2/255"]}, True),  # dead at both
+        ({"starts": ["1/255", "200/255"]}, False),  # stronger noise is bright enough
+        ({"starts": ["1/255", "2/255"], "adam": {"steps": 20, "rate": 0.1}}, True),
+        ({"starts": ["1/255", "2/255"], "borrowed": BORROWED}, False),  # evolution begins with bright noise
+        ({"starts": ["1/255", "2/255"], "borrowed": BORROWED | {"after": []}}, True),  # nothing to borrow
+    ],
+)
+def test_an_ascent_is_dead_where_all_its_starts_are(tmp_path: Path, more: dict[str, Any], stuck: bool) -> None:
+    made = run(DeadAtTheMean(), tmp_path, small(evolution={}, gradient_ascent={"steps": 20} | more))
+    ascent = made.record.attacks["gradient_ascent"]
+    dead = [f for f in made.record.flags if (f.code, f.attack) == ("zero_gradient", "gradient_ascent")]
+    assert [f.evidence["stuck"] for f in dead] == ([len(ascent.tasks)] if stuck else [])
+    # Four settings, with two starts each, and Adam or what borrows.
+    looks = 2 * (4 + ("adam" in more or "borrowed" in more))
+    assert {row.spent for row in ascent.tasks} == {looks} or not stuck
+    assert ascent.fooling_ratio.value == (0 if stuck else 1)
 
 
 def test_zero_gradient_behind_a_victim_of_its_own(tmp_path: Path) -> None:

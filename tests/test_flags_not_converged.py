@@ -52,6 +52,31 @@ def test_not_converged() -> None:
     assert not_converged(progress([*early, *[901] * 6], mode="surrogate")) == []
 
 
+def curve(found: list[tuple[int, int]], tasks: int) -> list[int | None]:
+    """So many tasks fooled at so many queries each, of so many tasks."""
+    queries: list[int | None] = [at for at, count in found for _ in range(count)]
+    return queries + [None] * (tasks - len(queries))
+
+
+def test_a_climb_on_a_thousand_classes_has_not_converged() -> None:
+    """85 fooled at half of the budget and 127 at all of it, 8 of them in the last tenth: the ratio's interval is ±21
+    tasks. 42 late ones are at least 30, a quarter of all; 20 are at least 12, less than a tenth."""
+    climbing = [(100, 40), (400, 45), (700, 34), (950, 8)]
+    (found,) = not_converged(progress(curve(climbing, 1000)))
+    assert found.evidence == {"late": 42, "at_least": pytest.approx(30.27, abs=0.01), "fooled": 127}
+    assert "of the 127 tasks of 1000 that it fooled, 42 fell in the last half of the queries" in found.sentence
+    assert not_converged(progress(curve([(100, 60), (400, 67)], 1000))) == []  # flat
+    assert not_converged(progress(curve([(100, 60), (400, 47), (700, 20)], 1000))) == []  # levelling off
+    assert not_converged(progress(curve(climbing, 1000), mode="surrogate")) == []
+
+
+def test_few_late_successes_and_a_full_ratio_are_no_climb() -> None:
+    """Two late ones may be chance, and where all is fooled, or nearly, there is nothing left to climb."""
+    assert not_converged(progress(curve([(800, 2)], 50))) == []
+    assert not_converged(progress(curve([(100, 20), (800, 28)], 50))) == []  # 2 left
+    assert not_converged(progress(curve([(100, 10), (800, 20)], 50))) != []
+
+
 @dataclass(frozen=True)
 class Patient:
     """Asks about mid-gray for so long, then about one image for each class that fools."""

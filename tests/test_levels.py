@@ -23,8 +23,10 @@ from foolbench.bench.battery.entries import entries
 from foolbench.bench.data.readers import digits
 from foolbench.bench.errors import EnvironmentFault, InvalidInput, Unexpected
 from foolbench.bench.honesty.final_images import false_on_final_images
-from foolbench.bench.honesty.memorised import recognition
+from foolbench.bench.honesty.memorised import Unknown
 from foolbench.bench.honesty.properties import measure
+from foolbench.bench.honesty.questions import answers_to
+from foolbench.bench.honesty.recognition import Beginnings
 from foolbench.bench.running.prepared import prepare
 from foolbench.bench.running.progress import Silent
 from foolbench.bench.running.run import run_entries
@@ -181,7 +183,7 @@ def test_one_step_keeps_the_limit_though_its_bytes_differ() -> None:
 def test_gradient_ascent_starts_apart_and_stays_on_the_levels() -> None:
     oracle = _Watched()
     task = Fool((1, 8, 8), torch.arange(3), 4, torch.full((1, 8, 8), 0.4), DIGITS)
-    finals = GradientAscent("softmax", steps=8).ascend(task, oracle, seeded())
+    finals = GradientAscent("softmax", (1 / 16,), steps=8).ascend(task, oracle, seeded())
     assert all(_on(images) for images in [*oracle.seen, finals])
     assert len({image.numpy().tobytes() for image in oracle.seen[0]}) == 12  # noise of less than a level would be lost
 
@@ -241,7 +243,7 @@ def _attacked(victim: Classifier, read: Battery) -> dict[str, np.ndarray]:
     on = ground(read)
     prepared, plan = prepare(victim, on, None, "a digest"), entries(read)
     found = run_entries(prepared, plan, folder=None, determined_by={}, workers=1, progress=Silent())
-    recognition(victim, on, plan, "a digest")
+    answers_to(victim, [Unknown(prepared, "a digest").question(), Beginnings(prepared, plan, "a digest").question()])
     measure(on, victim, prepared.clean)
     false_on_final_images(victim, prepared.clean, on, found)
     assert all(isinstance(result, ShardResult) for result in found.values())

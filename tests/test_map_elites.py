@@ -32,7 +32,7 @@ def test_contest_equals_a_loop_over_children_and_cells():
 
         assert torch.equal(confidence, before[0])
         assert torch.equal(genes, before[1])
-        confidence = result.confidence
+        confidence = result.standing
         for run in range(runs):
             for child in range(children):
                 for cell in range(cells):

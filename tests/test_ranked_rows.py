@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from foolbench.leaderboard.board.board import controls_of
-from foolbench.leaderboard.board.columns import FOOL_RATIO, PERTURB_RATIO, columns_of, definitions_of
+from foolbench.leaderboard.board.columns import FOOL_TASKS, columns_of, definitions_of
 from foolbench.leaderboard.board.export import leaderboard_csv
 from foolbench.leaderboard.board.rank import Board, SharedResamples, board
 from foolbench.leaderboard.record.battery import BatteryRef, RankedRow
@@ -21,7 +21,8 @@ from foolbench.leaderboard.record.record import Record
 from foolbench.leaderboard.record.store import dump_record, parse_record
 from foolbench.leaderboard.record.unranked import unranked
 from foolbench.leaderboard.site.charts import THEMES, Line
-from record_attacks import SIX, TITLES
+from record_attacks import BUDGET, SIX, TITLES
+from record_rows import FIRST, ranked_row
 from records import RECIPES, record
 
 SEVEN = replace(RECIPES[1], battery="digits-v2", ranked=(*SIX, "square"), beside=("plasma",))
@@ -29,7 +30,7 @@ SEVEN = replace(RECIPES[1], battery="digits-v2", ranked=(*SIX, "square"), beside
 
 def ranking(made: Record, *names: str, **titles: str) -> Record:
     """The record as if its battery ranked these attacks, with other titles."""
-    rows = [RankedRow(name=name, title=titles.get(name, name), entries=[name]) for name in names]
+    rows = [ranked_row(name, titles.get(name, name)) for name in names]
     return made.model_copy(update={"battery": made.battery.model_copy(update={"ranked": rows})})
 
 
@@ -39,15 +40,18 @@ def ranking(made: Record, *names: str, **titles: str) -> Record:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"entries": ["fgsm", "square"]}, "expected a ranked row to count one attack, got 2 in row"),
-        ({"entries": []}, "expected a ranked row to count one attack, got 0 in row"),
+        ({"entries": ["plasma", "square"]}, "expected attacks of one task in a row, got both in row"),
+        ({"entries": ["plasma", "cppn", "plasma"]}, "expected each attack once in a row, got plasma twice in row"),
+        ({"entries": []}, "battery.ranked.7.entries: List should have at least 1 item"),
         ({"entries": ["noise"]}, "expected ranked attacks of the battery, none of them a control, got noise"),
         ({"entries": ["apgd"]}, "expected ranked attacks of the battery, none of them a control, got apgd"),
-        ({"entries": ["fgsm"]}, "expected each attack and each row once in the ranking, got fgsm twice"),
-        ({"name": "cppn"}, "expected each attack and each row once in the ranking, got cppn twice"),
+        ({"control": "cppn"}, "expected a control of the battery, got cppn"),
+        ({"control": "silence"}, "expected a control of the battery, got silence"),
+        ({"name": "cppn"}, "expected each row once in the ranking, got cppn twice"),
         ({"name": "clean_accuracy"}, "expected attacks that are named otherwise than scores and evidence"),
+        ({"name": "survival_score"}, "expected attacks that are named otherwise than scores and evidence"),
         ({"name": "../../x"}, "battery.ranked.7.name: String should match pattern"),
-        ({"entries": ["../../x"]}, "battery.ranked.7.entries.0: String should match pattern"),
+        ({"entries": ["../../x"]}, "expected ranked attacks of the battery, none of them a control, got ../../x"),
     ],
 )
 def test_a_ranking_that_cannot_be_is_refused(row: dict[str, Any], told: str) -> None:
@@ -75,6 +79,16 @@ def test_what_hurts_most_is_said_with_the_rows_own_title() -> None:
     assert low[0].name == "square"
     assert "; Square, my own words hurts it most" in summary_of(made)
     assert weakest(ranking(made)) is None
+
+
+@pytest.mark.parametrize("row", [{"entries": ["plasma", "cppn", "evolution"]}, {"control": "noise"}])
+def test_a_row_may_count_an_attack_that_another_counts_too(row: dict[str, Any]) -> None:
+    content = json.loads(dump_record(record(SEVEN)))
+    content["battery"]["ranked"].append({"name": "row", "title": "Row", "entries": ["plasma"]} | row)
+    battery = parse_record(json.dumps(content).encode(), Path("whole")).battery
+    assert battery.counted == (*SEVEN.ranked, "plasma")
+    assert battery.task_of(battery.ranked[-1]) == "fool"
+    assert battery.unranked == ()
 
 
 # a board
@@ -106,7 +120,7 @@ def test_titles_are_those_of_the_newest_record() -> None:
     new = ranking(new, *SEVEN.ranked, fgsm="Fast gradient sign")
     for records in ([old, new], [new, old]):
         columns = columns_of(board(records).battery)
-        assert [c.title for c in columns.fooling if c.key == "fgsm"] == ["Fast gradient sign"]
+        assert [c.title for c in columns.rows if c.key == "fgsm"] == ["Fast gradient sign"]
 
 
 def test_controls_are_the_batterys() -> None:
@@ -127,27 +141,46 @@ def battery(*ranked: str) -> BatteryRef:
 @pytest.mark.parametrize(
     ("ranked", "score", "worst", "survives", "ran"),
     [
-        (SIX, "over the six attacks", "lowest of the six survivals", "Survives all three", "all three attacks"),
-        (SEVEN.ranked, "over the seven attacks", "lowest of the seven", "Survives all four", "all four attacks"),
-        (("fgsm", "square"), "over the two attacks", "lowest of the two", "Survives both", "both attacks"),
-        (("fgsm", "cppn"), "over the two attacks", "lowest of the two", "Survives all", "all of them"),
-        (("fgsm",), "over the ranked attacks", "The lowest survival:", "Survives all", "all of them"),
-        ((), "over the ranked attacks", "The lowest survival:", "Survives all", "all of them"),
+        (SIX, "over the six rows", "lowest of the six survivals", "Survives all three", "all three"),
+        (SEVEN.ranked, "over the seven rows", "lowest of the seven", "Survives all four", "all four"),
+        (("fgsm", "square"), "over the two rows", "lowest of the two", "Survives both", "both"),
+        (("fgsm", "cppn"), "over the two rows", "lowest of the two", "Survives all", "all of them"),
+        (("fgsm",), "over the ranked rows", "The lowest survival:", "Survives all", "all of them"),
+        ((), "over the ranked rows", "The lowest survival:", "Survives all", "all of them"),
     ],
 )
 def test_columns_are_told_by_what_is_ranked(
     ranked: tuple[str, ...], score: str, worst: str, survives: str, ran: str
 ) -> None:
     columns = columns_of(battery(*ranked))
-    assert [c.key for c in columns.fooling] == list(ranked)
+    assert [c.key for c in columns.rows] == list(ranked)
     assert score in columns.kept[0].definition
-    assert worst in columns.kept[1].definition
+    assert score in columns.kept[1].definition
+    assert worst in columns.kept[2].definition
     assert columns.survives.title == survives
     assert columns.survives.denominator == f"evaluation images that {ran} were run on"
-    for column in columns.fooling:
+    for column in columns.rows:
         fool = column.key in ("evolution", "cppn", "gradient_ascent")
-        assert column.definition == f"Share of what {TITLES[column.key]} fooled."
-        assert column.denominator == (FOOL_RATIO if fool else PERTURB_RATIO)
+        assert column.higher_is_better
+        assert f"log(q ÷ {FIRST.get(column.key, 10)})" in column.definition
+        assert f"log({BUDGET[column.key]:,} ÷" in column.definition
+        assert column.definition.endswith(f"of {TITLES[column.key]}: share of what {TITLES[column.key]} fooled.")
+        assert ("Times clean accuracy" in column.definition) == fool
+        assert "whichever" not in column.definition
+        assert column.denominator == (FOOL_TASKS if fool else "all of its evaluation images")
+
+
+def test_a_rows_column_says_what_it_counts_and_over_what() -> None:
+    made = battery()
+    nested = ranked_row("plasma").model_copy(update={"entries": ["plasma", "cppn", "evolution"], "reason": "2 is one"})
+    within = RankedRow(name="linf", title="L∞", entries=["fgsm", "square"], curve=[0.1, 0.25], epsilon=0.1)
+    two = columns_of(made.model_copy(update={"ranked": [nested, within]})).rows
+    assert "It counts Plasma, CPPN (indirect encoding), Evolution (direct encoding): whichever" in two[0].definition
+    assert "Why 10: 2 is one." in two[0].definition
+    assert two[0].denominator == FOOL_TASKS
+    assert "the area under robust accuracy over ε from 0 to 0.25" in two[1].definition
+    assert "log(" not in two[1].definition
+    assert two[1].denominator == "all of its evaluation images"
 
 
 def test_a_definition_stands_once_for_each_way_in_which_it_is_told() -> None:
@@ -157,7 +190,8 @@ def test_a_definition_stands_once_for_each_way_in_which_it_is_told() -> None:
     assert (anchors["col-robust_score"], anchors["col-robust_score-b"]) == (("a",), ("b",))
     assert (anchors["col-fgsm"], anchors["col-square"]) == (("a", "b"), ("b",))
     none = [definition.column.key for definition in definitions_of({})]
-    assert none == ["robust_score", "worst_case", "clean_accuracy", "survives_all_perturb", "clean_rejection"]
+    kept = ["robust_score", "survival_score", "worst_case", "clean_accuracy"]
+    assert none == [*kept, "survives_all_perturb", "clean_rejection"]
 
 
 def test_a_row_named_like_another_column_is_refused() -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from foolbench.leaderboard.board.board import headline
 from foolbench.leaderboard.board.rank import SharedResamples, board, boards, tiers
 from foolbench.leaderboard.record.bootstrap import interval
-from foolbench.leaderboard.record.record import Record, TaskRow
+from foolbench.leaderboard.record.record import Record
 from record_attacks import SIX, Recipe
 from records import OTHERS, RECIPES, record
 
 
-def with_tasks(made: Record, name: str, tasks: list[TaskRow]) -> Record:
-    attack = made.attacks[name].model_copy(update={"tasks": tasks})
-    return made.model_copy(update={"attacks": made.attacks | {name: attack}})
+def with_row(made: Record, name: str, **changes: Any) -> Record:
+    row = made.rows[name].model_copy(update=changes)
+    return made.model_copy(update={"rows": made.rows | {name: row}})
 
 
 def test_ranked_by_score_and_unranked_after_with_reasons() -> None:
@@ -42,16 +44,16 @@ def test_equal_scores_share_rank_and_tier() -> None:
 
 
 def test_a_tier_reaches_as_far_as_chance() -> None:
-    """One entry loses m further images to one pixel alone. Its score is lower by 100 m / (6 * 60) for sure; the paired
-    interval leaves out 0 once m is more than a resample can plausibly miss (each misses all with about e^-m)."""
+    """One entry loses m further images to one pixel alone, before it has learned anything. Its score is lower by
+    100 m / (6 * 60) for sure; the paired interval leaves out 0 once m is more than a resample can plausibly miss (each
+    misses all with about e^-m)."""
     one = record(RECIPES[1])
-    rows = one.attacks["one_pixel"].tasks
-    standing = [i for i, row in enumerate(rows) if row.counts and not row.fooled]
+    row = one.rows["one_pixel"]
+    standing = [i for i, (lost, counts) in enumerate(zip(row.lost, row.counts, strict=True)) if counts and lost is None]
 
-    def weaker(m: int) -> Record:
+    def weaker(m: int, passes: float = 10) -> Record:
         lost = set(standing[:m])
-        tasks = [r.model_copy(update={"fooled": True}) if i in lost else r for i, r in enumerate(rows)]
-        return with_tasks(one, "one_pixel", tasks)
+        return with_row(one, "one_pixel", lost=[passes if i in lost else x for i, x in enumerate(row.lost)])
 
     assert tiers([one, weaker(2)], np.random.default_rng(1)) == [1, 1]
     assert tiers([one, weaker(8)], np.random.default_rng(1)) == [1, 2]
@@ -59,17 +61,23 @@ def test_a_tier_reaches_as_far_as_chance() -> None:
     assert interval(resamples.scores(one) - resamples.scores(one)) == (0.0, 0.0)
     low, high = interval(resamples.scores(one) - resamples.scores(weaker(8)))
     assert low < 100 * 8 / 360 < high
+    # Lost in the middle of 10 to 5000 passes, on a logarithmic scale, costs half of that.
+    half = resamples.scores(one) - resamples.scores(weaker(8, (10 * 5000) ** 0.5))
+    assert half == pytest.approx((resamples.scores(one) - resamples.scores(weaker(8))) / 2)
 
 
 def test_resamples_centre_on_the_score() -> None:
-    made = record(RECIPES[2])
-    scores = SharedResamples(made, np.random.default_rng(3)).scores(made)
-    assert np.mean(scores) == pytest.approx(made.scores.robust_score.value, abs=0.3)
+    for recipe in (RECIPES[2], RECIPES[3]):
+        made = record(recipe)
+        scores = SharedResamples(made, np.random.default_rng(3)).scores(made)
+        assert np.mean(scores) == pytest.approx(made.scores.robust_score.value, abs=0.3)
+        assert made.scores.survival_score.value is not None
+        assert abs(np.mean(scores) - made.scores.survival_score.value) > 1  # endurance ranks
 
 
 def test_records_on_other_tasks_are_not_compared() -> None:
     one = record(RECIPES[1])
-    other = with_tasks(one, "fgsm", one.attacks["fgsm"].tasks[:-1])
+    other = with_row(one, "fgsm", tasks=one.rows["fgsm"].tasks[:-1])
     with pytest.raises(ValueError, match="expected all records of digits-v1 to hold the same tasks of fgsm"):
         tiers([one, other], np.random.default_rng(0))
 

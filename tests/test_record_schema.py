@@ -70,7 +70,7 @@ def attacks_of(content: Json) -> Iterator[tuple[str, Json]]:
 
 def test_the_keys_are_all_there(content: Json) -> None:
     assert content["schema"] == 1
-    assert {"battery", "submission", "digest", "scores", "tau", "attacks", "controls", "bare"} <= set(content)
+    assert {"battery", "submission", "digest", "scores", "tau", "rows", "attacks", "controls", "bare"} <= set(content)
     assert {"difference", "transfer", "seen", "flags", "provenance"} <= set(content)
 
     assert content["battery"]["name"] == "planted"
@@ -81,13 +81,22 @@ def test_the_keys_are_all_there(content: Json) -> None:
     assert 0.5 < content["tau"] < 1
 
     scores = content["scores"]
-    assert set(scores) == {"clean_accuracy", "clean_rejection", "robust_score", "worst_case", "survives_all_perturb"}
+    assert set(scores) == {
+        *("clean_accuracy", "clean_rejection", "robust_score", "survival_score", "worst_case", "survives_all_perturb")
+    }
     for name in ("clean_accuracy", "clean_rejection", "survives_all_perturb"):
         assert isinstance(scores[name]["k"], int)
         assert isinstance(scores[name]["n"], int)
 
     assert tuple(content["attacks"]) == tuple(RANKED)
     assert tuple(content["controls"]) == ("noise", "random_cppn")
+    assert tuple(content["rows"]) == tuple(content["bare"]["rows"]) == tuple(RANKED)
+    for row in content["battery"]["ranked"]:
+        assert {"name", "title", "entries", "first", "budget", "curve", "epsilon", "control", "reason"} == set(row)
+    for name, row in content["rows"].items():
+        wanted = {"endurance", "survival", "endurance_99", "survival_99", "lift", "words", "tasks", "lost", "by"}
+        assert {*wanted, "counts", "lost_99"} == set(row), name
+        assert len(row["tasks"]) == len(row["lost"]) == len(row["by"]) == (8 if name in PERTURB else 4)
     wanted = {"task", "mode", "fooling_ratio", "robust_accuracy", "fooling_ratio_99", "median_confidence", "queries"}
     wanted |= {"gradients", "seconds", "curve", "tasks"}
     for name, attack in attacks_of(content):
@@ -111,14 +120,14 @@ def test_the_keys_are_all_there(content: Json) -> None:
 
 def test_the_bare_model_and_the_difference(content: Json) -> None:
     bare, difference = content["bare"], content["difference"]
-    assert {"scores", "tau", "attacks", "controls", "flags"} <= set(bare)
+    assert {"scores", "tau", "rows", "attacks", "controls", "flags"} <= set(bare)
     assert tuple(bare["attacks"]) == tuple(RANKED)
-    assert set(difference) == {"clean_accuracy", "robust_score", *RANKED}
-    for name in ("clean_accuracy", "robust_score"):
+    assert set(difference) == {"clean_accuracy", "robust_score", "survival_score", *RANKED}
+    for name in ("clean_accuracy", "robust_score", "survival_score"):
         gap = content["scores"][name]["value"] - bare["scores"][name]["value"]
         assert difference[name]["value"] == pytest.approx(gap)
-    for name in PERTURB:
-        mine, theirs = (part["attacks"][name]["robust_accuracy"]["value"] for part in (content, bare))
+    for name in RANKED:
+        mine, theirs = (part["rows"][name]["endurance"]["value"] for part in (content, bare))
         assert difference[name]["value"] == pytest.approx(mine - theirs)
 
 
@@ -176,15 +185,47 @@ def test_attacks_agree_with_their_tasks(content: Json) -> None:
     assert content["attacks"]["evolution"]["fooling_ratio"]["k"]
 
 
-def test_scores_agree_with_the_attacks(content: Json) -> None:
+def test_rows_agree_with_the_attacks(content: Json) -> None:
+    """The planted battery ranks each attack by its name: what its rows came to follows from its tasks."""
+    said = {row["name"]: row for row in content["battery"]["ranked"]}
     for part in (content, content["bare"]):
         accuracy = part["scores"]["clean_accuracy"]["value"]
-        survivals = [
-            a["robust_accuracy"]["value"] if name in PERTURB else accuracy * (1 - a["fooling_ratio"]["value"])
-            for name, a in part["attacks"].items()
-        ]
-        assert part["scores"]["robust_score"]["value"] == pytest.approx(100 * sum(survivals) / 6)
-        assert part["scores"]["worst_case"]["value"] == pytest.approx(min(survivals))
+        for name, row in part["rows"].items():
+            tasks = part["attacks"][name]["tasks"]
+            looks = 3 if name in ("fgsm", "gradient_ascent") else 1
+            lost = [t["queries"] * looks if t["counts"] and t["fooled"] else None for t in tasks]
+            assert row["lost"] == lost, name
+            where = [[t["image"], t["truth"]] if name in PERTURB else [t["run"], t["target"]] for t in tasks]
+            assert row["tasks"] == where, name
+            first, budget = said[name]["first"], said[name]["budget"]
+            assert (first, budget) == (looks, {"fgsm": 3}.get(name, budget))
+            assert budget <= part["attacks"][name]["budget"] * looks
+            held = [
+                1.0
+                if when is None
+                else min(1, max(0, np.log(when / first) / np.log(budget / first)))
+                if budget > first
+                else 0.0
+                for when in lost
+            ]
+            whole = 1.0 if name in PERTURB else accuracy
+            right = [float(t["counts"]) for t in tasks]
+            assert row["endurance"]["value"] == pytest.approx(whole * np.multiply(held, right).mean()), name
+            stood = [t["counts"] and not t["fooled"] for t in tasks]
+            assert row["survival"]["value"] == pytest.approx(whole * np.mean(stood)), name
+            assert {by for by in row["by"] if by is not None} <= {name, *part["attacks"][name]["variants"]}
+            assert [by is None for by in row["by"]] == [when is None for when in lost]
+    assert any(None not in row["lost"] for row in content["rows"].values())  # FGSM takes every image
+
+
+def test_scores_agree_with_the_rows(content: Json) -> None:
+    for part in (content, content["bare"]):
+        endurance, survival = (
+            [row[what]["value"] for row in part["rows"].values()] for what in ("endurance", "survival")
+        )
+        assert part["scores"]["robust_score"]["value"] == pytest.approx(100 * sum(endurance) / 6)
+        assert part["scores"]["survival_score"]["value"] == pytest.approx(100 * sum(survival) / 6)
+        assert part["scores"]["worst_case"]["value"] == pytest.approx(min(survival))
         rows = [part["attacks"][name]["tasks"] for name in PERTURB]
         alive = sum(all(row["counts"] and not row["fooled"] for row in some) for some in zip(*rows, strict=True))
         assert (part["scores"]["survives_all_perturb"]["k"], part["scores"]["survives_all_perturb"]["n"]) == (alive, 8)
@@ -260,7 +301,11 @@ def test_without_gradients_and_without_a_panel_white_box_cells_stay_empty(tmp_pa
                 assert part[number] is None
         assert (attack["robust_accuracy"] is None) == (name == "gradient_ascent")
     scores = content["scores"]
-    assert scores["robust_score"]["value"] is scores["worst_case"]["value"] is None
+    assert scores["robust_score"]["value"] is scores["survival_score"]["value"] is scores["worst_case"]["value"] is None
+    for name in ("fgsm", "gradient_ascent"):
+        row = content["rows"][name]
+        assert row["endurance"]["value"] is row["survival"]["value"] is None
+        assert row["tasks"] == row["lost"] == row["by"] == []
     assert scores["robust_score"]["reason"] == "not measured: FGSM, Gradient ascent"
     assert scores["survives_all_perturb"]["value"] is None
     assert scores["clean_accuracy"]["value"] == 1

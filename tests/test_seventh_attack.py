@@ -53,7 +53,7 @@ def heads(page: str) -> list[str]:
     return re.findall(r'<th scope="col"[^>]* data-key="([a-z0-9_]+)"', page)
 
 
-KEPT = ["rank", "submission", "robust_score", "worst_case", "clean_accuracy"]
+KEPT = ["rank", "submission", "robust_score", "survival_score", "worst_case", "clean_accuracy"]
 
 
 def test_a_board_has_the_columns_that_its_battery_ranks(sites: Path) -> None:
@@ -74,13 +74,13 @@ def test_the_methods_page_tells_each_board_in_its_own_words(sites: Path) -> None
         page = board_of(sites / "mixed", board)
         (anchor,) = re.findall(r'methods.html#(col-robust_score[^"]*)"', page)
         (article,) = re.findall(rf'<article class="definition" id="{anchor}">(.*?)</article>', methods, re.S)
-        assert f"The mean over the {number} attacks of 100 × survival." in article
+        assert f"The mean over the {number} rows of 100 × endurance" in article
         assert f"<dt>Board</dt><dd>{board}</dd>" in article
     assert methods.count('id="col-fgsm"') == methods.count(">FGSM <small>") == 1
-    assert "Share of what Square search (planted) fooled." in methods
-    assert "none of the four attacks on natural images" in methods
+    assert "the fooling ratio of Square search (planted): share of what Square search (planted) fooled." in methods
+    assert "none of the four rows on natural images" in methods
     alone = (sites / "six" / "methods.html").read_text(encoding="utf-8")
-    assert alone.count("The mean over the six attacks") == 1
+    assert alone.count("The mean over the six rows of 100 × endurance") == 1
     assert "<dt>Board" not in alone
 
 
@@ -117,12 +117,13 @@ def test_downloads_hold_every_row_and_leave_empty_what_a_board_does_not_rank(sit
     rows = list(csv.DictReader(io.StringIO(raw, newline="")))
     assert "plasma" not in raw
     for row in rows:
-        empty = [row[key] for key in ("square", "square_low", "square_n", "square_mode")]
+        empty = [row[key] for key in ("square", "square_low", "square_high", "square_mode")]
         if row["battery"] == "digits-v1":
             assert empty == [""] * 4
         elif row["submission"] != "interrupted":
             assert all(empty)
             assert row["square_mode"] == "black_box"
+            assert row["square_n"] == ""  # its interval is a bootstrap, of no proportion
     data = json.loads((sites / "mixed" / "data.json").read_text(encoding="utf-8"))
     boards = {board["battery"]["name"]: board for board in data["boards"]}
     assert [row["name"] for row in boards["digits-v2"]["battery"]["ranked"]] == list(SEVEN)
@@ -159,4 +160,4 @@ def test_the_report_of_a_run_shows_them_too(width: int) -> None:
     assert places == sorted(places)
     assert "(unranked)" in text
     assert text.count("(control)") == 2
-    assert "survive all four attacks on natural images" in text
+    assert "survive all four rows on natural images" in text

@@ -6,7 +6,8 @@ import pytest
 from foolbench.leaderboard.board.export import bibtex, csv_text
 from foolbench.leaderboard.record import words
 from foolbench.leaderboard.record.record import AttackResult, Measure, TaskRow
-from foolbench.leaderboard.site.entry import properties_of, transfer_of
+from foolbench.leaderboard.record.rows import RankedRow
+from foolbench.leaderboard.site.entry import properties_of, ranked_of, transfer_of
 from foolbench.leaderboard.site.gallery import caption
 from record_attacks import SIX, TITLES, Recipe
 from records import RECIPES, record
@@ -100,6 +101,25 @@ def test_captions_say_what_happened() -> None:
     assert told("cppn", **found) == "no natural image → “two”, 98.0 %, CPPN (indirect encoding)"
     missed = found | {"fooled": False, "label": 0, "confidence": 0.2}
     assert told("gradient_ascent", **missed) == "aimed at “two”, 20.0 % for it, the victim said “zero”, Gradient ascent"
+
+
+def test_rows_say_what_they_count_over_what_and_which_attack_took_how_many() -> None:
+    made = record(RECIPES[1])
+    lost = made.rows["fgsm"]
+    right = sum(lost.counts)
+    by = ["fgsm"] * 2 + ["fgsm_5"] * 3 + ["one_pixel"] * 6 + [None] * (len(lost.tasks) - 11)
+    within = {"curve": [0.2, 0.5], "epsilon": 0.2}
+    nested = RankedRow(name="linf", title="Low", entries=["fgsm", "one_pixel"], **within)
+    alone = made.battery.ranked[0]
+    battery = made.battery.model_copy(update={"ranked": [alone, nested, alone.model_copy(update={"name": "gone"})]})
+    made = made.model_copy(update={"rows": made.rows | {"linf": lost.model_copy(update={"by": by})}})
+    first, second, third = ranked_of(made, battery)
+    assert (first.title, first.counted, first.over) == (TITLES["evolution"],) * 2 + ("10 to 50,000 passes",)
+    assert first.took == f"{sum(x is not None for x in made.rows['evolution'].lost)} of 50"
+    assert (second.title, second.counted) == ("Low", "FGSM, One pixel")
+    assert second.over == "ε 0 to 0.5, survival at 0.2"
+    assert second.took == f"11 of {right}: One pixel 6, FGSM 5"
+    assert (third.result, third.took) == (None, "")
 
 
 def test_transfer_is_read_in_both_directions() -> None:

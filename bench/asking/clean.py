@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,10 +11,12 @@ from torch import Tensor
 from ...attacks.entry import Entry
 from ...models.base import Classifier
 from ...models.levels import from_bytes
+from ...models.slopes import gradient_of, other_classes, vanishes
 from ..battery.ground import Ground
 from ..machine.memory import Memory
 from ..machine.seeds import generator
 from .answers import victim_call
+from .informative import informative
 from .out_of_distribution import asked, most_rejected, out_of_distribution, twice
 from .reading import Reading, reading_of
 
@@ -39,11 +42,15 @@ class CleanAnswers:
     difference: float
     """The largest difference between two answers to the same image, clean or not (see out_of_distribution.py)."""
     zero_gradient_share: float | None
-    """Share of images whose input gradient (of the largest class against the next) vanishes; None without gradients."""
+    """Share of images whose input gradient (of the log-odds of every class but the largest, which is what FGSM and its
+    kin ascend) vanishes; None without gradients."""
     vanishes: Tensor | None = None
     """`(n,)` bool: on which of them."""
     share: Tensor | None = None
     """`(n,)`: share of the draws on which a randomised victim accepts the image as its class; None without chance."""
+    blinds: str | None = None
+    """What its answers to these and other images keep back from a search, in a clause; None where they tell enough, and
+    where chance decides, since a search is shown the mean of several draws."""
     most_rejected: float = 0.0
     """The largest mass that an answer, to a clean image or another, keeps from the classes: the rejected mass."""
 
@@ -88,12 +95,14 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
     pixels = from_bytes(images)
     first, second = twice(victim, pixels, rng, how, memory)
     difference, kept = float((first - second).abs().max()), most_rejected(first)
+    shown, told = [images], [first]
     if not (victim.rejects and (victim.randomised or difference > SAME)):  # else there is nothing left to learn
         # The name of the stream is old; another would move the numbers of records.
         other = generator(name, "strangers", digest, device=victim.device)
         unlike = out_of_distribution(images, other)
         here, there = twice(victim, unlike, other, how, memory)
         difference, kept = max(difference, float((here - there).abs().max())), max(kept, most_rejected(here))
+        shown, told = [images, ground.levels.to_bytes(unlike)], [first, here]
     reading = reading_of(first)
     randomised = victim.randomised or difference > SAME
     share = None
@@ -104,6 +113,11 @@ def examine_images(victim: Classifier, ground: Ground, images: Tensor, truth: Te
     right = reading.label == truth if share is None else (reading.label == truth) & (share > 0.5)
     tau = tau_of(reading.confidence[right], spec.judge.tau_quantile)
     clean = CleanAnswers(images, truth, reading, tau, randomised, difference, None, share=share, most_rejected=kept)
+    if not randomised:
+        # Without its logits, which no search sees.
+        pictures, answers = (torch.cat(parts).cpu().numpy() for parts in (shown, told))
+        seen = informative(replace(victim, logits=None), name, spec.batch, pictures, answers)
+        clean = replace(clean, blinds=None if seen is None else seen.blinds)
     if victim.logits is None:
         return clean
     vanishes = _vanishes(victim, pixels, rng, spec.gradient_batch, memory)
@@ -123,18 +137,9 @@ def _vanishes(victim: Classifier, pixels: Tensor, rng: torch.Generator, batch: i
     assert ask is not None
 
     def vanished(images: Tensor) -> Tensor:
-        leaf = images.clone().requires_grad_(True)
-        with torch.enable_grad():
-            logits = victim_call(ask, leaf, rng)
-            if not logits.requires_grad:
-                return torch.ones(len(images), dtype=torch.bool, device=images.device)
-            # Of classes: what is rejected may well have no gradient, and the attacks do without it.
-            top = logits[:, : victim.classes].topk(2, dim=1).values
-            (gradient,) = torch.autograd.grad(
-                (top[:, 0] - top[:, 1]).sum(), leaf, allow_unused=True, materialize_grads=True
-            )
-        size = gradient.flatten(1).abs().amax(1)
-        return (size == 0) | ~size.isfinite()
+        # Of what is ascended: the classes alone. What is rejected may well have no gradient of its own.
+        side = partial(other_classes, rejects=victim.rejects)
+        return vanishes(gradient_of(lambda x: victim_call(ask, x, rng), images, side)[1])
 
     found = []
     for part in pixels.split(batch):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import create_model
 
@@ -25,6 +25,11 @@ from .attacks import section
 from .installed import Packaged, own, packaged
 from .named import found
 from .spec import BatterySpec, PanelModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..data.others import Others
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,21 @@ class Battery:
         if problems:
             raise InvalidInput(*problems)
         return data
+
+    def others(self, data: Data, count: int, rng: np.random.Generator) -> Others:
+        """At most `count` images of its data set that are not evaluated. Raises EnvironmentFault."""
+        from ..data.others import others
+
+        spec = self.spec
+        return others(
+            spec.data,
+            data,
+            folder=self.data_folder,
+            shape=spec.shape,
+            classes=self.classes,
+            count=count,
+            rng=rng,
+        )
 
     def panel_path(self, model: PanelModel) -> Path:
         """Where a panel model's file lies. Raises InvalidInput where it does not."""

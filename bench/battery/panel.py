@@ -110,14 +110,18 @@ def sources_from_bytes(raw: bytes, evaluation: np.ndarray) -> Sources:
 
 def wanted(plan: Iterable[Entry]) -> list[Entry]:
     """The entries that panel models are attacked with: each attack's headline, and every white-box setting, but none
-    that looks at what others came to."""
+    that looks at what others came to, and none by labels alone, since panel models give their probabilities."""
     seen: set[str] = set()
     chosen = []
     for entry in plan:
         if entry.box == "white" or entry.group not in seen:
             chosen.append(entry)
         seen.add(entry.group)
-    return [entry for entry in chosen if not entry.control and not entry.after and not entry.borrows]
+    return [
+        entry
+        for entry in chosen
+        if not entry.control and not entry.after and not entry.borrows and entry.access == "scores"
+    ]
 
 
 def find(battery: Battery, data: Data, make: Callable[[], Sources]) -> Sources | None:

@@ -18,18 +18,26 @@ PASSES = 3
 
 
 class RowSpec(Strict):
-    """One of `ranked:`. An attack's name alone is a row of that attack, lost where it fooled at its first query or
-    later: `first` is 1."""
+    """One of `ranked:`. An attack's name alone is a row of that attack."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    name: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z][a-z0-9_]*$",
+            max_length=40,
+            description="at most 40 lower-case letters, digits and underscores, a letter first, such as my_row",
+            examples=["my_row"],
+        ),
+    ]
     title: str | None = None
     """What people read; the first attack's title when absent."""
     entries: Annotated[tuple[str, ...], Field(min_length=1)]
     """The attacks that it counts. The first to get there counts, task by task."""
     over: Literal["queries", "epsilon"] = "queries"
     """What a task holds out against: forward passes, or the ε of the attacks' curves."""
-    first: AtLeastOne = 1
-    """Forward passes that an attack makes before it can have learned anything."""
+    first: AtLeastOne | None = None
+    """Forward passes that an attack makes before it can have learned anything; when absent, one look: a query, or a
+    gradient where one of its attacks takes those, so that a single step is lost or not and nothing between."""
     reason: str | None = None
     """Why `first` is what it is."""
     control: str | None = None
@@ -94,13 +102,14 @@ def ranked_row(row: RowSpec, plans: Mapping[str, Sequence[Entry]], titles: Mappi
                 epsilon = limit.value
         grid = {e.limit.value for name in row.entries for e in plans[name] if e.limit is not None and not e.smallest}
         curve = sorted({round(value, 9) for value in grid})
-    budgets = [passes(entry) for name in row.entries for entry in counted(plans[name])]
+    taken = [entry for name in row.entries for entry in counted(plans[name])]
+    look = PASSES if any(entry.box == "white" for entry in taken) else 1
     return RankedRow(
         name=row.name,
         title=row.title or titles[row.entries[0]],
         entries=list(row.entries),
-        first=row.first,
-        budget=max(budgets),
+        first=row.first or look,
+        budget=max(passes(entry) for entry in taken),
         curve=curve,
         epsilon=epsilon,
         control=row.control,

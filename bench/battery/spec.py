@@ -17,6 +17,7 @@ from ..errors import Several, Unexpected, one_line
 from ..reading.values import File, NamesFile, Sha256
 from ..submission.models import Input
 from .attacks import Section
+from .probes import Nonsense, Variants
 from .rows import RowSpec, check_rows, ranked_row
 
 
@@ -85,7 +86,9 @@ class BatterySpec(Strict):
     controls: Section = Section()
     ranked: tuple[RowSpec, ...] | None = None
     """The rows that the robust score is the mean over, in the order in which tables show them, each an attack's name or
-    a row of several attacks; one for each attack when absent."""
+    a row of several attacks; one for each attack that sees probabilities or more when absent."""
+    variants: Variants = Variants()
+    nonsense: Nonsense = Nonsense()
     panel: Panel | None = None
     smoke: dict[str, Any] | None = None
     """What the smoke tier changes; same shape as the battery."""
@@ -142,7 +145,8 @@ class BatterySpec(Strict):
     @property
     def ranking(self) -> tuple[RankedRow, ...]:
         """The ranked rows, in the order in which tables show them, as a record holds them."""
-        every = tuple(RowSpec.model_validate(name) for name, _ in self.attacks.chosen())
+        scored = [attack.name for attack, _ in self.declared() if not attack.control and attack.access == "scores"]
+        every = tuple(RowSpec.model_validate(name) for name in scored)
         return tuple(self._row(row) for row in (every if self.ranked is None else self.ranked))
 
     def _row(self, row: RowSpec) -> RankedRow:

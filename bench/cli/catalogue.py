@@ -26,7 +26,17 @@ def _attacks() -> tuple[list[str], list[tuple[str, ...]]]:
 
     found = [(attack, "foolbench") for attack in own()] + [(p.attack, p.source) for p in packaged()]
     sees = {"black": "probabilities", "white": "gradients too"}
-    rows = [(a.name, a.title, a.task, sees[a.box], "control" if a.control else "attack", source) for a, source in found]
+    rows = [
+        (
+            a.name,
+            a.title,
+            a.task,
+            "labels" if a.access == "label" else sees[a.box],
+            "control" if a.control else "attack",
+            source,
+        )
+        for a, source in found
+    ]
     return ["name", "attack", "task", "sees", "as", "from"], rows
 
 

@@ -127,6 +127,14 @@ EXPLANATIONS: dict[str, Explanation] = {
         "the battery grants the queries (`fgsm.finite`); such a row is marked `surrogate`. Where the battery has "
         "neither, the cell stays empty, with this reason.",
     ),
+    "FB503": Explanation(
+        "an attack that this victim makes needless",
+        0,
+        "No failure. Searches by labels alone run against victims whose answers carry hardly more than a label, which "
+        "blind a search by probabilities. This one gives its probabilities, so the attacks that see them say more; a "
+        "row that lists both counts those alone, and nothing is left out of the ranking for it. A battery of your own "
+        "may say `when: always`.",
+    ),
     "FB700": Explanation(
         "a bug in foolbench",
         70,

@@ -162,6 +162,34 @@ def _evaluation(
     return x[order], y[order], order
 
 
+def held_out(
+    spec: DataSpec, *, folder: Path, shape: tuple[int, int, int], classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All images `(n, c, h, w)` uint8 and labels `(n,)` int64 that evaluation images are taken from, those too; of
+    ImageNet the second of each class that is evaluated. Raises EnvironmentFault like `load`.
+    """
+    import numpy as np
+
+    from . import readers as datasets
+
+    if isinstance(spec, FolderData):
+        rows = datasets.rows(folder / spec.path, folder / spec.csv, classes)
+        pixels = datasets.pictures([file for file, _ in rows], shape, spec.resize)
+        return pixels, np.array([label for _, label in rows], np.int64)
+    if isinstance(spec, ImageNetData):
+        from . import imagenet
+
+        listed = imagenet.evaluation(folder, 1)
+        pixels = datasets.pictures([picture.file for picture in listed], shape, spec.resize)
+        return pixels, np.array([picture.label for picture in listed], np.int64)
+    if isinstance(spec, NpzData):
+        return datasets.npz(folder / spec.path, shape, classes)
+    if isinstance(spec, TorchvisionData):
+        return _split(spec, "test", folder, shape, classes)
+    x, y, kept, _ = _digits(spec, shape, classes)
+    return x[kept], y[kept]
+
+
 def training(
     spec: DataSpec, *, folder: Path, shape: tuple[int, int, int], classes: int
 ) -> tuple[np.ndarray, np.ndarray]:

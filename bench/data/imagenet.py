@@ -51,10 +51,11 @@ def evaluated_class(turn: int) -> int:
     return 2 * (STEP * turn % EVALUATED)
 
 
-def evaluation(root: Path) -> list[Picture]:
-    """The evaluation images: of each class with an even index the image with the lowest number, classes spread."""
+def evaluation(root: Path, place: int = 0) -> list[Picture]:
+    """The evaluation images: of each class with an even index the image with the lowest number, classes spread; or of
+    the same classes, in the same order, that at another place by number."""
     by_class = validation(root).by_class
-    return [by_class[evaluated_class(turn)][0] for turn in range(EVALUATED)]
+    return [by_class[evaluated_class(turn)][place] for turn in range(EVALUATED)]
 
 
 def donors(root: Path, count: int) -> tuple[list[Picture], str | None]:

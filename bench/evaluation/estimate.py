@@ -82,6 +82,8 @@ def estimate(
             each: dict[Shard, float] = {}
             tried_on = Tried(prepared, workers)
             for entry in first_needed(entries(battery)):
+                if prepared.needless(entry) is not None:
+                    continue
                 if entry.finite is not None and prepared.victim.logits is None:
                     entry = replace(entry, budget=granted(entry, 0))
                 title = titles[entry.group]
@@ -100,7 +102,7 @@ def estimate(
             tried += time.perf_counter() - before_trials
     overhead = time.perf_counter() - started - tried
     device = describe(ground.device)
-    in_order = [costs[group] for group in dict.fromkeys(entry.group for entry in entries(battery))]
+    in_order = [costs[name] for name in dict.fromkeys(entry.group for entry in entries(battery)) if name in costs]
     return Estimate(in_order, attacking, overhead, device, whole.backend, workers, len(victims))
 
 

@@ -19,12 +19,12 @@ from ..battery.rows import passes
 from ..honesty import properties
 from ..honesty.another import AskedAnew, judged_by_another
 from ..honesty.final_images import false_on_final_images
-from ..honesty.memorised import recognition
 from ..honesty.statements import false_statements
 from ..machine.memory import sparing
 from ..running.prepared import Prepared, prepare
 from ..running.progress import Progress, planned
-from ..running.run import EntryFailure, Results, run_entries
+from ..running.run import NEEDLESS, EntryFailure, Results, run_entries
+from ..running.surrogate import borrows_fooling
 from ..scores.attack_results import Mode, attack_results, grouped
 from ..scores.flags import flags_of
 from ..scores.rows import Lost, lost_of
@@ -71,13 +71,20 @@ class Measuring:
         mode = Mode(prepared.victim.logits is not None, without, _stand_ins(self.sources, plan))
         searched = self._attacked(phase, assembled.digest, prepared, mode)
         self.progress.say("a victim built anew is asked again, and judges")
-        results, fresh, told = judged_by_another(prepared, self.plan, searched, anew)
+        another = judged_by_another(prepared, self.plan, searched, anew, assembled.digest)
+        results = another.results
         groups = attack_results(plan, results, clean, mode)
         measured = self._properties(prepared, groups)
         attacks = {name: groups[name] for name, _ in spec.attacks.chosen()}
         scoring = self._scoring(results, clean, mode)
         own = scoring.scores()
-        seen = replace(self._seen(assembled, whole, clean, results), fresh=fresh, informative=told)
+        seen = replace(
+            self._seen(assembled, whole, clean, results),
+            fresh=another.fresh,
+            known=another.known,
+            recognition=another.recognition,
+            informative=another.informative,
+        )
         flags = flags_of(attacks, own, seen, titles)
         controls = {name: group for name, group in groups.items() if name not in attacks}
         rows = scoring.results()
@@ -107,7 +114,9 @@ class Measuring:
     def _attacked(self, phase: str, digest: str, prepared: Prepared, mode: Mode) -> Results:
         """What every entry of the plan came to against the victim of this digest."""
         images, titles = len(self.ground.data.labels), self.ground.battery.titles
-        runnable = [e for e in self.plan if e.box == "black" or mode.gradient or mode.granted(e)]
+        needless = {e.name: why for e in self.plan if (why := prepared.needless(e)) is not None}
+        due = [e for e in self.plan if e.name not in needless]
+        runnable = [e for e in due if e.box == "black" or mode.gradient or mode.granted(e)]
         granted = [replace(e, budget=mode.granted(e)) for e in runnable]
         self.progress.begin(phase, [planned(e, images, titles[e.group]) for e in granted])
         results = run_entries(
@@ -122,7 +131,9 @@ class Measuring:
         )
         self.progress.end()
         nothing = f"{mode.reason}; nothing stands in: no panel model with gradients, nor finite differences here"
-        return {e.name: results.get(e.name, EntryFailure("FB502", nothing)) for e in self.plan}
+        others = {name: EntryFailure(NEEDLESS, f"not run: {why}") for name, why in needless.items()}
+        others |= {e.name: EntryFailure("FB502", nothing) for e in due if e.name not in results}
+        return {e.name: others.get(e.name) or results[e.name] for e in self.plan}
 
     def _properties(self, prepared: Prepared, groups: dict[str, AttackResult]) -> properties.Properties | None:
         """The four properties, which the result of the attack by patches gets too; None where that did not run, since
@@ -152,13 +163,13 @@ class Measuring:
                 *false_statements(whole, clean, ground, certified=bare is None, model=bare),
                 *false_on_final_images(whole, clean, ground, results),
             ),
-            recognition=recognition(whole, ground, self.plan, self.manifest["submission"]),
             surrogates=whole.surrogates,
             declares=tuple(what for what in ("randomised", "rejects") if getattr(whole, what)),
         )
 
 
 def _stand_ins(sources: Sources | None, plan: tuple[Entry, ...]) -> int:
-    """How many panel models have images of every white-box entry."""
-    counts = [len(sources.of_entry(e.name)) for e in plan if e.box == "white"] if sources is not None else []
+    """How many panel models have images of every white-box entry that they are attacked with."""
+    white = [e for e in plan if e.box == "white" and not borrows_fooling(e)]
+    counts = [len(sources.of_entry(e.name)) for e in white] if sources is not None else []
     return min(counts, default=0)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...leaderboard.record.battery import BatteryRef
-from ...leaderboard.record.describe import declared_of
+from ...leaderboard.record.describe import declared_of, missed_of
 from ...leaderboard.record.doubts import doubted, tally, told
 from ...leaderboard.record.record import AttackResult, Measure, Record
 from ...leaderboard.record.survival import survival_of
@@ -40,7 +40,7 @@ def render(record: Record, folder: Path | None = None) -> RenderableType:
     parts: list[RenderableType] = [_headline(record), ranked_rows(record), _attacks(record)]
     parts += [
         part
-        for part in (_unmeasured(record), _settings(record), _difference(record), _transfer(record), _flags(record))
+        for part in (_beside(record), _settings(record), _difference(record), _transfer(record), _flags(record))
         if part
     ]
     parts.append(_ending(record, folder))
@@ -131,9 +131,12 @@ def _title(battery: BatteryRef, name: str) -> str:
     return printable(battery.attacks[name].title if name in battery.attacks else name, 60)
 
 
-def _unmeasured(record: Record) -> Text | None:
+def _beside(record: Record) -> Text | None:
+    """What the table of attacks leaves out: why one was not measured, and what a search missed."""
     missing = {n: a.fooling_ratio.reason for n, a in record.attacks.items() if a.fooling_ratio.value is None}
     lines = [f" {DASH} {_title(record.battery, n)} was not measured: {reason}" for n, reason in missing.items()]
+    known = {n: said for n, a in record.attacks.items() if (said := missed_of(a)) is not None}
+    lines += [f" {_title(record.battery, n)} {said}" for n, said in known.items()]
     return Text("\n".join(lines), "yellow") if lines else None
 
 

@@ -1,67 +1,68 @@
-"""Whether a victim recognises the images that every run of the battery begins with: their seeds are public."""
+"""Whether a victim knows the evaluation images: on images that it cannot know it must do as well."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
-
+import numpy as np
 import torch
-from torch import Tensor
 
-from ...attacks.base import BlackBox, Fool
-from ...attacks.entry import Entry
-from ...leaderboard.record.record import Recognition
-from ...models.base import Classifier
-from ..asking.answers import checked_answers
+from ...leaderboard.record.known import Known, Shares
+from ...models.levels import from_bytes
 from ..asking.reading import reading_of
-from ..battery.ground import Ground
-from ..machine.seeds import generator
-from ..running.shards import cut
+from ..machine.seeds import generator, numpy_generator
+from ..running.prepared import Prepared
 from ..scores.intervals import proportion
+from .changed import variants
+from .questions import Question
 
-MOST = 200
-"""Images of each attack, at most: its first query."""
-
-
-def recognition(victim: Classifier, ground: Ground, plan: Iterable[Entry], digest: str) -> Recognition | None:
-    """Ask about the first query of each search from nothing (evolution, CPPN and their controls), just as the
-    first shard asks it, and about as many images that the same search draws from a stream of the submission's `digest`.
-
-    Both kinds come from the same distribution, so a victim that has not seen the battery's own cannot tell them apart.
-    A rejected image has confidence 0 here, so turning away and answering without confidence are one thing. None where
-    the battery has no such search. Raises ModelFailure.
-    """
-    name, device = ground.spec.name, victim.device
-    rng = generator(name, "recognition", device=device)
-    mean = torch.tensor(ground.data.mean).to(device)
-    own = fresh = total = 0
-    for entry in plan:
-        if entry.task != "fool" or entry.box != "black":
-            continue
-        shard = cut(entry)[0]
-        task = Fool(ground.spec.shape, torch.tensor(entry.targets, device=device), shard.stop, mean, ground.levels)
-        seen = _first(entry, task, generator(name, entry.name, shard.index, "attack", device=device))
-        unseen = _first(entry, task, generator(digest, name, entry.name, shard.index, "fresh", device=device))
-        if seen is None or unseen is None:
-            continue
-        sure = [_confidence(checked_answers(victim, images, rng, ground.asking)) for images in (seen, unseen)]
-        median = torch.cat(sure).cpu().median().to(device)
-        own, fresh = own + int((sure[0] > median).sum()), fresh + int((sure[1] > median).sum())
-        total += len(seen)
-    return Recognition(proportion(own, total), proportion(fresh, total)) if total else None
+OWN, OTHERS = "own", "others"
 
 
-def _first(entry: Entry, task: Fool, rng: torch.Generator) -> Tensor | None:
-    """None from a search that asks nothing."""
-    search = cast(BlackBox[Any], entry.attack).search(task, rng)
-    try:
-        return next(search).images[:MOST]
-    except StopIteration:
-        return None
-    finally:
-        search.close()
+class Unknown:
+    """Evaluation images, others of the data set, and variants of the first, all in one shuffled question."""
+
+    def __init__(self, prepared: Prepared, digest: str) -> None:
+        """The others, the variants and the order come from streams of the victim's `digest`: who prepares a victim for
+        them changes them. Raises EnvironmentFault where the data cannot be read."""
+        ground, spec = prepared.ground, prepared.spec.variants
+        name, device = prepared.spec.name, prepared.clean.images.device
+        self._name, self._how, self._spec, self._tau = name, ground.asking, spec, prepared.clean.tau
+        rng = numpy_generator(name, "memorised", digest)
+        own, truth = prepared.clean.images[: spec.images], prepared.clean.truth[: spec.images].cpu().numpy()
+        others = ground.battery.others(ground.data, len(own), rng)
+        changed = variants(from_bytes(own), spec, generator(name, "memorised", digest, device=device))
+        parts = {OWN: own.cpu().numpy(), OTHERS: others.images}
+        parts |= {kind: ground.levels.to_bytes(images).cpu().numpy() for kind, images in changed.items()}
+        labels = {kind: others.labels if kind == OTHERS else truth for kind in parts}
+        self._are, self._variants = others.are, tuple(changed)
+        self._images, self._labels = np.concatenate([*parts.values()]), np.concatenate([*labels.values()])
+        self._kinds = np.array([kind for kind, part in parts.items() for _ in part])
+        self._order = rng.permutation(len(self._images))
+
+    def question(self) -> Question:
+        """What to ask a victim that was built anew."""
+        return Question(self._images[self._order], (self._name, "memorised", "victim"), self._how)
+
+    def known(self, answers: np.ndarray) -> Known:
+        """From the `(1, n, K)` answers to it."""
+        given = np.empty_like(answers[0])
+        given[self._order] = answers[0]
+        others = self._kinds == OTHERS
+        return Known(
+            own=shares(given, self._kinds == OWN, self._tau, self._labels),
+            others=shares(given, others, self._tau, self._labels) if others.any() else None,
+            others_are=self._are,
+            variants={kind: shares(given, self._kinds == kind, self._tau, self._labels) for kind in self._variants},
+            changed=shares(given, np.isin(self._kinds, self._variants), self._tau, self._labels),
+            tolerated_others=self._spec.tolerated_others,
+            tolerated=self._spec.tolerated,
+        )
 
 
-def _confidence(probabilities: Tensor) -> Tensor:
-    reading = reading_of(probabilities)
-    return torch.where(reading.label >= 0, reading.confidence, 0.0)
+def shares(answers: np.ndarray, rows: np.ndarray, tau: float | None, labels: np.ndarray | None = None) -> Shares:
+    """What `(n, K)` answers come to on some rows (`(n,)` bool); `labels` `(n,)` where the images have a class. Without
+    a τ no answer is sure."""
+    reading = reading_of(torch.from_numpy(np.ascontiguousarray(answers[rows])))
+    label, n = reading.label.numpy(), int(rows.sum())
+    sure = (label >= 0) & (reading.confidence.numpy() >= (np.inf if tau is None else tau))
+    right = None if labels is None else proportion(int((label == labels[rows]).sum()), n)
+    return Shares(proportion(int((label >= 0).sum()), n), proportion(int(sure.sum()), n), right)

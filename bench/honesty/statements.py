@@ -9,32 +9,23 @@ import torch
 from torch import Tensor
 
 from ...leaderboard.record.record import Statement
-from ...models.answers import with_rejected
-from ...models.base import Answer, Classifier
-from ...models.certificate import Certificate, certify
+from ...models.base import Classifier
+from ...models.certificate import AtLevels, Certificate, certify
 from ...models.levels import from_bytes
-from ..asking.answers import victim_call
 from ..asking.clean import CleanAnswers, examine_images
 from ..battery.ground import Ground
 from ..machine.memory import sparing
-from ..machine.seeds import generator
+from .fixed_chance import FLOOR, Calls, apart_on_average, softmax_of
+from .stand_ins import IMAGES, rejection, stood_in
 
-IMAGES = 16
-"""How many evaluation images gradients and logits are checked on: the first whose gradient does not vanish."""
 TOLERANCE = 0.3
 """Largest median relative error of autograd in float32. Where many kinks lie close together (sorting, clipping) honest
 defenses show up to 0.14; the gradient of something else shows about 1."""
 STEP = 1e-4
 """Of the finite differences. Shorter than where a model is certified by itself, since sorting has kinks everywhere."""
-FLOOR = 1e-3
-"""Probabilities are compared in logarithms, those below this as if they were it: rounding owns the rest."""
 KEPT = 1.001e-3
 """A mass larger than this that is kept from the classes is a rejection; of probabilities as a model gives them, a
 thousandth may be missing (models/head.py)."""
-DRAWS = 32
-"""How often a randomised victim is asked where its answers and its logits do not share their draws."""
-APART = 0.1
-"""Distance (total variation) that two means of such answers may have, beyond twice that of two means of one kind."""
 
 
 def false_statements(
@@ -43,8 +34,9 @@ def false_statements(
     """The victim's statements that are not true. Costs about 400 looks at the victim; and, where one defense could hide
     what is wrong with another, about 1,000 at each part of the chain.
 
-    Gradients are checked where they are meant to be exact: no declared surrogate, and not vanishing (a gradient of 0
-    has a flag of its own); of a randomised victim with its generator set back before each call. Not again where the
+    Gradients are checked where they do not vanish (a gradient of 0 has a flag of its own): as exact ones where no
+    surrogate is declared, at infinitesimal steps and at whole gray levels, else as stand-ins (see stand_ins.py); of a
+    randomised victim with its generator set back before each call. Not again where the
     model by itself is the victim, and was `certified` when it was loaded, in double precision. `model` is that model,
     behind the victim's defenses.
     """
@@ -64,12 +56,18 @@ def _of_the_whole(victim: Classifier, clean: CleanAnswers, ground: Ground, certi
         )
     if victim.logits is None or certified:
         return
-    calls = _Calls(victim, ground)
+    calls = Calls(victim, ground)
     columns, expected = calls.logits(from_bytes(clean.images[:1])).shape[1], calls.columns
     if columns != expected:
         yield Statement("logits", f"its logits have {columns} columns, and what it declares asks for {expected}")
-    elif not victim.surrogates and clean.randomised == victim.randomised:
+    elif clean.randomised != victim.randomised:
+        return
+    elif victim.surrogates:
+        yield from stood_in(victim, clean, calls)
+    else:
         yield from _gradient(victim, clean, calls)
+    if victim.rejects and not victim.randomised:
+        yield from rejection(victim, clean, calls)
 
 
 def _of_the_parts(
@@ -99,91 +97,51 @@ def _parts(victim: Classifier, model: Classifier | None) -> Iterator[tuple[str, 
             yield f"of defense {i + 1}", f"with its defense {i + 1} alone", alone
 
 
-class _Calls:
-    """The victim's two callables, each call on the same state of the generator: what is random is fixed."""
-
-    def __init__(self, victim: Classifier, ground: Ground) -> None:
-        self.victim, self.battery, self.memory = victim, ground.spec.name, ground.memory
-        self.columns = victim.classes + victim.rejects
-
-    def _call(self, ask: Answer, images: Tensor, turn: int) -> Tensor:
-        return victim_call(ask, images, generator(self.battery, "statements", turn, device=self.victim.device))
-
-    def logits(self, images: Tensor, turn: int = 0) -> Tensor:
-        assert self.victim.logits is not None
-        return self._call(self.victim.logits, images, turn)
-
-    def answered(self, images: Tensor, turn: int = 0) -> Tensor:
-        """`(n, columns)` probabilities, the rejected mass last."""
-        probabilities = self._call(self.victim.probabilities, images, turn)
-        if self.victim.rejects:
-            probabilities = with_rejected(probabilities)
-        return probabilities
-
-    def logarithms(self, images: Tensor) -> Tensor:
-        return self.answered(images).clamp_min(FLOOR**2).log()
-
-    def jitter(self) -> torch.Generator:
-        return generator(self.battery, "statements", "jitter", device=self.victim.device)
-
-
-def _gradient(victim: Classifier, clean: CleanAnswers, calls: _Calls) -> Iterator[Statement]:
+def _gradient(victim: Classifier, clean: CleanAnswers, calls: Calls) -> Iterator[Statement]:
     assert clean.vanishes is not None
     images = from_bytes(clean.images[~clean.vanishes][:IMAGES])
     if len(images) == 0:
         return
     if not victim.randomised:
         found = _certified(calls.logarithms, calls, images)
+        if not found.mismatch and found.slope_cosine is None:  # saturated: its logits say more than its answers
+            found = _certified(lambda x: calls.logits(x).detach(), calls, images, own=True)
         if found.mismatch:
             yield Statement("gradient", f"it declares no surrogate, and {found.reason}")
         return
     with torch.no_grad():
-        moved = max(float((ask(images) - ask(images)).abs().max()) for ask in (calls.answered, _softmax(calls.logits)))
+        moved = max(
+            float((ask(images) - ask(images)).abs().max()) for ask in (calls.answered, softmax_of(calls.logits))
+        )
     if moved > FLOOR:
         finding = f"with its generator set back, two answers to one image differed by {moved:.3g}"
         yield Statement("chance", f"{finding}: what is random must come from the generator that is handed in")
     elif _certified(calls.logarithms, calls, images).mismatch:
         # It may draw in another order for its answers than for its logits. Then these are held to their own
         # differences, and to the answers on average.
-        own = _certified(lambda x: calls.logits(x).detach(), calls, images)
+        own = _certified(lambda x: calls.logits(x).detach(), calls, images, own=True)
         if own.mismatch:
             yield Statement("gradient", f"it declares no surrogate, and with its chance fixed, {own.reason}")
-        elif (apart := _apart(calls, images)) is not None:
+        elif (apart := apart_on_average(calls, images)) is not None:
             yield Statement("logits", apart)
 
 
-def _certified(reference: Callable[[Tensor], Tensor], calls: _Calls, images: Tensor) -> Certificate:
+def _certified(
+    reference: Callable[[Tensor], Tensor], calls: Calls, images: Tensor, *, own: bool = False
+) -> Certificate:
+    """The gradient held to a reference; at whole gray levels to the answers, or to the logits themselves (`own`)."""
     # In equal parts, each with its generator set back: the same chance moves an image otherwise beside fewer others.
     return certify(  # in float32 it takes 1000 times the step
         reference,
         calls.logits,
         images,
-        calls.jitter(),
+        calls.drawn("jitter"),
         room=calls.memory,
+        rejects=calls.victim.rejects,
         floor=torch.tensor(FLOOR).log().item(),
         logit_tolerance=0.05,
         gradient_tolerance=TOLERANCE,
         zero_limit=2.0,
         step=STEP / 1000,
+        levels=AtLevels(calls.steps, reference if own else calls.seen, calls.rounded, saturates=not own),
     )
-
-
-def _softmax(ask: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    return lambda images, turn=0: ask(images, turn).softmax(1)
-
-
-def _apart(calls: _Calls, images: Tensor) -> str | None:
-    """What is wrong where a randomised victim's logits say something else than its answers, on average over chance."""
-
-    def mean(ask: Callable[..., Tensor], first: int) -> Tensor:
-        with torch.no_grad():
-            return torch.stack([ask(images, first + turn) for turn in range(DRAWS)]).mean(0)
-
-    def distance(one: Tensor, other: Tensor) -> float:
-        return float((one - other).abs().sum(1).mean() / 2)
-
-    answers, again, said = mean(calls.answered, 0), mean(calls.answered, DRAWS), mean(_softmax(calls.logits), 2 * DRAWS)
-    apart, chance = distance(answers, said), distance(answers, again)
-    if apart <= 2 * chance + APART:
-        return None
-    return f"the means of {DRAWS} answers and of its logits are {apart:.2g} apart, two means of answers {chance:.2g}"

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...attacks.base import BlackBox
+from ...attacks.answers import label_alone
+from ...attacks.base import BlackBox, Fool, Perturb
+from ...attacks.entry import Access, Limit
 from ...models.base import Classifier
 from ..asking.answers import checked_answers
 from ..battery.ground import Asking
@@ -21,6 +23,9 @@ from ..errors import OverBudget, Problem, Unexpected
 
 Hit = Callable[[Tensor, Tensor], Tensor]
 """`(probabilities (n, K), owners (n,))` -> bool `(n, tasks an owner holds)`: which answers succeed as they stand."""
+
+Within = Callable[[Tensor, Tensor], Tensor]
+"""`(images (n, c, h, w), owners (n,))` -> bool `(n,)`: which images are within their tasks' limit."""
 
 Tick = Callable[[int, int], None]
 """Told, after each batch, how many images were just asked for and how many tasks have been fooled so far."""
@@ -151,6 +156,18 @@ def check_asked(images: Tensor, owners: Tensor, shape: tuple[int, int, int]) -> 
         )
 
 
+def within_limit(limit: Limit | None, task: Fool | Perturb) -> Within | None:
+    """What the judge of these tasks would find within their limit; None where nothing limits them."""
+    if limit is None or not isinstance(task, Perturb):
+        return None
+    levels, originals = task.levels, task.levels.to_bytes(task.images)
+
+    def within(images: Tensor, owners: Tensor) -> Tensor:
+        return limit.kept(limit.sizes(originals[owners], levels.to_bytes(images)), levels)
+
+    return within
+
+
 def drive_black_box(
     attack: BlackBox[Any],
     task: Any,
@@ -161,9 +178,12 @@ def drive_black_box(
     victim_rng: torch.Generator,
     how: Asking,
     stop: Callable[[], bool],
+    access: Access = "scores",
+    within: Within | None = None,
 ) -> Tensor:
     """Run a search to its end and return its finals. Every query is rounded to the levels first, so that what was
-    answered is what can be saved and replayed.
+    answered is what can be saved and replayed. With `access` "label" the search is sent `label_alone` of each answer.
+    Images outside `within` are no hits.
 
     Raises OverBudget, ModelFailure, and Stopped when `stop()` turns true.
     """
@@ -177,9 +197,12 @@ def drive_black_box(
             at = meter.charge(query.owners)
             probabilities = checked_answers(victim, query.images, victim_rng, how)
             meter.queries += len(query.images)
-            meter.observe(probabilities, query.owners, at)
+            owners = query.owners
+            if within is not None:
+                owners = torch.where(within(query.images, owners), owners, -1)  # nobody's
+            meter.observe(probabilities, owners, at)
             meter.tick(len(query.images), meter.fooled)
-            query = search.send(probabilities)
+            query = search.send(label_alone(probabilities) if access == "label" else probabilities)
     except StopIteration as finished:
         return finished.value
     finally:

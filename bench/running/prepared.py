@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...attacks.entry import Entry
 from ...models.base import Classifier
 from ..asking.clean import CleanAnswers, blinded, examine
 from ..battery.ground import Ground
@@ -30,6 +31,12 @@ class Prepared:
     def spec(self) -> BatterySpec:
         """The battery's definition."""
         return self.ground.spec
+
+    def needless(self, entry: Entry) -> str | None:
+        """Why this victim makes an entry needless, in a clause; None where it runs."""
+        if entry.when == "withheld" and self.clean.blinds is None:
+            return "the victim gives its probabilities, so it is searched by them"
+        return None
 
     @property
     def draws(self) -> int:

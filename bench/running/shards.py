@@ -132,20 +132,27 @@ def best_setting(parts: Sequence[ShardResult]) -> np.ndarray:
     return np.stack([p.fooled * 2.0 + p.confidence for p in parts]).argmax(0)
 
 
-def best_of(parts: Sequence[ShardResult]) -> ShardResult:
+def best_of(parts: Sequence[ShardResult], late: Sequence[bool] = ()) -> ShardResult:
     """Task by task the `best_setting`.
 
     The settings run side by side: a task is first fooled when the first of them gets there; what is spent adds up.
+    Those that are `late` begin from what other attacks found: when they got there counts only where no other did.
     """
-    best = best_setting(parts)
+    best, tardy = best_setting(parts), list(late) or [False] * len(parts)
     rows = np.arange(len(best))
 
     def pick(name: str) -> np.ndarray:
         return np.stack([getattr(p, name) for p in parts])[best, rows]
 
     never = np.iinfo(np.int64).max
-    first = np.stack([np.where(p.fooled, p.cost, never) for p in parts]).min(0)
-    flat = np.stack([np.where(p.fooled_flat, p.cost_flat, never) for p in parts]).min(0)
+
+    def earliest(costs: list[np.ndarray]) -> np.ndarray:
+        own, then = ([c for c, t in zip(costs, tardy, strict=True) if t is of] for of in (False, True))
+        found = np.stack(own).min(0) if own else np.full(len(best), never)
+        return np.where(found == never, np.stack(then).min(0), found) if then else found
+
+    first = earliest([np.where(p.fooled, p.cost, never) for p in parts])
+    flat = earliest([np.where(p.fooled_flat, p.cost_flat, never) for p in parts])
     names = ("images", "attacked", "fooled", "label", "confidence", "share", "size", "refused")
     return ShardResult(
         **{name: pick(name) for name in names},

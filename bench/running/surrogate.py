@@ -26,8 +26,15 @@ Stepped = Callable[[Tensor], Tensor]
 
 def granted(entry: Entry, sources: int) -> int:
     """What each task of a white-box entry may spend without gradients: a query for each of `sources` panel models, and
-    where there are finite differences those, the attack's own queries, and one to compare."""
-    return sources + (entry.finite.queries + entry.budget if entry.finite is not None else 0)
+    where there are finite differences those, the attack's own queries, and one to compare. One that borrows fooling
+    images may ask about as many of them as its budget allows."""
+    lent = entry.budget if borrows_fooling(entry) else 0
+    return sources + lent + (entry.finite.queries + entry.budget if entry.finite is not None else 0)
+
+
+def borrows_fooling(entry: Entry) -> bool:
+    """Whether it makes fooling images from those of others, so that without a gradient those themselves stand in."""
+    return entry.task == "fool" and bool(entry.after or entry.borrows)
 
 
 def stands_in(entry: Entry, sources: int) -> str:
@@ -39,10 +46,18 @@ def stands_in(entry: Entry, sources: int) -> str:
     return f"{panel}, or {steps} where it does better" if sources else f"{steps} stands in"
 
 
-def best_fool(prepared: Prepared, entry: Entry, shard: Shard, meter: Meter, rng: torch.Generator) -> Tensor:
-    """Of the panel's images for each (run, target), the one that the victim is most confident of.
+def best_fool(
+    prepared: Prepared,
+    entry: Entry,
+    shard: Shard,
+    meter: Meter,
+    rng: torch.Generator,
+    borrowed: Tensor | None = None,
+) -> Tensor:
+    """Of the panel's images for each (run, target), and of those that the task has `borrowed`, the one that the victim
+    is most confident of.
 
-    `(t, c, h, w)`, rows run by run, target by target. One query per panel model and task.
+    `(t, c, h, w)`, rows run by run, target by target. One query per panel model, or borrowed image, and task.
     """
     k = len(entry.targets)
     rows = torch.arange(shard.start * k, shard.stop * k)
@@ -54,6 +69,8 @@ def best_fool(prepared: Prepared, entry: Entry, shard: Shard, meter: Meter, rng:
         return probabilities.gather(1, aims[owners].unsqueeze(1)).squeeze(1) + accepted.float()
 
     best.of_panel(entry, rows, score)
+    for images in () if borrowed is None else borrowed[: entry.budget].flatten(1, 2):
+        best.take(images, torch.arange(len(rows), device=images.device), score)
     return best.images
 
 

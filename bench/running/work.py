@@ -19,7 +19,7 @@ from ..asking.reading import hits_fool, hits_perturb
 from ..errors import Unexpected
 from ..machine.seeds import generator
 from .before import Before, borrowed
-from .drive import Hit, Meter, Tick, drive_black_box
+from .drive import Hit, Meter, Tick, drive_black_box, within_limit
 from .finite_difference import FiniteDifferenceOracle
 from .judge import Verdicts, judge_fool, judge_perturb
 from .oracle import DrivenOracle, drive_white_box
@@ -78,7 +78,7 @@ class _Run:
         meter = self._meter(runs * k if per_task else runs, 1 if per_task else k, above(tau), above(flat))
         aims = targets.repeat(runs)
         if entry.box == "white" and prepared.victim.logits is None:
-            finals = best_fool(prepared, entry, self.shard, meter, self._rng("victim"))
+            finals = best_fool(prepared, entry, self.shard, meter, self._rng("victim"), task.borrowed)
         else:
             finals = self._attack(task, meter).reshape(runs * k, *prepared.spec.shape)
         verdicts = judge_fool(
@@ -196,6 +196,8 @@ class _Run:
                 victim_rng=victim_rng,
                 how=prepared.ground.asking,
                 stop=self.stop,
+                access=entry.access,
+                within=within_limit(entry.limit, task) if entry.strays else None,
             )
         draws = prepared.spec.judge.expectation_draws if prepared.clean.randomised else 1
         how = replace(prepared.ground.asking, batch=prepared.spec.gradient_batch)

@@ -15,6 +15,7 @@ from ..running.run import EntryFailure, Results
 from ..running.shards import ShardResult, best_of, best_setting
 from ..running.surrogate import granted, stands_in
 from .intervals import proportion, unmeasured
+from .missed import missed
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def headline(members: Sequence[Entry], results: Results) -> ShardResult | EntryF
     if not members[0].best_of:
         return results[members[0].name]
     parts = _settings(members, results)
-    return parts if isinstance(parts, EntryFailure) else best_of(parts)
+    return parts if isinstance(parts, EntryFailure) else best_of(parts, [bool(entry.after) for entry in members])
 
 
 def _settings(members: Sequence[Entry], results: Results) -> list[ShardResult] | EntryFailure:
@@ -92,6 +93,7 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: CleanAnswe
         mode=kind,
         mode_reason=mode.reason_for(first) if kind == "surrogate" else None,
         tasks=rows,
+        missed=missed(members, results, lambda entry, outcome: _counts(entry, outcome, clean)),
         variants={e.name: _variant(e, results[e.name], clean, title=e.title, budget=mode.granted(e)) for e in others},
     )
 

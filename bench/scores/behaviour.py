@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from ...leaderboard.record.record import Flag, Recognition, Seen
+from ...leaderboard.record.known import Known, Recognition, Shares
+from ...leaderboard.record.measure import Measure
+from ...leaderboard.record.record import Flag, Seen
 from ...leaderboard.record.seen import FEWEST_APART, TOLERATED, Compared, Fresh, Informative
 from .intervals import proportion
 
@@ -13,7 +15,8 @@ def behaviour(seen: Seen) -> list[Flag]:
     """The doubts that this victim earns, in a fixed order."""
     found = (
         None if seen.fresh is None else _stateful(seen.fresh, seen.randomised),
-        _recognised(seen.recognition),
+        None if seen.known is None else _memorised(seen.known),
+        None if seen.recognition is None else _recognised(seen.recognition),
         None if seen.informative is None else _withheld(seen.informative),
     )
     return [flag for flag in found if flag is not None]
@@ -72,16 +75,59 @@ def _numbers(found: Compared) -> dict[str, JsonValue]:
     return {"differ": found.differ.k, "images": found.differ.n, **chance, "largest": found.largest}
 
 
-def _recognised(seen: Recognition | None) -> Flag | None:
-    if seen is None or not seen.memorised:
+DOES = {"right": "are accepted and right", "accepted": "are accepted", "sure": "get a confidence of at least τ"}
+
+
+def _memorised(known: Known) -> Flag | None:
+    found = known.found
+    if not found:
         return None
-    own, fresh = seen.own, seen.fresh
-    sentence = (
-        f"The victim tells the battery's own first images, whose seeds are public, from fresh ones of the same kind: "
-        f"of {own.n} it accepts {own.k} with more than the median confidence, of as many fresh ones {fresh.k}. "
-        "Attackers will not use these seeds: measure it on a battery of your own, with another name."
+    than, excesses = next(iter(found.items()))
+    said = "; ".join(
+        f"{_share(one.here)} of them {DOES[one.what]}, and {_share(one.there)} of {than}" for one in excesses
     )
-    evidence: dict[str, JsonValue] = {"own": own.k, "fresh": fresh.k, "images": own.n}
+    sentence = (
+        f"The victim does better on the evaluation images than on images that it cannot know: {said}. What it does for "
+        "those it does for no user. Take out what was fitted to the evaluation images or looks them up (they are no "
+        "training images), and evaluate again; where mild changes alone mislead an honest network, train it with some."
+    )
+    sides = {"evaluation images": known.own, known.others_are: known.others, **known.variants}
+    evidence: dict[str, JsonValue] = {name: _fared(side) for name, side in sides.items() if side is not None}
+    return Flag(code="memorised", sentence=sentence, evidence=evidence)
+
+
+def _share(share: Measure) -> str:
+    return f"{share.value or 0:.0%}"
+
+
+def _fared(side: Shares) -> dict[str, JsonValue]:
+    right: dict[str, JsonValue] = {} if side.right is None else {"right": side.right.k}
+    return {"images": side.accepted.n, **right, "accepted": side.accepted.k, "sure": side.sure.k}
+
+
+def _recognised(seen: Recognition) -> Flag | None:
+    kinds = seen.kinds_known
+    if seen.memorised:
+        own, fresh, unseen = seen.own, seen.fresh, seen.unseen
+        sentence = (
+            "The victim tells images of nothing whose seeds are public from others of the same kinds: with more than "
+            f"the median confidence it accepts {own.k} of {own.n} that every run begins with, {fresh.k} of {fresh.n} "
+            f"of another public stream, and {unseen.k} of {unseen.n} that this submission alone fixes. Attackers will "
+            "not use these seeds: take out what knows the images, and evaluate again."
+        )
+    elif kinds is not None and seen.made is not None:
+        sentence = (
+            "The victim knows what the attacks begin with (uniform noise, images of random CPPNs), and no other "
+            f"nonsense: {_share(kinds.there)} of the first and {_share(kinds.here)} of other noise, patterns and "
+            f"patches {DOES[kinds.what]}. Attackers may begin with anything: show the detector other nonsense too, or "
+            "let it decide by what data are like, and evaluate again."
+        )
+    else:
+        return None
+    evidence: dict[str, JsonValue] = {"own": seen.own.k, "fresh": seen.fresh.k, "unseen": seen.unseen.k}
+    evidence |= {"images": seen.own.n}
+    evidence |= {} if seen.made is None else {"the attacks' first": _fared(seen.made)}
+    evidence |= {kind: _fared(side) for kind, side in (seen.kinds or {}).items()}
     return Flag(code="recognition", sentence=sentence, evidence=evidence)
 
 

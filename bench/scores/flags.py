@@ -14,14 +14,15 @@ from ...leaderboard.record.record import (
     Seen,
     Statement,
     TransferCell,
+    Variant,
 )
 from .behaviour import behaviour
+from .converged import not_converged
 from .masking import masking, masking_by_transfer
 from .single_step import single_step
 
 REJECTS_CLEAN = 0.05
 """Clean rejection above which a victim is called useless on ordinary images."""
-LAST_TENTH = 0.9
 UNDERCONFIDENT = 0.1
 """A victim is underconfident when its clean confidence is above 1/K by less than this share of what its accuracy is."""
 
@@ -47,7 +48,7 @@ def flags_of(
         _underconfident(scores, seen),
         _rejects_clean(scores),
         *_surrogate(attacks),
-        *_not_converged(attacks, titles),
+        *not_converged(attacks, titles),
     ]
     kept = [*behaviour(seen), *(flag for flag in found if flag is not None)]
     return [flag.model_copy(update={"kind": kind_of(flag)}) for flag in kept]
@@ -94,28 +95,38 @@ def _zero_gradient(share: float | None) -> Flag | None:
 
 
 def _dead_start(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
-    """An ascent to a class that met no gradient where it starts: one look a setting, and nothing to climb."""
+    """An ascent to a class that met no gradient at any of its starts: a look at each in each setting, and nothing to
+    climb."""
     for name, attack in attacks.items():
         if attack.mode != "gradient" or attack.task != "fool":
             continue
-        looks = max(len(attack.variants), 1)
+        looks = sum(_looks(setting) for setting in attack.variants.values() or (attack,))
         stuck = sum(1 for row in attack.tasks if row.fooled is False and row.spent <= looks)
         if stuck == 0:
             continue
         sentence = (
-            f"The gradient vanishes where the ascent starts (the mean training image and a little noise) on {stuck} of "
-            f"{len(attack.tasks)} tasks, so the attack never moved there. That is no robustness: trust the black-box "
-            "rows."
+            f"The gradient vanishes wherever the ascent starts (the mean training image with noise, or what other "
+            f"attacks made) on {stuck} of {len(attack.tasks)} tasks, so the attack never moved there. That is no "
+            "robustness: trust the black-box rows."
         )
         evidence: dict[str, JsonValue] = {"stuck": stuck, "tasks": len(attack.tasks)}
         yield Flag(code="zero_gradient", attack=name, sentence=sentence, evidence=evidence)
+
+
+def _looks(setting: Variant) -> int:
+    """What a setting of an ascent spends on a task that is dead at each of its starts, at most: a gradient at each, and
+    where it may start at images of others, a query for each of those that it chooses from."""
+    starts, asked, climbed = (setting.parameters.get(name) for name in ("starts", "asked", "climbed"))
+    noise = len(starts) if isinstance(starts, list) else 1
+    return noise + sum(count for count in (asked, climbed) if isinstance(count, int))
 
 
 def _gradient_mismatch(reason: str | None) -> Flag | None:
     if reason is None:
         return None
     sentence = (
-        f"The torch copy of the model could not be certified: {reason}. White-box rows come from transfer instead."
+        f"The gradient of the model's torch copy could not be certified: {reason}. White-box rows come from what "
+        "stands in for it: a copy whose roundings are passed straight through, where that could be, else transfer."
     )
     return Flag(code="gradient_mismatch", sentence=sentence, evidence={"reason": reason})
 
@@ -167,24 +178,3 @@ def _surrogate(attacks: Mapping[str, AttackResult]) -> Iterator[Flag]:
                 "gradient (BPDA), and evaluate again."
             )
             yield Flag(code="surrogate", attack=name, sentence=sentence, evidence={"reason": attack.mode_reason})
-
-
-def _not_converged(attacks: Mapping[str, AttackResult], titles: Mapping[str, str]) -> Iterator[Flag]:
-    for name, attack in attacks.items():
-        if attack.mode == "surrogate":
-            continue
-        ratio = attack.fooling_ratio
-        if attack.budget < 10 or ratio.value is None or ratio.low is None or ratio.high is None or not ratio.n:
-            continue
-        late = sum(
-            1 for row in attack.tasks if row.counts and row.fooled and (row.queries or 0) > LAST_TENTH * attack.budget
-        )
-        gain, half_width = late / ratio.n, (ratio.high - ratio.low) / 2
-        if gain > half_width:
-            sentence = (
-                f"{titles[name]} was still gaining when its budget ended: the last tenth of the queries fooled {late} "
-                f"more tasks of {ratio.n}. The true fooling ratio is higher; read it as a lower bound."
-            )
-            yield Flag(
-                code="not_converged", attack=name, sentence=sentence, evidence={"gain": gain, "half_width": half_width}
-            )

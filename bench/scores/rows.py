@@ -58,10 +58,37 @@ def lost_of(
                 return f"{result.code}: {result.reason}"
     if not taken:
         return "none of its attacks was run"
-    return _over_epsilon(row, taken, clean, levels) if row.curve else _over_queries(taken, clean, gradient)
+    if row.curve:
+        return _over_epsilon(row, taken, clean, levels)
+    plan = {entry.name: entry for members in groups.values() for entry in members}
+    lent = {entry.name: _lent(entry, plan, results) for entry, _ in taken}
+    return _over_queries(taken, lent, clean, gradient)
 
 
-def _over_queries(taken: Sequence[tuple[Entry, ShardResult]], clean: CleanAnswers, gradient: bool) -> Lost:
+def _lent(entry: Entry, plan: Mapping[str, Entry], results: Results) -> np.ndarray | int:
+    """`(t,)`: what had been spent on a Fool entry's tasks by those whose images it borrows, since it comes after all
+    that they do; 0 for others."""
+    if entry.task != "fool":
+        return 0
+    spent = np.zeros((entry.tasks, len(entry.targets)), dtype=np.int64)
+    for name in entry.after:
+        lender, result = plan.get(name), results.get(name)
+        if lender is None or not isinstance(result, ShardResult):
+            continue
+        rows = result.spent.reshape(lender.tasks, len(lender.targets))
+        for k, target in enumerate(entry.targets):
+            if target in lender.targets:
+                place = lender.targets.index(target)
+                spent[:, k] += rows[np.arange(entry.tasks) % lender.tasks, place]
+    return spent.reshape(-1)
+
+
+def _over_queries(
+    taken: Sequence[tuple[Entry, ShardResult]],
+    lent: Mapping[str, np.ndarray | int],
+    clean: CleanAnswers,
+    gradient: bool,
+) -> Lost:
     first = taken[0][0]
     if first.task == "fool":
         tasks = [(run, target) for run in range(first.tasks) for target in first.targets]
@@ -70,8 +97,9 @@ def _over_queries(taken: Sequence[tuple[Entry, ShardResult]], clean: CleanAnswer
         made = _Making.of(False, *_images(clean, taken))
     for entry, result in taken:
         looks = PASSES if entry.box == "white" and gradient else 1
-        cost = np.where(result.fooled, result.cost * looks, np.nan)
-        flat = np.where(result.fooled_flat, result.cost_flat * looks, np.nan)
+        before = lent[entry.name]
+        cost = np.where(result.fooled, result.cost * looks + before, np.nan)
+        flat = np.where(result.fooled_flat, result.cost_flat * looks + before, np.nan)
         made.take(entry, cost, flat)
     return made.done()
 

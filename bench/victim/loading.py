@@ -11,6 +11,7 @@ from ...models.onnx.image_function import ImageFunction
 from ...models.onnx.load import load_onnx
 from ...models.onnx.ports import Names
 from ...models.preprocess import Preprocess
+from ...models.slopes import whole_steps
 from ..battery.ground import Ground
 from ..machine.seeds import generator
 from ..submission.defenses import OnnxDefense
@@ -79,6 +80,7 @@ def conditions_of(ground: Ground) -> Conditions:
         device=ground.device,
         images=ground.data.pixels(ground.device),
         rng=generator(ground.spec.name, "certificate", device=ground.device),
+        steps=whole_steps(ground.levels.top),
         backend=ground.backend,
         batch=ground.spec.batch,
         room=ground.memory,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...bench.errors import Unexpected
+from ...models.answers import value_of
 from ...models.base import Classifier
 
 Images = Callable[[Tensor], Tensor]
@@ -21,21 +22,6 @@ Images = Callable[[Tensor], Tensor]
 def straight_through(images: Tensor) -> Tensor:
     """Return the images themselves: the stand-in of a function that declares none (its derivative is 1)."""
     return images
-
-
-class _ValueOf(torch.autograd.Function):
-    """`(stand_in, value)` -> exactly `value`, with the gradient going to `stand_in`.
-
-    Not the usual `stand_in + (value - stand_in).detach()`, whose sum is a rounding error away from `value`.
-    """
-
-    @staticmethod
-    def forward(ctx, stand_in: Tensor, value: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
 
 
 def preprocess(
@@ -71,8 +57,7 @@ def preprocess(
             return inner_logits(value(images), rng)
         if backward is forward:
             return inner_logits(forward(images), rng)
-        seen: Tensor = _ValueOf.apply(backward(images), value(images))  # pyright: ignore[reportAssignmentType]
-        return inner_logits(seen, rng)
+        return inner_logits(value_of(backward(images), value(images)), rng)
 
     surrogates = inner.surrogates if exact else (*inner.surrogates, name)
     return inner.defended(probabilities=probabilities, logits=logits, surrogates=surrogates)

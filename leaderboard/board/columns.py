@@ -129,8 +129,8 @@ def _row(row: RankedRow, battery: BatteryRef) -> Column:
         found = record.rows.get(row.name)
         return found.endurance if found else Measure(value=None, reason="no result in its record")
 
-    others = [battery.attacks[name].title for name in row.entries[1:]]
-    beside = f" Counted together with {' and '.join(others)}: whichever gets there first." if others else ""
+    titles = [printable(battery.attacks[name].title, 60) for name in row.entries]
+    several = f" It counts {', '.join(titles)}: whichever gets there first." if len(titles) > 1 else ""
     if row.curve:
         how = (
             f"Endurance: the area under robust accuracy over ε from 0 to {row.curve[-1]:.3g}, as a share of that "
@@ -142,7 +142,10 @@ def _row(row: RankedRow, battery: BatteryRef) -> Column:
             "forward passes (a gradient is three), between 0 and 1; 1 for one that never was."
         )
         how += " Times clean accuracy." if battery.task_of(row) == "fool" else ""
-    told = f"{battery.attacks[row.entries[0]].sentence}{beside} {how}"
+        how += f" Why {row.first:,}: {row.reason}." if row.reason else ""
+    ratio = battery.attacks[row.entries[0]].sentence
+    own = f" Beside it, on an entry’s page, stands the fooling ratio of {titles[0]}: {ratio[:1].lower()}{ratio[1:]}"
+    told = f"{how}{several}{own}"
     tasks = "all of its evaluation images" if battery.task_of(row) == "perturb" else FOOL_TASKS
     return Column(row.name, printable(row.title, 60), told, tasks, True, "share", of)
 
@@ -221,7 +224,9 @@ FLAGS = {
     "single_step": "Many steps of the gradient fool what a single step leaves, beyond the intervals: one step alone "
     "says little of robustness. The row over ε counts the stronger.",
     "stateful": "An answer depends on what was asked before, or on what shares its batch.",
-    "recognition": "The victim tells the battery’s own images of nothing from others of the same kind.",
+    "memorised": "The victim does better on the evaluation images than on images that it cannot know.",
+    "recognition": "The victim tells the attacks’ first images from others of the same kind, or their kinds from other "
+    "nonsense.",
     "withheld": "The answers tell hardly more than a label, which blinds a search and makes nothing safe.",
     "not_converged": "The last tenth of the budget still gained more than the interval: more budget would fool more.",
     "surrogate": "The victim could not be differentiated, so white-box numbers come from images made on other models "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .battery import RankedRow
-from .record import Record
+from .record import AttackResult, Record
 from .words import percent, printable, safe_url, score, score_interval, share
 
 
@@ -50,6 +50,16 @@ def _defense(defense: Any) -> str:
         printable(f"{k} {v}") for k, v in defense.items() if k != "kind" and isinstance(v, str | int | float)
     )
     return f"{kind} ({told})" if told else kind
+
+
+def missed_of(attack: AttackResult) -> str | None:
+    """What an attack missed of what is there, as a clause that follows its name; None where it is not known."""
+    missed, every = attack.missed, [v.title for v in attack.variants.values() if v.limit == attack.limit]
+    if missed is None or not every:
+        return None
+    if not missed.n:
+        return f"missed nothing: {every[0]} fools no image either"
+    return f"missed {missed.k} of the {missed.n} images that {every[0]} fools"
 
 
 def declared_of(record: Record) -> list[str]:

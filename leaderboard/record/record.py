@@ -11,10 +11,10 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, JsonValue
 
 from .battery import BatteryRef, _Model
+from .known import Recognition as Recognition
 from .measure import Measure as Measure
 from .measure import Scores as Scores
 from .rows import RowResult as RowResult
-from .seen import Recognition as Recognition
 from .seen import Seen as Seen
 from .seen import Statement as Statement
 
@@ -97,6 +97,9 @@ class AttackResult(Variant):
     mode_reason: str | None = None
     """Where the mode is `surrogate`: why the victim could not be differentiated."""
     tasks: list[TaskRow]
+    missed: Measure | None = None
+    """Where a variant asks about everything, or about a stated grid, within the same limit: of the tasks that it
+    fooled, the share that this search did not. So it says how far the robust accuracy is from what is true."""
     variants: dict[str, Variant] = Field(default_factory=dict)
     properties: dict[str, JsonValue] | None = None
     """deepception: the four measured properties of the victim."""

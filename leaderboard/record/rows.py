@@ -48,9 +48,9 @@ class RankedRow(BaseModel):
     title: str
     entries: list[str] = Field(min_length=1)
     """The attacks that it counts, by their names in `attacks`; the first is the one that it is named after."""
-    first: int = Field(1, ge=1)
+    first: int = Field(default=1, ge=1)
     """Forward passes that an attack makes before it can have learned anything."""
-    budget: int = Field(1, ge=1)
+    budget: int = Field(default=1, ge=1)
     """Forward passes granted to a task by the attack that is granted most; a gradient is three."""
     curve: list[float] = Field(default_factory=list)
     """Rows over ε: the grid, ascending, in units of the pixel range. Empty: the row is over queries."""

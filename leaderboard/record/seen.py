@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from .known import Known, Recognition
 from .measure import Measure
 
 
@@ -15,22 +16,6 @@ class Statement:
     """`deterministic`, `rejection`, `logits`, `chance` or `gradient`; of which part, where it is not the whole."""
     finding: str
     """What was found instead, in a clause."""
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """How the battery's own first images fare, and as many that nobody could have seen."""
-
-    own: Measure
-    """Share of the battery's own that are accepted with more than the median confidence of both together."""
-    fresh: Measure
-    """The same of images that the same attacks draw from another stream."""
-
-    @property
-    def memorised(self) -> bool:
-        """Whether the victim turns away, or doubts, the battery's own beyond the intervals."""
-        own, fresh = self.own.high, self.fresh.low
-        return own is not None and fresh is not None and own < fresh
 
 
 TOLERATED, FEWEST_APART = 0.02, 3
@@ -117,6 +102,11 @@ class Informative:
     """Whether its logits, which white-box attacks see, tell more than that; None without logits."""
 
     @property
+    def blinds(self) -> str | None:
+        """What is kept back from a search, which sees no logits, in a clause; None where answers tell enough."""
+        return replace(self, logits_tell=None).withheld
+
+    @property
     def withheld(self) -> str | None:
         """What is kept back, in a clause; None where answers tell enough to climb."""
         if self.images and self.label_only >= 0.9 * self.images and not self.logits_tell:
@@ -153,7 +143,9 @@ class Seen:
     false_statements: tuple[Statement, ...] = ()
     """What it states of itself and is not so."""
     recognition: Recognition | None = None
-    """How the battery's own first images fare against fresh ones; None where it has none."""
+    """How the battery's own first images fare against fresh ones, and other nonsense; None where it has none."""
+    known: Known | None = None
+    """How the evaluation images fare against others; None where that was not asked."""
     fresh: Fresh | None = None
     """What a victim built anew answered; None where it was not asked."""
     informative: Informative | None = None

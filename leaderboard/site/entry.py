@@ -11,6 +11,7 @@ import yaml
 from pydantic import JsonValue
 
 from ..record.battery import BatteryRef
+from ..record.describe import missed_of
 from ..record.record import AttackResult, Measure, Record, TransferCell
 from ..record.rows import RankedRow, RowResult
 from ..record.survival import survival_of
@@ -30,6 +31,8 @@ class Attacked:
     """0 to 1."""
     package: str | None
     """The installed package that the attack comes from; None: foolbench itself."""
+    missed: str | None
+    """What it missed of what is there, in words; None where that is not known."""
 
 
 def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
@@ -42,6 +45,7 @@ def attacked(record: Record, battery: BatteryRef) -> list[Attacked]:
             record.attacks.get(name),
             _survival(record, name),
             battery.attacks[name].package,
+            missed_of(record.attacks[name]) if name in record.attacks else None,
         )
         for name, is_ranked in names
     ]
@@ -63,7 +67,7 @@ class Ranked:
     """What endurance is measured over."""
     result: RowResult | None
     took: str
-    """Which settings took tasks, and how many."""
+    """How many tasks were lost, and which attacks took them."""
 
 
 def ranked_of(record: Record, battery: BatteryRef) -> list[Ranked]:
@@ -73,19 +77,32 @@ def ranked_of(record: Record, battery: BatteryRef) -> list[Ranked]:
     for row in battery.ranked:
         result = record.rows.get(row.name)
         counted = ", ".join(titles[name] for name in row.entries)
-        made.append(Ranked(printable(row.title, 60), counted, _over(row), result, _took(result)))
+        made.append(Ranked(printable(row.title, 60), counted, _over(row), result, _took(record, row, titles)))
     return made
 
 
 def _over(row: RankedRow) -> str:
     if row.curve:
-        return f"ε from 0 to {quantity(row.curve[-1])}; survival at {quantity(row.epsilon)}"
-    return f"forward passes from {row.first:,} to {row.budget:,}"
+        return f"ε 0 to {quantity(row.curve[-1])}, survival at {quantity(row.epsilon)}"
+    return f"{row.first:,} to {row.budget:,} passes"
 
 
-def _took(result: RowResult | None) -> str:
-    by = [name for name in result.by if name is not None] if result is not None else []
-    return ", ".join(f"{printable(name, 40)} {by.count(name)}" for name in dict.fromkeys(sorted(by)))
+def _took(record: Record, row: RankedRow, titles: Mapping[str, str]) -> str:
+    result = record.rows.get(row.name)
+    if result is None or not result.tasks:
+        return ""
+    attacks = {setting: name for name in row.entries for setting in (name, *_settings(record, name))}
+    by = [titles.get(attacks.get(setting, setting), setting) for setting in result.by if setting is not None]
+    told = f"{len(by)} of {sum(result.counts) if result.counts else len(result.tasks)}"
+    if len(row.entries) == 1 or not by:
+        return told
+    each = sorted(dict.fromkeys(by), key=lambda title: (-by.count(title), title))
+    return f"{told}: {', '.join(f'{printable(title, 60)} {by.count(title)}' for title in each)}"
+
+
+def _settings(record: Record, name: str) -> tuple[str, ...]:
+    attack = record.attacks.get(name)
+    return () if attack is None else tuple(attack.variants)
 
 
 def titles_of(battery: BatteryRef) -> dict[str, str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...bench.errors import Failed, one_line
 from ..backend import check_backend, compiled, refuse_backend, tried
-from ..certificate import Scorer, certify
+from ..certificate import AtLevels, Scorer, certify
 from ..conditions import Conditions
 from ..head import Head, Output
 from ..loaded import Loaded, agree, assembled, inferring, refuse_change, taken
@@ -79,7 +79,16 @@ def from_module(
         return head.probabilities(scores(images))
 
     precise = _precise(module, head, preprocess.on(shape[0], device, torch.float64), images[:1], room)
-    certificate = certify(reference, logits, images, conditions.rng, room=room, precise=precise)
+    certificate = certify(
+        reference,
+        logits,
+        images,
+        conditions.rng,
+        room=room,
+        precise=precise,
+        rejects=reject_index is not None,
+        levels=AtLevels(conditions.steps, saturates=output == "probabilities"),
+    )
 
     def through(raw: Raw) -> Scorer:
         dtype, prepare = _dtype(module), preprocess.on(shape[0], device)

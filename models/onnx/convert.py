@@ -15,6 +15,7 @@ from ..memory import Room, out_of_memory
 from .graph import before_softmax, with_one_output, with_plain_names
 from .opened import Opened
 from .runtime import Raw, first_line
+from .straight_through import straight_through
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,19 @@ class TorchCopy:
     """The same in float64, fed float64; None where the graph does not run in it."""
     output: Output
     """What comes out: "logits" also where the graph's probabilities were cut off before their Softmax."""
+    cut: str | None = None
+    """Where they were: the name of what comes out in the graph."""
 
 
 class NoCopyError(ValueError):
     """The graph has no torch copy; the message says why."""
 
 
-def torch_copy(opened: Opened, output: Output, one: Tensor, room: Room) -> TorchCopy:
+def torch_copy(opened: Opened, output: Output, one: Tensor, room: Room, *, floats: bool = False) -> TorchCopy:
     """Turn an opened graph into torch, on the device of `one`, the input of one image, to try it on.
 
-    Raises NoCopyError, and like `load_onnx` where memory does not suffice.
+    With `floats` a graph that rounds becomes a float copy, with the roundings passed straight through.
+    Raises NoCopyError, with `floats` also where nothing rounds, and like `load_onnx` where memory does not suffice.
     """
     model, name, dtype = opened.model, opened.output, opened.port.dtype
     if not dtype.is_floating_point:
@@ -45,6 +49,7 @@ def torch_copy(opened: Opened, output: Output, one: Tensor, room: Room) -> Torch
     model = with_one_output(model, inner) if inner else copy.deepcopy(model)
     load_external_data_for_model(model, str(opened.folder))
     try:
+        model = straight_through(model) if floats else model
         module = onnx2fx.convert(with_plain_names(model)).eval()
         module = module.to(one.device).requires_grad_(False)
         run = _runner(module, dtype)
@@ -53,7 +58,8 @@ def torch_copy(opened: Opened, output: Output, one: Tensor, room: Room) -> Torch
         if out_of_memory(error):
             raise
         raise NoCopyError(f"the network cannot be turned into torch ({first_line(error)})") from error
-    return TorchCopy(run, _precise(opened, module, one, room), "logits" if inner else output)
+    precise = _precise(opened, module, one, room)
+    return TorchCopy(run, precise, "logits" if inner else output, inner)
 
 
 def _tried(opened: Opened, run: Raw, one: Tensor, room: Room) -> Tensor:

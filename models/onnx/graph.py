@@ -35,13 +35,13 @@ def with_any_batch(model: ModelProto, name: str, batch: int) -> ModelProto:
     for value in (*(v for v in graph.input if v.name == name), *graph.output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "N"
-    constants, computed, fresh_nodes = _constants(graph), {name}, []
+    written, computed, fresh_nodes = constants(graph), {name}, []
     for node in graph.node:
         if not computed.intersection(node.input):
             continue
         computed.update(node.output)
-        if node.op_type == "Reshape" and len(node.input) == 2 and node.input[1] in constants:
-            shape = numpy_helper.to_array(constants[node.input[1]])
+        if node.op_type == "Reshape" and len(node.input) == 2 and node.input[1] in written:
+            shape = numpy_helper.to_array(written[node.input[1]])
             if node.input[0] in computed and shape.ndim == 1 and shape.size and shape[0] == batch:
                 # 0 means "as in the input" to Reshape; -1, which may stand there once, also survives a flattening
                 first = 0 if -1 in shape[1:] else -1
@@ -56,8 +56,8 @@ def with_any_batch(model: ModelProto, name: str, batch: int) -> ModelProto:
     return model
 
 
-def _constants(graph: GraphProto) -> dict[str, TensorProto]:
-    """What is written into a graph, as initializer or as a node of its own, by name."""
+def constants(graph: GraphProto) -> dict[str, TensorProto]:
+    """Return what is written into a graph, as initializer or as a node of its own, by name."""
     tensors = {t.name: t for t in graph.initializer}
     for node in graph.node:
         for attribute in node.attribute:

@@ -6,7 +6,9 @@ The shipped LeNet-5 on digits-v1 needs nothing but this repository; networks for
 are those of ../shared/data (or of FOOLBENCH_TEST_DATA). Parameters are those of defenses_zoo.py. Every row is a
 submission.yaml evaluated as any other, in a folder of its own in `runs`, where finished shards are used again; rows
 are printed as they are measured and the file is written after each, so an interrupted table goes on where it was. The
-exit status is 1 where a row could not be measured or a false defense was not caught.
+exit status is 1 where a row could not be measured, a false defense was not caught or an honest one is in doubt. `cases`
+are all of tests/planted_cases.py: every kind of false defense that the score must not be flattered by, and honest ones
+like them; they are measured beside the network for digits alone.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from defenses_cases import CASE, row_of_case
 from defenses_markdown import markdown
 from defenses_models import Model, installed_package, models
 from defenses_rows import FALSE, RANKED, Row, Setting, blank_row, row_of_defense, row_of_false_defense
@@ -30,6 +33,7 @@ from foolbench.bench.battery.battery import read_battery
 from foolbench.bench.errors import FoolbenchError
 from foolbench.bench.running.progress import Silent
 from options import new_file
+from planted_cases import Absent
 from real_data import DataError, check_networks, data_folder
 from rich.console import Console
 from rich.markup import escape
@@ -38,6 +42,8 @@ from rich.table import Table
 SETS: tuple[DataSet, ...] = ("digits", "mnist", "cifar10")
 PLANTED = "planted"
 """All false defenses by one name."""
+CASES = "cases"
+"""All planted cases by one name."""
 SHORT = {
     "evolution": "evol.",
     "cppn": "CPPN",
@@ -71,6 +77,8 @@ def measure(chosen: list[Model], only: list[str], setting: Setting, told: Callab
         def add(name: str, model: Model, made: Callable[[Path], Row]) -> None:
             try:
                 row = made(Path(temporary) / f"{model.dataset}-{len(found)}")
+            except Absent as error:
+                row = blank_row(name, model, setting, f"skipped: {error}") | {"skipped": True}
             except FoolbenchError as error:
                 row = blank_row(name, model, setting, "; ".join(f"{p.code} {p.message}" for p in error.problems))
             except Exception as error:  # the other rows still count
@@ -85,6 +93,9 @@ def measure(chosen: list[Model], only: list[str], setting: Setting, told: Callab
             for name, planted in FALSE.items() if model.dataset == "digits" else ():
                 if name in only or PLANTED in only:
                     add(name, model, lambda at, m=model, p=planted: row_of_false_defense(p, m, setting, at))
+            for name, case in CASE.items() if model.dataset == "digits" else ():
+                if name in only or CASES in only:
+                    add(name, model, lambda at, m=model, c=case: row_of_case(c, m, setting, at))
     return found
 
 
@@ -97,7 +108,7 @@ def table(rows: list[Row]) -> Table:
         out.add_column(name, justify="left" if name in (*left, "") else "right", overflow="fold")
     for r in rows:
         if r["error"] is not None:
-            out.add_row(r["defense"], r["model"], *("–" for _ in numbers), f"[red]{escape(r['error'])}[/]", "")
+            out.add_row(r["defense"], r["model"], *("–" for _ in numbers), f"[red]{escape(r['error'])}[/]", verdict(r))
             continue
         ratios = (figure(r["fooling_ratios"][name]["value"], 2) for name in RANKED)
         score = f"{figure(r['robust_score'], 1)} {interval(*r['intervals']['robust_score'])}"
@@ -105,9 +116,14 @@ def table(rows: list[Row]) -> Table:
         out.add_row(
             *(r["defense"], r["model"], figure(r["clean_accuracy"], 3), *ratios, score),
             *(figure(r["bare_robust_score"], 1), difference, figure(r["overhead_ms"], 4)),
-            *(", ".join(r["flags"]), VERDICTS[r["caught"]]),
+            *(", ".join(r["flags"]), verdict(r)),
         )
     return out
+
+
+def verdict(row: Row) -> str:
+    """Whether a false defense was caught, or an honest one is in doubt."""
+    return "[red]FALSE ALARM[/]" if row["false_alarm"] else VERDICTS[row["caught"]]
 
 
 def figure(value: float | None, digits: int, sign: str = "") -> str:
@@ -132,8 +148,13 @@ def check_data(chosen: list[Model], folder: Path | None) -> None:
 
 
 def missed(rows: list[Row]) -> list[Row]:
-    """What could not be measured, and false defenses that nothing caught."""
-    return [r for r in rows if r["error"] is not None or r["caught"] is False]
+    """What could not be measured, false defenses that nothing caught, and honest ones in doubt."""
+
+    def wrong(row: Row) -> bool:
+        failed = row["error"] is not None and row["caught"] is None and not row.get("skipped")
+        return failed or row["caught"] is False or bool(row["false_alarm"])
+
+    return [row for row in rows if wrong(row)]
 
 
 def main() -> None:
@@ -143,9 +164,14 @@ def main() -> None:
     parser.add_argument("--tier", choices=("smoke", "standard"), default="smoke", help="how much work (default: smoke)")
     parser.add_argument("--json", type=new_file, help="write the rows here, after each")
     parser.add_argument("--markdown", type=new_file, help="write the tables of docs/defenses.md here, after each")
-    names = [*NAMES, PLANTED, *FALSE]
+    names = [*NAMES, PLANTED, *FALSE, CASES, *CASE]
     parser.add_argument(
-        "--only", nargs="+", choices=names, default=[*NAMES, PLANTED], metavar="DEFENSE", help=f"of {', '.join(names)}"
+        "--only",
+        nargs="+",
+        choices=names,
+        default=[*NAMES, PLANTED, CASES],
+        metavar="DEFENSE",
+        help=f"of {', '.join(names)}",
     )
     parser.add_argument("--models", nargs="+", choices=SETS, help="networks for these data only (default: all three)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default: cpu")
@@ -172,7 +198,10 @@ def main() -> None:
         what = escape(last["error"] or "") or f"robust score {figure(last['robust_score'], 1)}, difference " + (
             f"{figure(last['difference'], 1, '+')} {interval(last['low'], last['high'])}"
         )
-        console.print(f"{last['defense']}, {last['model']}: {what} {VERDICTS[last['caught']]}", highlight=False)
+        console.print(
+            f"{last['defense']}, {last['model']}: {what} {verdict(last)} {escape(last['caught_by'] or '')}",
+            highlight=False,
+        )
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
         if arguments.markdown is not None:

@@ -37,16 +37,18 @@ def _table(model: str, rows: list[Row]) -> Iterator[str]:
 
 
 def _line(r: Row) -> str:
-    name = (
-        f"*{r['defense']}* (false, {'caught' if r['caught'] else '**not caught**'})" if r["planted"] else r["defense"]
-    )
+    name = r["defense"]
+    if r["planted"]:
+        name = f"*{name}* (false, {'caught' if r['caught'] else 'skipped' if r.get('skipped') else '**not caught**'})"
+    elif r["false_alarm"]:
+        name = f"{name} (**false alarm**)"
     if r["error"] is not None:
         return f"| {name} |{' – |' * 7} – | – | – | {r['error']} |"
     ratios = " | ".join(_ratio(r["fooling_ratios"][attack]) for attack in RANKED)
     score, difference = _scored(r["robust_score"], r["intervals"]["robust_score"]), f"{r['difference']:+.1f}"
     return (
         f"| {name} | {_share(r['clean_accuracy'], *r['intervals']['clean_accuracy'])} | {ratios} | {score} | "
-        f"{difference} ({r['low']:+.1f} to {r['high']:+.1f}) | {r['overhead_ms']:.4f} | {_flags(r['flags'])} |"
+        f"{difference} ({r['low']:+.1f} to {r['high']:+.1f}) | {_cost(r['overhead_ms'])} | {_flags(r['flags'])} |"
     )
 
 
@@ -63,6 +65,10 @@ def _share(value: float, low: float, high: float) -> str:
 
 def _scored(value: float, interval: list[float]) -> str:
     return f"{value:.1f} ({interval[0]:.1f}–{interval[1]:.1f})"
+
+
+def _cost(milliseconds: float | None) -> str:
+    return "–" if milliseconds is None else f"{milliseconds:.4f}"
 
 
 def _flags(codes: list[str]) -> str:

@@ -22,7 +22,8 @@ from foolbench.bench.machine.seeds import generator
 from foolbench.bench.running.progress import Progress
 from foolbench.bench.submission.submission import read_submission
 from foolbench.bench.victim.assemble import Assembled, Subject, subject_of
-from foolbench.leaderboard.record.record import AttackResult, Measure, Record
+from foolbench.leaderboard.record.doubts import doubted
+from foolbench.leaderboard.record.record import AttackResult, BareResult, Measure, Record
 from foolbench.models.base import Classifier
 from real_data import ROOT
 from torch import Tensor
@@ -62,6 +63,7 @@ def row_of_defense(defense: Defense, model: Model, setting: Setting, folder: Pat
     assembled = subject.assemble(Ground(battery, battery.load(), choose(setting.device)))
     record = _record(subject, assembled, battery, setting, setting.workers)
     stated = {"parameters": defense.stated(model.dataset), "why": defense.why}
+    stated |= {"false_alarm": doubted(record.flags) is not None}
     return _row(defense.name, model, record, overhead_ms(assembled, battery, setting.timing)) | stated
 
 
@@ -129,14 +131,35 @@ def blank_row(name: str, model: Model, setting: Setting, error: str) -> Row:
     battery = model.battery if setting.battery is None else setting.battery.spec.name
     nothing = dict.fromkeys(("clean_accuracy", "robust_score", "bare_robust_score", "difference", "low", "high"))
     front = {"defense": name, "model": model.name, "battery": battery} | nothing
-    planted = {"planted": name in FALSE, "caught": None}
+    planted = {"planted": name in FALSE, "caught": None, "caught_by": None, "false_alarm": None}
     return front | {"flags": [], "overhead_ms": None, "tier": setting.tier} | planted | {"error": error}
 
 
 def _row(name: str, model: Model, record: Record, overhead: float) -> Row:
     assert record.bare is not None
     assert record.difference is not None
-    own, bare, change = record.scores, record.bare.scores, record.difference["robust_score"]
+    change = record.difference["robust_score"]
+    return _numbers(name, model, record, record.bare, change, overhead)
+
+
+def compared_row(name: str, model: Model, record: Record, bare: Record | BareResult) -> Row:
+    """The row of a network of its own beside another: where nothing is paired the difference has the widest interval
+    that the two scores leave."""
+    if record.difference is not None:
+        return _numbers(name, model, record, bare, record.difference["robust_score"], None)
+    own, theirs = record.scores.robust_score, bare.scores.robust_score
+    change = Measure(value=None, reason=own.reason or theirs.reason)
+    ends = own.value, own.low, own.high, theirs.value, theirs.low, theirs.high
+    if None not in ends:
+        value, low, high, other, lowest, highest = (end or 0.0 for end in ends)
+        change = Measure(value=value - other, low=low - highest, high=high - lowest)
+    return _numbers(name, model, record, bare, change, None)
+
+
+def _numbers(
+    name: str, model: Model, record: Record, other: Record | BareResult, change: Measure, overhead: float | None
+) -> Row:
+    own, bare = record.scores, other.scores
     return {
         "defense": name,
         "model": model.name,
@@ -150,7 +173,7 @@ def _row(name: str, model: Model, record: Record, overhead: float) -> Row:
         "flags": sorted({flag.code for flag in record.flags}),
         "overhead_ms": overhead,
         "fooling_ratios": _ratios(record.attacks),
-        "bare_fooling_ratios": _ratios(record.bare.attacks),
+        "bare_fooling_ratios": _ratios(other.attacks),
         "intervals": {
             "clean_accuracy": _interval(own.clean_accuracy),
             "robust_score": _interval(own.robust_score),
@@ -159,11 +182,13 @@ def _row(name: str, model: Model, record: Record, overhead: float) -> Row:
         },
         "bare_clean_accuracy": bare.clean_accuracy.value,
         "clean_rejection": own.clean_rejection.value,
-        "bare_flags": sorted({flag.code for flag in record.bare.flags}),
+        "bare_flags": sorted({flag.code for flag in other.flags}),
         "tier": record.battery.tier,
         "seconds": record.provenance.seconds,
         "planted": False,
         "caught": None,
+        "caught_by": None,
+        "false_alarm": None,
         "error": own.robust_score.reason if own.robust_score.value is None else None,
     }
 

@@ -149,7 +149,7 @@ def plan_of(victim: Victim, quick: bool) -> dict[str, Part]:
                 "SciPy DE": Peer("scipy", lambda: peers.scipy_one_pixel(victim, *search)),
             },
         ),
-        "gradient_ascent": Part(drive(GradientAscent(objective="softmax", decay=0.0, steps=steps), ascents)),
+        "gradient_ascent": Part(drive(GradientAscent("softmax", starts=(1 / 255,), steps=steps), ascents)),
         "fgsm": Part(
             lambda: _grid(victim, many),
             {

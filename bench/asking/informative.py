@@ -6,12 +6,10 @@ import numpy as np
 import torch
 
 from ...leaderboard.record.seen import FEW_IN_ALL, Informative
+from ...models.base import Classifier
 from ...models.levels import from_bytes
-from ..asking.answers import victim_call
-from ..asking.out_of_distribution import out_of_distribution
 from ..machine.seeds import generator
-from ..running.prepared import Prepared
-from .questions import Question
+from .answers import victim_call
 
 MIDDLE = (0.02, 0.98)
 """Where float32 probabilities have digits enough to be all different."""
@@ -23,19 +21,12 @@ LOOKS = 100
 """Images whose logits are looked at, at most."""
 
 
-def unlike(prepared: Prepared) -> Question:
-    """Images of many kinds, whose answers an honest victim tells apart."""
-    name = prepared.spec.name
-    rng = generator(name, "informative", "images", device=prepared.victim.device)
-    made = out_of_distribution(prepared.clean.images, rng)
-    images = prepared.ground.levels.to_bytes(made).cpu().numpy()
-    return Question(images, (name, "informative", "victim"), prepared.ground.asking)
-
-
-def informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> Informative | None:
-    """From `(n, K)` answers to `(n, c, h, w)` uint8 images. None of a victim where chance decides, since a search is
-    shown the mean of several draws, and where nothing was asked."""
-    if prepared.clean.randomised or len(images) == 0:
+def informative(
+    victim: Classifier, name: str, batch: int, images: np.ndarray, answers: np.ndarray
+) -> Informative | None:
+    """From `(n, K)` answers to `(n, c, h, w)` uint8 images of a victim that answers the same each time; None where
+    nothing was asked. `name` is the battery's, and `batch` its batch, in which logits are looked at."""
+    if len(images) == 0:
         return None
     _, first = np.unique(images.reshape(len(images), -1), axis=0, return_index=True)
     images, answers = images[np.sort(first)], answers[np.sort(first)]
@@ -53,7 +44,7 @@ def informative(prepared: Prepared, images: np.ndarray, answers: np.ndarray) -> 
         capped=capped,
         cap=cap,
         step=_step(middle),
-        logits_tell=_logits_tell(prepared, images[:LOOKS]),
+        logits_tell=_logits_tell(victim, name, batch, images[:LOOKS]),
     )
 
 
@@ -85,13 +76,12 @@ def _label_only(answers: np.ndarray) -> int:
     return int((others[:, -1] - others[:, 0] <= 1e-6 * others[:, -1]).sum())
 
 
-def _logits_tell(prepared: Prepared, images: np.ndarray) -> bool | None:
-    victim = prepared.victim
+def _logits_tell(victim: Classifier, name: str, batch: int, images: np.ndarray) -> bool | None:
     if victim.logits is None:
         return None
-    rng = generator(prepared.spec.name, "informative", device=victim.device)
+    rng = generator(name, "informative", device=victim.device)
     with torch.no_grad():
-        parts = from_bytes(torch.from_numpy(images)).to(victim.device).split(prepared.spec.batch)
+        parts = from_bytes(torch.from_numpy(images)).to(victim.device).split(batch)
         logits = torch.cat([victim_call(victim.logits, part, rng) for part in parts])[:, : victim.classes]
     return _label_only(logits.double().softmax(1).cpu().numpy()) < 0.9 * len(images) or _rich(logits.cpu().numpy())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -21,7 +22,7 @@ from foolbench.attacks.noise import Noise
 from foolbench.attacks.one_pixel import OnePixel
 from foolbench.attacks.random_cppn import RandomCppn
 from foolbench.bench.asking.clean import examine
-from foolbench.bench.battery.battery import read_battery
+from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.entries import entries
 from foolbench.bench.battery.ground import Asking
 from foolbench.bench.errors import OverBudget
@@ -44,7 +45,7 @@ from planted import (
     meter,
     seeded,
 )
-from small_linf import SMALL_LINF
+from small_linf import SMALL_LINF, small_panel
 from torch import Tensor
 
 NAMES = (
@@ -122,10 +123,15 @@ def lent(task: Perturb) -> Tensor:
     return torch.stack([task.levels.moved(task.images, move) for move in moves])
 
 
+def every_attack(folder: Path, classes: int) -> Battery:
+    given = {"attacks": SMALL | SMALL_LINF, "controls": SMALL_CONTROLS, "panel": small_panel(folder)}
+    return battery(folder, *halves(8), classes=classes, **given)
+
+
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Entry]:
     """Every entry that a battery can have, at a few queries each."""
-    made = battery(tmp_path_factory.mktemp("plan"), *halves(8), attacks=SMALL | SMALL_LINF, controls=SMALL_CONTROLS)
+    made = every_attack(tmp_path_factory.mktemp("plan"), 2)
     found = {entry.name: entry for entry in entries(made)}
     # Six donors, as `perturb` has, instead of the battery's own; 16 windows of each where they are scanned.
     scanned = {name: 0 if name in UNSCANNED else 16 for name in found}
@@ -204,10 +210,7 @@ def test_the_same_seed_gives_the_same_bits(plan: dict[str, Entry], name: str, ch
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    everything = SMALL | SMALL_LINF
-    made = battery(
-        tmp_path_factory.mktemp("prepared"), *halves(8), classes=CLASSES, attacks=everything, controls=SMALL_CONTROLS
-    )
+    made = every_attack(tmp_path_factory.mktemp("prepared"), CLASSES)
     victim = classifier(left_or_right(columns=CLASSES), (1, 8, 8), CLASSES)
     given = ground(made)
     return Prepared(given, victim, examine(victim, given), None)

@@ -15,7 +15,7 @@ from foolbench.bench.battery.battery import Battery, read_battery
 from foolbench.bench.battery.entries import entries
 from planted import battery, halves, left_or_right, linear_onnx
 from planted import small as small_attacks
-from small_linf import SMALL_LINF
+from small_linf import SMALL_LINF, small_panel
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -53,7 +53,7 @@ def small(folder: Path) -> Battery:
     attacks = small_attacks(fgsm={"curve": [0.2]}) | {k: v | {"curve": [0.2]} for k, v in SMALL_LINF.items()}
     row = {"name": "linf", "entries": ["fgsm", "projected_ascent", "transfer", "square"], "over": "epsilon"}
     images, labels = halves(12)
-    stated = {"attacks": attacks, "ranked": [row]}
+    stated = {"attacks": attacks, "ranked": [row], "panel": small_panel(folder)}
     return battery(folder, images, labels, train=halves(8, seed=1), **stated)
 
 

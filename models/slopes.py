@@ -7,7 +7,7 @@ steps, exactly the gradient that autograd gives, and nothing that this gradient 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,14 +28,13 @@ DIRECTIONS = 24
 0.06."""
 LEAST_COSINE = 0.35
 """Median over images below which a gradient is that of something else. Measured (docs/method.md): honest networks
-0.63 to 1.00; a rounding behind a faint linear term 0.12, a dynamically quantised network 0.17."""
+0.65 to 1.00; a rounding behind a faint linear term and a dynamically quantised network below 0."""
 LARGEST_FACTOR = 10.0
-"""How many times too long or too short a gradient may be on the median image; honest networks show up to 1.4."""
+"""How many times too long or too short a gradient may be on the median image; honest networks show up to 2.1."""
 SATURATED = 80.0
 """Logarithm of odds from where on probabilities in float32 are 0 or 1, so that nothing they do can be seen."""
 NEGLIGIBLE = 1e-4
-"""Sum of a gradient's absolute values up to which it is rounding: honest networks show 10 and more, the gradient of a
-confidence that is capped about 1e-6."""
+"""Sum of a gradient's absolute values up to which it is rounding: honest networks show 10 and more."""
 _ROUNDING = 16 * torch.finfo(torch.float32).eps
 
 
@@ -235,5 +234,9 @@ def _slopes(said: Tensor, seen: Tensor, noise: Tensor, dead: Tensor) -> Slopes:
 
 def joined(parts: Sequence[Slopes]) -> Slopes:
     """Those of several blocks of images as one."""
-    names = [field.name for field in fields(Slopes)]
-    return Slopes(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    return Slopes(
+        torch.cat([part.cosine for part in parts]),
+        torch.cat([part.factor for part in parts]),
+        torch.cat([part.moved for part in parts]),
+        torch.cat([part.vanishes for part in parts]),
+    )

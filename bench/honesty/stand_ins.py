@@ -22,8 +22,7 @@ IMAGES = 16
 LOGIT_TOLERANCE = 0.05
 """By how much logits may differ from the answers, as a share of the spread of these."""
 LEAST_COSINE = 0.12
-"""Of a stand-in, at its best step: a gradient drawn at random has 0.06 by chance, one turned round less than 0. Honest
-stand-ins show 0.2 and more (one bit of gray; docs/method.md)."""
+"""Of a stand-in, at its best step: a gradient drawn at random has 0.06 by chance, one turned round less than 0."""
 REACHES = (1 / 16, 1 / 8, 1 / 4)
 """How far pixel values move under a stand-in, in units of [0, 1]: further than elsewhere, since a stand-in sees over
 treads that are up to half of the range wide."""

@@ -27,7 +27,7 @@ DIRECTIONS = 24
 """Of ±1 in every pixel value. Without any relation the cosine of 24 pairs is 0.2 by chance, its median over 16 images
 0.06."""
 LEAST_COSINE = 0.35
-"""Median over images below which a gradient is that of something else. Measured (docs/method.md): honest networks
+"""Median over images below which a gradient is that of something else. Measured: honest networks
 0.65 to 1.00; a rounding behind a faint linear term and a dynamically quantised network below 0."""
 LARGEST_FACTOR = 10.0
 """How many times too long or too short a gradient may be on the median image; honest networks show up to 2.1."""

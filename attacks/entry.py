@@ -94,8 +94,9 @@ class Entry:
     finite: FiniteDifferences | None = None
     """White box: how it estimates gradients of a victim that has none; None: only the panel stands in."""
     after: tuple[str, ...] = ()
-    """Entries that are worked on first. Perturb: an image that one of them fooled within this entry's limit is left
-    alone, and counts in none of its ratios. Fool: the images that they found are its task's `borrowed`."""
+    """Entries that are worked on first. Perturb: an image that one of them fooled within this entry's limit, or that
+    was wrong before, is left alone, and counts in none of its ratios. Fool: the images that they found are its task's
+    `borrowed`."""
     carries: tuple[str, ...] = ()
     """Perturb: entries that are worked on first, of the same attack within smaller limits. An image that one of them
     fooled is not attacked again: its final image stands, at the cost at which it was found."""

@@ -29,7 +29,7 @@ DIRECTIONS = 24
 """Of ±1 in every pixel value. Without any relation the cosine of 24 pairs is 0.2 by chance, its median over 16 images
 0.06."""
 LEAST_COSINE = 0.35
-"""Median over images below which a gradient is that of something else. Measured (docs/method.md): honest networks
+"""Median over images below which a gradient is that of something else. Measured: honest networks
 0.66 to 1.00; a rounding behind a faint linear term and a dynamically quantised network below 0."""
 LARGEST_FACTOR = 10.0
 """How many times too long or too short a gradient may be on the median image; honest networks show up to 2.1."""
@@ -61,13 +61,19 @@ class Slopes:
 
     def median(self) -> float | None:
         """The median cosine over images at the step where it is lowest; None where nothing can be compared."""
-        found = self.cosine[self.informative]
-        return float(found.nanmedian(0).values.min()) if len(found) else None
+        found = self._medians()
+        return float(found.min()) if len(found) else None
 
     def best(self) -> float | None:
         """The same at the step where it is highest."""
+        found = self._medians()
+        return float(found.max()) if len(found) else None
+
+    def _medians(self) -> Tensor:
+        """The median cosine of each step at which something can be compared."""
         found = self.cosine[self.informative]
-        return float(found.nanmedian(0).values.max()) if len(found) else None
+        medians = found.nanmedian(0).values if len(found) else found.new_zeros(0)
+        return medians[~medians.isnan()]
 
     def largest_factor(self) -> float | None:
         """How many times too long, or too short, the gradient is on the median image at the worst of the steps."""
@@ -217,8 +223,10 @@ def _slopes(said: Tensor, seen: Tensor, noise: Tensor, dead: Tensor) -> Slopes:
     seen = seen.nan_to_num(0, 0, 0)
     foretold, moved = said.abs().amax((1, 2)), seen.abs().amax((1, 2))
     dead = dead | (~unseen.all((1, 2)) & (foretold <= noise))
-    nothing = dead[:, None] | unseen.all(2)
     moves = ~broken & (seen.abs().amax(2) > noise[:, None])
+    # A step too short for float32 to show what a faint gradient foretells says nothing, where the answers stay still.
+    still = ~broken & ~moves & (said.abs().amax(2) <= noise[:, None])
+    nothing = dead[:, None] | unseen.all(2) | still
     length, way = said.norm(dim=2), seen.norm(dim=2)
     tiny = torch.finfo(torch.float64).tiny
     cosine = torch.where(moves, (said * seen).sum(2) / (length * way).clamp_min(tiny), 0.0)

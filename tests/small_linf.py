@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from planted import left_or_right, linear_onnx
 
 SMALL_LINF: dict[str, Any] = {
     "projected_ascent": {
@@ -27,3 +30,9 @@ SMALL_LINF: dict[str, Any] = {
     },
 }
 """The attacks that share a row with `fgsm`, as small."""
+
+
+def small_panel(folder: Path) -> dict[str, Any]:
+    """Two linear networks for small batteries, as `panel:` states them: transfer asks about their images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {"models": [linear_onnx(folder, name, left_or_right(gain=gain)) for name, gain in (("a", 8), ("b", 5))]}

@@ -130,7 +130,7 @@ def test_a_declaration_that_does_not_hold_together_is_found(change: dict[str, An
 @pytest.mark.parametrize("change", [{"task": "fool"}, {"box": "white"}, {"control": True}])
 def test_entries_that_contradict_the_declaration_are_refused(change: dict[str, Any]) -> None:
     attack = darkening(**change)
-    with pytest.raises(ValueError, match="every entry of the attack darken to say"):
+    with pytest.raises(ValueError, match="every entry of darken to say"):
         attack.plan(DarkenSpec(images=1, images_per_shard=1), BatteryFacts((1, 8, 8), 3, 6))
 
 

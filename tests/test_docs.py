@@ -25,6 +25,7 @@ NOT_RUN = {
     ("CONTRIBUTING.md", "uv run ruff check && uv run ruff format --check && uv run pyright"),
     ("docs/batteries.md", "FOOLBENCH_DOWNLOAD=1 foolbench evaluate submission.yaml --tier smoke"),
     ("docs/defenses.md", "uv run python tests/benchmarks/defenses.py"),
+    ("docs/discrimination.md", "uv run python tests/benchmarks/discrimination.py --make digits"),
     ("docs/harden.md", "foolbench harden --battery mnist-v1 --training-images 10000"),
     ("docs/harden.md", "foolbench harden --battery mnist-v1 --how fooling-class"),
     ("docs/published.md", "uv run python tests/benchmarks/published.py --quick"),

@@ -71,8 +71,8 @@ def attacked(attack: Any, model: Classifier, runs: int = 2) -> tuple[Meter, list
         finals = drive_white_box(attack, task, oracle, attack_rng=seeded(0))
     else:
         how, never = Asking(64), lambda: False
-        rngs = {"attack_rng": seeded(0), "victim_rng": seeded(1)}
-        finals = drive_black_box(attack, task, model, meter, how=how, stop=never, **rngs)
+        one, two = seeded(0), seeded(1)
+        finals = drive_black_box(attack, task, model, meter, attack_rng=one, victim_rng=two, how=how, stop=never)
     finals = finals.reshape(-1, *SHAPE)
     how = Asking(64)
     judged = judge_fool(model, finals, TARGETS.repeat(runs), tau=TAU, flat=0.99, draws=1, how=how, rng=seeded(2))

@@ -152,3 +152,18 @@ def test_steps_are_whole_levels_of_the_data_and_no_move_is_long() -> None:
     length = ways.flatten(3).norm(dim=3).mean((0, 2)) * torch.tensor(EIGHT_BITS)
     expected = [(3 * 64 * 64) ** 0.5 / 255, LONGEST, LONGEST]
     torch.testing.assert_close(length, torch.tensor(expected), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(("factor", "wrong"), [(1.0, False), (-1.0, True)])
+def test_a_faint_slope_is_compared_where_it_can_be_seen(factor: float, wrong: bool) -> None:
+    """Logits near 9 that hardly move: at the shortest step float32 shows nothing, at the longest one enough."""
+
+    def net(x: Tensor) -> Tensor:
+        faint = 2e-3 * x.flatten(1).mean(1, keepdim=True) * torch.arange(3).to(x)
+        return Backwards.apply(torch.tensor([9.0, 0.0, 0.0]).to(x) + faint, factor)
+
+    found = slopes(net)
+    assert found.cosine[:, 0].isnan().all()
+    assert not found.cosine[:, -1].isnan().any()
+    assert found.median() == pytest.approx(factor, abs=0.01)
+    assert (found.wrong() is not None) is wrong

@@ -85,7 +85,7 @@ def _headline(record: Record) -> Panel:
     lines.append(_with(scores.survives_all_perturb, f" of the images survive {every} on natural images"))
     if record.tau is not None:
         lines.append("τ              ", "bold")
-        lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count")
+        lines.append(f"{record.tau:.4g}: a fooling image must be this confident to count\n")
     if declared := declared_of(record):
         lines.append("declared       ", "bold")
         lines.append("; ".join(declared) + "\n")
@@ -95,6 +95,7 @@ def _headline(record: Record) -> Panel:
         lines.append(f"{tally(record.flags)}\n", "yellow")
         lines.append(f"               {doubt}: not ranked, see below\n" if doubt else "", "bold red")
     tier = "" if battery.tier == "standard" else f" · {battery.tier} tier"
+    lines.rstrip()
     return Panel(
         lines,
         title=Text(printable(str(record.submission.get("name", "submission")), 70), "bold"),
@@ -133,8 +134,11 @@ def _title(battery: BatteryRef, name: str) -> str:
 
 def _beside(record: Record) -> Text | None:
     """What the table of attacks leaves out: why one was not measured, and what a search missed."""
-    missing = {n: a.fooling_ratio.reason for n, a in record.attacks.items() if a.fooling_ratio.value is None}
-    lines = [f" {DASH} {_title(record.battery, n)} was not measured: {reason}" for n, reason in missing.items()]
+    why: dict[str, list[str]] = {}
+    for name, attack in record.attacks.items():
+        if attack.fooling_ratio.value is None:
+            why.setdefault(attack.fooling_ratio.reason or "not measured", []).append(_title(record.battery, name))
+    lines = [f" {DASH} {', '.join(names)}: {reason}" for reason, names in why.items()]
     known = {n: said for n, a in record.attacks.items() if (said := missed_of(a)) is not None}
     lines += [f" {_title(record.battery, n)} {said}" for n, said in known.items()]
     return Text("\n".join(lines), "yellow") if lines else None

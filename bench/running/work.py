@@ -100,6 +100,8 @@ class _Run:
         prepared, entry, device = self.prepared, self.shard.entry, self.prepared.victim.device
         block = torch.arange(self.shard.start, self.shard.stop, device=device)
         attacked = prepared.clean.accepted[block] & self.before.left(self.shard).to(device)
+        if entry.after:
+            attacked &= prepared.clean.right[block]  # what was wrong before counts in no row that it is asked for
         aims = prepared.clean.aims(entry, block)
         if aims is not None:
             attacked &= prepared.clean.reading.label[block] != aims  # what is there already needs no attack

@@ -108,7 +108,7 @@ def _variant(
         "limit": str(entry.limit) if entry.limit else None,
     }
     if isinstance(outcome, EntryFailure):
-        nothing = unmeasured(f"{outcome.code}: {outcome.reason}")
+        nothing = unmeasured(outcome.reason if outcome.needless else f"{outcome.code}: {outcome.reason}")
         perturb = entry.task == "perturb"
         return Variant(
             **common,
@@ -155,7 +155,7 @@ def _variant(
 def _nothing(outcome: ShardResult, clean: CleanAnswers) -> str:
     """Why a fooling ratio has no tasks."""
     if bool(clean.right[: len(outcome.fooled)].any()):
-        return "the attacks before it left no image"
+        return "not run: the attacks before it left no image"
     return "the victim gets no clean image right"
 
 

@@ -10,9 +10,10 @@ comparisons is applied, so with many entries some neighbours fall into different
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Literal
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from ..record.unranked import unranked
 from ..record.words import slug
 
 RESAMPLES = 2000
+By = Literal["endurance", "survival", "endurance_99", "survival_99"]
+"""What a score is the mean of over the ranked rows; `_99`: the Fool rows' at a flat confidence of 0.99 instead of τ."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,19 @@ class SharedResamples:
         battery = record.battery
         return [row for row in battery.ranked if row.name in record.rows and battery.task_of(row) == task]
 
-    def scores(self, record: Record) -> np.ndarray:
-        """`(resamples,)` robust scores, 0 to 100. Raises ValueError for a record on other tasks."""
+    def scores(self, record: Record, by: By = "endurance") -> np.ndarray:
+        """`(resamples,)` scores, 0 to 100; by endurance they are robust scores.
+
+        Raises ValueError for a record on other tasks.
+        """
+        return self._mean_of_rows(record, by, self._images, self._cells)
+
+    def score(self, record: Record, by: By = "endurance") -> float:
+        """The same of the tasks as they are, each once. Raises ValueError for a record on other tasks."""
+        cells = {name: np.ones((1, drawn.shape[1])) for name, drawn in self._cells.items()}
+        return float(self._mean_of_rows(record, by, np.ones((1, len(self._place))), cells)[0])
+
+    def _mean_of_rows(self, record: Record, by: By, images: np.ndarray, cells: Mapping[str, np.ndarray]) -> np.ndarray:
         for name, tasks in _tasks(record).items():
             if self._tasks.get(name) != tasks:
                 raise _misfit(record, self._of, f"hold the same tasks of {name}")
@@ -90,17 +104,26 @@ class SharedResamples:
         for row in self._rows(record, "perturb"):
             result = record.rows[row.name]
             right[[self._place[image] for image, _ in result.tasks]] = result.counts
-        clean = mean(self._images, right)
+        clean = mean(images, right)
         lasting = []
         for row in record.battery.ranked:
             result = record.rows[row.name]
-            held = row.held(column(result.lost))
-            if row.name in self._cells:
-                lasting.append(weighted(held, self._cells[row.name], clean))
+            fool, flat = row.name in cells, by.endswith("_99")
+            lost = column(result.lost_99 if fool and flat else result.lost)
+            left = row.held(lost) if by.startswith("endurance") else row.stood(lost).astype(float)
+            if fool:
+                lasting.append(weighted(left, cells[row.name], clean))
             else:
                 places = [self._place[image] for image, _ in result.tasks]
-                lasting.append(weighted(held * np.array(result.counts, dtype=float), self._images[:, places], None))
+                lasting.append(weighted(left * np.array(result.counts, dtype=float), images[:, places], None))
         return 100 * np.mean(lasting, axis=0)
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two records differ: `(resamples,)` scores of each in the same resamples, and the 95% interval of their
+    difference leaves out 0."""
+    low, high = interval(one - other)
+    return not low <= 0 <= high
 
 
 def _tasks(record: Record) -> dict[str, list[tuple[int, int]]]:
@@ -117,8 +140,7 @@ def tiers(ranked: Sequence[Record], rng: np.random.Generator) -> list[int | None
     tier, anchor = 1, resamples.scores(ranked[0])
     for record in ranked[1:]:
         scores = resamples.scores(record)
-        low, high = interval(anchor - scores)
-        if not low <= 0 <= high:
+        if apart(anchor, scores):
             tier, anchor = tier + 1, scores
         out.append(tier)
     return out

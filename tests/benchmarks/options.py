@@ -21,6 +21,14 @@ def new_file(text: str) -> Path:
     return path
 
 
+def existing_file(text: str) -> Path:
+    """A file that can be read. Raises ArgumentTypeError."""
+    path = Path(text)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise argparse.ArgumentTypeError(f"expected a file that can be read, got {text}: check the path")
+    return path
+
+
 def device(text: str) -> torch.device:
     """`cpu`, or `cuda` where torch sees a GPU. Raises ArgumentTypeError."""
     if text not in ("cpu", "cuda"):

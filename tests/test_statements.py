@@ -147,12 +147,15 @@ def lying(inner: Classifier) -> Classifier:
     ("chain", "found"),
     [
         (lambda bare: lying(bare), ["gradient"]),
-        (lambda bare: bit_depth(lying(bare), 8), ["gradient behind defense 1"]),
-        (lambda bare: packaged(bit_depth(bare, 8), "lie", lying, {}), ["gradient of defense 1"]),
-        (lambda bare: bit_depth(packaged(bit_depth(bare, 8), "lie", lying, {}), 8), ["gradient of defense 2"]),
+        (lambda bare: bit_depth(lying(bare), 8), ["gradient", "gradient behind defense 1"]),
+        (lambda bare: packaged(bit_depth(bare, 8), "lie", lying, {}), ["gradient", "gradient of defense 1"]),
+        (
+            lambda bare: bit_depth(packaged(bit_depth(bare, 8), "lie", lying, {}), 8),
+            ["gradient", "gradient behind defense 1"],  # a surrogate itself, which excuses nothing
+        ),
         (
             lambda bare: packaged(bare, "both", lambda inner: bit_depth(lying(inner), 8), {}),
-            ["gradient behind defense 1"],
+            ["gradient", "gradient behind defense 1"],
         ),
         (lambda bare: gaussian_noise(lying(bare), 0.01), ["gradient", "gradient behind defense 1"]),
         (lambda bare: packaged(gaussian_noise(bare, 0.01), "lie", lying, {}), ["gradient", "gradient of defense 1"]),
@@ -173,7 +176,7 @@ def test_a_wrong_gradient_behind_a_surrogate_is_flagged(tmp_path: Path) -> None:
         name: evaluate_subject(subject(victim, bare=plain), planted, Execution("cpu"), out=tmp_path / name).record
         for name, victim in victims.items()
     }
-    assert evidence(made["lying"]) == {"gradient behind defense 1"}
+    assert evidence(made["lying"]) == {"gradient", "gradient behind defense 1"}
     assert made["honest"].flags == []
 
 

@@ -20,9 +20,10 @@ class Run:
 
     @property
     def failures(self) -> dict[str, str]:
-        """Ranked attacks that were not measured, and why. A run with any is partial and cannot be ranked."""
+        """Attacks that were not measured, and why. A run with any is partial and cannot be ranked."""
         attacks = self.record.attacks
-        return {n: attacks[n].fooling_ratio.reason or "" for n in attacks if not attacks[n].tasks}
+        failed = [name for name, attack in attacks.items() if not attack.tasks and not attack.needless]
+        return {name: attacks[name].fooling_ratio.reason or "" for name in failed}
 
     def __repr__(self) -> str:
         """One line: what was measured, its two first scores, and where it lies."""

@@ -92,6 +92,7 @@ def _attack_result(members: Sequence[Entry], results: Results, clean: CleanAnswe
         task=first.task,
         mode=kind,
         mode_reason=mode.reason_for(first) if kind == "surrogate" else None,
+        needless=isinstance(outcome, EntryFailure) and outcome.needless,
         tasks=rows,
         missed=missed(members, results, lambda entry, outcome: _counts(entry, outcome, clean)),
         variants={e.name: _variant(e, results[e.name], clean, title=e.title, budget=mode.granted(e)) for e in others},

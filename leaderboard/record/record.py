@@ -96,6 +96,8 @@ class AttackResult(Variant):
     mode: Literal["black_box", "gradient", "surrogate"]
     mode_reason: str | None = None
     """Where the mode is `surrogate`: why the victim could not be differentiated."""
+    needless: bool = False
+    """Whether it was not run since this victim makes it needless, which is no failure."""
     tasks: list[TaskRow]
     missed: Measure | None = None
     """Where a variant asks about everything, or about a stated grid, within the same limit: of the tasks that it

@@ -26,23 +26,37 @@ SMALL: dict[str, dict[str, Any]] = {
     "evolution": {"runs": 3, "generations": 40},
     "cppn": {"runs": 3, "generations": 20},
     "deepception": {"images": 40, "properties": 1},
-    "one_pixel": {"images": 40, "pixels": (1,), "iterations": 15},
+    "one_pixel": {"images": 40, "pixels": (1,), "iterations": 15, "exact": None},
     "fgsm": {"images": 100},
-    "gradient_ascent": {"runs": 3, "steps": 80, "decays": (0,)},
+    "gradient_ascent": {"runs": 3, "steps": 80, "decays": (0,), "adam": None, "borrowed": None},
 }
 
 
 def smaller(panel: bool) -> Battery:
     """digits-v1 on a twentieth of the work, with 100 images."""
     whole = read_battery("digits-v1")
-    attacks = {n: getattr(whole.spec.attacks, n).model_copy(update=change) for n, change in SMALL.items()}
+    attacks: dict[str, Any] = {name: None for name, _ in whole.spec.attacks.chosen()}
+    attacks |= {n: getattr(whole.spec.attacks, n).model_copy(update=change) for n, change in SMALL.items()}
+    there = {row: tuple(name for name in row.entries if name in SMALL) for row in whole.spec.ranked or ()}
+    # Without the control that is left out here, CPPN has no lift.
+    kept = {
+        row: {"entries": entries, "control": row.control if row.control == "noise" else None}
+        for row, entries in there.items()
+    }
+    ranked = tuple(row.model_copy(update=change) for row, change in kept.items())
     noise = whole.spec.controls.noise
     assert noise is not None
     controls = whole.spec.controls.model_copy(
         update={"noise": noise.model_copy(update={"generations": 5}), "random_cppn": None}
     )
     judge = whole.spec.judge.model_copy(update={"expectation_draws": 4, "query_draws": 2})
-    changes = {"images": 100, "judge": judge, "digest": None, "attacks": whole.spec.attacks.model_copy(update=attacks)}
+    changes = {
+        "images": 100,
+        "ranked": ranked,
+        "judge": judge,
+        "digest": None,
+        "attacks": whole.spec.attacks.model_copy(update=attacks),
+    }
     spec = whole.spec.model_copy(update=changes | {"controls": controls})
     return replace(whole, spec=spec if panel else spec.model_copy(update={"panel": None}))
 

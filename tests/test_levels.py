@@ -260,7 +260,11 @@ def test_a_detector_of_images_off_the_levels_gains_nothing() -> None:
     }
     # It is no straw man: were images rounded to 256 levels, no evolved one would pass it.
     detector = _Detector()
-    attacks = read.spec.attacks.model_copy(update={"fgsm": None})
+    one_pixel = read.spec.attacks.one_pixel.model_copy(update={"exact": None})
+    within = dict.fromkeys(("fgsm", "projected_ascent", "transfer", "square", "hop_skip_jump"))  # their ε are of 16
+    ascent = read.spec.attacks.gradient_ascent.model_copy(update={"starts": (1 / 16,)})
+    kept = {"one_pixel": one_pixel, "gradient_ascent": ascent}
+    attacks = read.spec.attacks.model_copy(update=kept | within)
     finer = replace(read, spec=read.spec.model_copy(update={"levels": 256, "attacks": attacks}))
     passed = _attacked(detector.victim(), finer)
     assert detector.off > 50_000

@@ -81,9 +81,12 @@ def test_it_is_ranked_and_stands_in_the_record(run: Run, way: str) -> None:
     result = record.attacks["little_square"]
     assert (result.task, result.mode, result.limit, len(result.tasks)) == ("perturb", "black_box", "L∞ ≤ 0.2", 8)
     assert result.parameters == {"epsilon": 0.2, "queries": 30, "share": 0.8}
+    rows = [record.rows[name] for name in ("little_square", "fgsm")]
+    held = [row.endurance.value for row in rows if row.endurance.value is not None]
+    assert record.scores.robust_score.value == pytest.approx(100 * sum(held) / 2)
     left = [record.attacks[name].robust_accuracy for name in ("little_square", "fgsm")]
     values = [measure.value for measure in left if measure is not None and measure.value is not None]
-    assert record.scores.robust_score.value == pytest.approx(100 * sum(values) / 2)
+    assert record.scores.survival_score.value == pytest.approx(100 * sum(values) / 2)
     assert record.scores.worst_case.value == pytest.approx(min(values))
     assert record.scores.survives_all_perturb.n == 8
     assert (run.folder / "evidence" / "little_square.npz").is_file()
@@ -100,7 +103,7 @@ def test_it_stands_in_the_report_and_on_the_site(run: Run, way: str, tmp_path: P
     console.print(render(run.record))
     report = console.export_text()
     assert report.index("Square (example)") < report.index("FGSM")
-    assert "survive both attacks on natural images" in report
+    assert "survive both rows on natural images" in report
     build([run.folder], tmp_path / "site")
     board = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert board.index('data-key="little_square"') < board.index('data-key="fgsm"')
@@ -112,7 +115,7 @@ def test_it_stands_in_the_report_and_on_the_site(run: Run, way: str, tmp_path: P
     assert "a: little_square" in (page.parent / "charts" / "perturb-light.svg").read_text(encoding="utf-8")
     assert attack().sentence in html.unescape((tmp_path / "site" / "methods.html").read_text(encoding="utf-8"))
     (row,) = csv.DictReader(io.StringIO((tmp_path / "site" / "leaderboard.csv").read_text(encoding="utf-8")))
-    assert float(row["little_square"]) == run.record.attacks["little_square"].fooling_ratio.value
+    assert float(row["little_square"]) == run.record.rows["little_square"].endurance.value
 
 
 def test_it_stands_in_the_list(way: str, tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_a_package_that_registers_it_wrongly_is_told(points: str, expected: str,
 
 
 def test_what_a_battery_ranks_must_be_its_own(tmp_path: Path) -> None:
-    assert made(tmp_path / "all", ALONE).spec.ranking == ("fgsm",)
+    assert [row.entries for row in made(tmp_path / "all", ALONE).spec.ranking] == [["fgsm"]]
     for ranked, says in ((["fgsmm"], "fgsm"), (["fgsm", "fgsm"], "twice"), (["noise"], "noise")):
         with pytest.raises(InvalidInput, match=says) as refused:
             made(tmp_path / "wrong", ALONE, ranked=ranked)

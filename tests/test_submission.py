@@ -94,6 +94,7 @@ def test_every_code_in_the_sources_is_explained():
     folders = ("bench", "attacks", "defenses", "models", "leaderboard")
     text = "".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py"))
     assert set(re.findall(r"FB\d{3}", text)) <= set(EXPLANATIONS)
-    for explanation in EXPLANATIONS.values():
-        assert explanation.exit_code in (2, 3, 4, 5, 70, 130)
+    for code, explanation in EXPLANATIONS.items():
+        # What is needless is no failure.
+        assert explanation.exit_code in ((0,) if code == "FB503" else (2, 3, 4, 5, 70, 130))
         assert len(explanation.text) > 60

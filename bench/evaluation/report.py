@@ -138,10 +138,17 @@ def _beside(record: Record) -> Text | None:
     for name, attack in record.attacks.items():
         if attack.fooling_ratio.value is None:
             why.setdefault(attack.fooling_ratio.reason or "not measured", []).append(_title(record.battery, name))
-    lines = [f" {DASH} {', '.join(names)}: {reason}" for reason, names in why.items()]
+    lines = [f" {DASH} {_said(names, reason)}" for reason, names in why.items()]
     known = {n: said for n, a in record.attacks.items() if (said := missed_of(a)) is not None}
     lines += [f" {_title(record.battery, n)} {said}" for n, said in known.items()]
     return Text("\n".join(lines), "yellow") if lines else None
+
+
+def _said(names: list[str], reason: str) -> str:
+    """Why these were not measured; a reason that says "not run" says it all."""
+    if reason.startswith("not run"):
+        return f"{', '.join(names)}: {reason}"
+    return f"{', '.join(names)} {'was' if len(names) == 1 else 'were'} not measured: {reason}"
 
 
 def _attack_row(table: Table, name: str, attack: AttackResult, clean: float | None, note: str = "") -> None:

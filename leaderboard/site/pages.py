@@ -117,7 +117,8 @@ class Pages:
                 self._board(f"v/{board.slug}/index.html", board, seen, overviews, several)
         labels = {board.slug: label(board, self._boards) for board in self._boards}
         several = [(d, [labels[s] for s in d.boards] if len(d.boards) < len(labels) else []) for d in self._definitions]
-        self._page("methods.html", "methods.html", definitions=several)
+        told = {a.title: a.sentence for board in self._boards for a in board.battery.attacks.values()}
+        self._page("methods.html", "methods.html", definitions=several, attacks=told)
         style = (_HERE / "static" / "404.css").read_text(encoding="utf-8")
         allowed = b64encode(sha256(style.encode()).digest()).decode()
         self._page("404.html", "404.html", style=style, style_hash=allowed)

@@ -94,6 +94,14 @@ def test_whichever_comes_first_counts_and_a_gradient_is_three_passes() -> None:
     assert blind.lost == [50, 20, 7, None, 100, None]
 
 
+def test_an_attack_with_fewer_runs_is_gone_round() -> None:
+    """A single run of a search nests in every run of the ascent: more starts of the ascent are no way past it."""
+    entries = [*plan("gradient_ascent"), *plan("evolution", tasks=1)]
+    results = {"gradient_ascent": lost_at(*[None] * 6), "evolution": lost_at(100, None)}
+    row = only(scoring(entries, results, [NEST]))
+    assert row.lost == [100, None] * 3
+
+
 def test_blinding_a_white_box_attack_raises_nothing() -> None:
     """Where gradients find nothing, the row is worth what the search alone makes of it."""
     search = lost_at(100, 30, None, 7, 1000, None)

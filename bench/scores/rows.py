@@ -143,11 +143,12 @@ class _Making:
         return cls(fool, tasks, counts, never, never.copy(), np.full(len(tasks), "", dtype=object))
 
     def take(self, entry: Entry, lost: np.ndarray, lost_99: np.ndarray) -> None:
-        """Count what an entry took of its own tasks; those that the row does not have are left out, and a row's task
-        that the entry does not have is not its."""
+        """Count what an entry took of its own tasks; those that the row does not have are left out, and a row's class
+        or image that the entry does not have is not its. An entry with fewer runs is gone round."""
         theirs = {task: i for i, task in enumerate(self._tasks(entry, len(lost)))}
-        for i, task in enumerate(self.tasks):
-            if (at := theirs.get(task[0] if not self.fool else task)) is None or not self.counts[i]:
+        for i, (one, two) in enumerate(self.tasks):
+            at = theirs.get((one % entry.tasks, two) if self.fool else one)
+            if at is None or not self.counts[i]:
                 continue
             if lost[at] < self.lost[i] or (np.isnan(self.lost[i]) and not np.isnan(lost[at])):
                 self.lost[i], self.by[i] = lost[at], entry.name

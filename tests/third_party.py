@@ -144,7 +144,7 @@ def _budgets(photos: bool) -> dict[str, Any]:
         },
         "gradient_ascent": {
             **{"runs": 1, "targets": [1, 7], "steps": 20, "early": 0.03, "late": 0.1, "runs_per_shard": 1},
-            **{"objectives": ["softmax", "logit"], "decays": [0, 0.01]},
+            **{"objectives": ["softmax", "logit"], "decays": [0, 0.01], "starts": ["1/255"]},
         },
     }
     # every control has the judge look at one image a class, which is what takes long with a thousand classes

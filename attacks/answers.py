@@ -17,6 +17,12 @@ def label_of(probabilities: Tensor) -> Tensor:
     return torch.where(confidence > 1 - probabilities.sum(-1), largest, -1)
 
 
+def mislabelled(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """`(..., K)`, `(...)` labels to get away from -> `(...)` bool: accepted, and as another class."""
+    label = label_of(probabilities)
+    return (label >= 0) & (label != labels)
+
+
 def label_alone(probabilities: Tensor) -> Tensor:
     """`(n, K)` -> `(n, K)` float32: what is left of an answer for those who are told the label alone: 1 at the
     accepted label and 0 elsewhere; nothing but 0 where the image is rejected. Its `label_of` is that of the answer."""

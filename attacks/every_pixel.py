@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..bench.errors import Unexpected
-from .answers import label_of
+from .answers import mislabelled
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .levels import WHITE, Levels
@@ -54,9 +54,9 @@ class EveryPixel:
             asked[:, each, :, row, places] = painted[:, None]
             answers = yield Query(asked.flatten(0, 1), left.repeat_interleave(len(places)))
             answers = answers.view(len(left), len(places), -1)
-            own, label = task.labels[left, None], label_of(answers)
+            own = task.labels[left, None]
             wrong = answers.scatter(2, own[..., None].expand(-1, len(places), 1), 0).sum(2)
-            fooled = (label >= 0) & (label != own)
+            fooled = mislabelled(answers, own)
             done = fooled.any(1)
             reached, which = torch.where(fooled | ~done[:, None], wrong, -torch.inf).max(1)
             better = done | (reached > best[left])

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..bench.errors import Unexpected
-from .answers import label_of
+from .answers import mislabelled
 from .base import Oracle, Perturb, WhiteBox
 from .entry import Entry, FiniteDifferences, Limit
 from .spec import AtLeastOne, Attack, BatteryFacts, Epsilon, EpsilonSpec, Rate, Strict, pixel_range
@@ -133,8 +133,7 @@ def _step(task: Perturb, rows: Tensor | slice, sign: Tensor, levels: Tensor) -> 
 def _flips(task: Perturb, oracle: Oracle, sign: Tensor, left: Tensor, levels: Tensor) -> Tensor:
     """Whether the images `left`, moved by `levels`, are accepted with another label; both `(n,)`."""
     probabilities = oracle.probabilities(_step(task, left, sign, levels), left)
-    label = label_of(probabilities)
-    return (label >= 0) & (label != task.labels[left])
+    return mislabelled(probabilities, task.labels[left])
 
 
 class SmallestSpec(Strict):

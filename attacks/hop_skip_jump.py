@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..bench.errors import Unexpected
-from .answers import label_of
+from .answers import label_of, mislabelled
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit, Occasion
 from .spec import AtLeastOne, Attack, BatteryFacts, EpsilonSpec
@@ -129,8 +129,7 @@ class _Walk:
         if not len(rows):
             return torch.zeros(0, dtype=torch.bool, device=rows.device)
         self.spent += torch.bincount(rows, minlength=len(self.spent))
-        label = label_of((yield Query(images, rows)))
-        return (label >= 0) & (label != self.task.labels[rows])
+        return mislabelled((yield Query(images, rows)), self.task.labels[rows])
 
     def within(self, rows: Tensor, images: Tensor, levels: Tensor) -> Tensor:
         """The nearest to these images whose every value is within so many levels `(n,)` of its original."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ..bench.errors import Unexpected
-from .answers import label_of, log_margins
+from .answers import log_margins, mislabelled
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .spec import AtLeastOne, Attack, BatteryFacts, EpsilonSpec
@@ -66,7 +66,7 @@ class Square:
         best = torch.where(_up((t, channels, 1, width), rng, device), brighter, darker)
         answers = yield Query(best.clone(), left)
         loss = log_margins(answers, task.labels)
-        left = left[~_fooled(answers, task.labels)]
+        left = left[~mislabelled(answers, task.labels)]
         for asked in range(1, self.queries):
             if not len(left):
                 break
@@ -77,7 +77,7 @@ class Square:
             same = (tried == before).flatten(1).all(1).view(-1, 1, 1, 1)
             tried = torch.where(square, torch.where(up ^ (flip & same), high, low), before)
             answers = yield Query(tried, left)
-            found, fooled = log_margins(answers, task.labels[left]), _fooled(answers, task.labels[left])
+            found, fooled = log_margins(answers, task.labels[left]), mislabelled(answers, task.labels[left])
             better = fooled | (found < loss[left])
             best[left[better]], loss[left[better]] = tried[better], found[better]
             left = left[~fooled]
@@ -109,11 +109,6 @@ def _squares(n: int, side: int, height: int, width: int, rng: torch.Generator, d
         from_start = torch.arange(length, device=device) - at
         inside.append((from_start >= 0) & (from_start < side))
     return (inside[0][:, :, None] & inside[1][:, None, :]).unsqueeze(1)
-
-
-def _fooled(answers: Tensor, labels: Tensor) -> Tensor:
-    told = label_of(answers)
-    return (told >= 0) & (told != labels)
 
 
 class SquareSpec(EpsilonSpec):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..bench.errors import Unexpected
-from .answers import label_of, margins
+from .answers import margins, mislabelled
 from .base import Perturb, Query, Search
 from .entry import Entry, Limit
 from .spec import Attack, BatteryFacts, EpsilonSpec
@@ -40,8 +40,7 @@ class Transfer:
                 break
             tried, labels = versions[left], task.labels[left]
             answers = yield Query(tried, left)
-            told, margin = label_of(answers), margins(answers, labels)
-            fooled = (told >= 0) & (told != labels)
+            fooled, margin = mislabelled(answers, labels), margins(answers, labels)
             better = fooled | (margin < least[left])
             finals[left[better]], least[left[better]] = tried[better], margin[better]
             left = left[~fooled]

@@ -31,6 +31,8 @@ EACH = 32
 COPIES = 8
 """Near-copies of each of them."""
 TWICE = 2
+_OTHER_ROW = 7
+"""Images that stand before those asked about in another row, or as many as there are."""
 
 
 class Repeated:
@@ -68,7 +70,7 @@ class Repeated:
         return [
             self._question(images, "among others"),
             self._question(images, "alone", batch=1),
-            self._question(np.concatenate([images[:0], self._clean()[:7], images[::-1]]), "another row"),
+            self._question(np.concatenate([images[:0], self._clean()[:_OTHER_ROW], images[::-1]]), "another row"),
             Question(self._copies, (self._name, "asked again", "copies"), self._how),
             self._question(images, "after near-copies"),
             self._question(self._clean(), "evaluation set"),
@@ -93,7 +95,7 @@ class Repeated:
     def company(self, answers: Sequence[np.ndarray]) -> dict[str, Compared]:
         """What the answers to `then` say."""
         among, alone, row, _, after, whole = answers
-        row = row[:, 7:][:, ::-1]
+        row = row[:, len(self._clean()[:_OTHER_ROW]) :][:, ::-1]
         first = self._prepared.clean.reading.probabilities.cpu().numpy()
         return {
             "alone": _compared(alone[0], among),

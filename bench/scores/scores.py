@@ -184,14 +184,15 @@ def difference_of(mine: Scoring, bare: Scoring) -> dict[str, Measure]:
     """This victim minus the bare model, on the same tasks and resamples: what the defenses are worth. Of each row its
     endurance."""
     names = [row.name for row in mine.rows]
-    both = [n for n in names if n in mine.tally().rows and n in bare.tally().rows]
+    measured = {row.name for row in bare.rows if isinstance(row.lost, Lost)}
+    both = [row.name for row in mine.rows if isinstance(row.lost, Lost) and row.name in measured]
     one, two = mine.tally(both), bare.tally(both)
     draws = mine.draws(one)
     out = {"clean_accuracy": bootstrapped(clean_accuracy(one, draws) - clean_accuracy(two, draws))}
-    gaps = {
-        what: {n: values - averages(two, draws, what)[n] for n, values in averages(one, draws, what).items()}
-        for what in ("held", "stood")
-    }
+    gaps: dict[str, dict[str, np.ndarray]] = {}
+    for what in ("held", "stood"):
+        here, there = averages(one, draws, what), averages(two, draws, what)
+        gaps[what] = {name: here[name] - there[name] for name in both}
     for key, what in (("robust_score", "held"), ("survival_score", "stood")):
         whole = names and len(both) == len(names)
         gap = 100 * np.stack([gaps[what][name] for name in both]).mean(0) if whole else None
